@@ -1,0 +1,48 @@
+/**
+ * Every key of the cluster, relative to the store's prefix. The one place that knows the layout; DESIGN §6
+ * describes the values.
+ */
+export const keys: {
+  readonly config: string;
+  readonly leader: string;
+  subnet(node: string): string;
+  slot(cidr: string): string;
+  node(node: string): string;
+  alive(node: string): string;
+  pool(address: string): string;
+  quarantine(cidr: string): string;
+  intent(id: string): string;
+  event(id: string): string;
+} = {
+  config: "config",
+  leader: "leader",
+  subnet: (node) => `subnets/${node}`,
+  slot: (cidr) => `slots/${cidr}`,
+  node: (node) => `nodes/${node}`,
+  alive: (node) => `alive/${node}`,
+  pool: (address) => `pool/${address}`,
+  quarantine: (cidr) => `quarantine/${cidr}`,
+  intent: (id) => `intents/${id}`,
+  event: (id) => `events/${id}`,
+};
+
+/** Prefixes to list or watch. */
+export const prefixes: {
+  readonly subnets: string;
+  readonly slots: string;
+  readonly nodes: string;
+  readonly alive: string;
+  readonly pool: string;
+  readonly quarantine: string;
+  readonly intents: string;
+  readonly events: string;
+} = {
+  subnets: "subnets/",
+  slots: "slots/",
+  nodes: "nodes/",
+  alive: "alive/",
+  pool: "pool/",
+  quarantine: "quarantine/",
+  intents: "intents/",
+  events: "events/",
+};

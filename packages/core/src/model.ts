@@ -1,0 +1,164 @@
+import { z } from "zod";
+import { CorruptError } from "./errors.ts";
+import type { Entry } from "./store.ts";
+
+/**
+ * The records of the cluster as they stand in the store (DESIGN §6). Unknown fields are kept when a record is
+ * rewritten, so that agents one version apart can share a cluster. Times are RFC 3339 in UTC.
+ */
+
+export interface ClusterConfig {
+  /** The range all node subnets are cut from. */
+  readonly parentCIDR: string;
+  /** Prefix length of a slot; fixed for the cluster's life. */
+  readonly nodePrefix: number;
+  readonly platform: string;
+  /** Blocks inside the parent that are never given to a node. */
+  readonly reserved: readonly string[];
+  readonly leaseMs: number;
+  readonly quarantineMs: number;
+  /** How long a node stays suspect before the cloud is asked. */
+  readonly reclaimAfterMs: number;
+  readonly clusterUID: string;
+  readonly schema: 1;
+}
+
+export interface SlotRecord {
+  /** Empty while the slot is in quarantine. */
+  readonly node: string;
+  readonly uid: string;
+}
+
+export type NodeStatus = "ready" | "suspect" | "fencing" | "quarantined" | "draining" | "left";
+
+export interface PoolUse {
+  readonly size: number;
+  readonly leased: number;
+  readonly free: number;
+}
+
+export interface NodeRecord {
+  /** The instance id, or a random UUID where no cloud knows the node (G12). */
+  readonly uid: string;
+  /** Set where the cloud can be asked about the node; without it reclaim is manual. */
+  readonly instanceID?: string;
+  readonly status: NodeStatus;
+  readonly lastSeen: string;
+  readonly subnet: string;
+  readonly platform?: string;
+  readonly subnetID?: string;
+  readonly eniIDs: readonly string[];
+  readonly zone?: string;
+  readonly agentVersion: string;
+  /** When the last lease of the subnet ends (G6). */
+  readonly maxLeaseEnd?: string;
+  readonly pool?: PoolUse;
+  readonly leaseSource?: string;
+}
+
+/** A mirrored lease: `pool/{ip}`. */
+export interface LeaseRecord {
+  readonly node: string;
+  readonly mac: string;
+  readonly expiry: string;
+  readonly vmID?: string;
+  readonly hostname?: string;
+  /** The node's grant number of this lease; a release names it (G4). */
+  readonly seq: number;
+}
+
+export interface QuarantineRecord {
+  readonly node: string;
+  readonly uid: string;
+  readonly from: string;
+  readonly until: string;
+  readonly reason: string;
+  /** Whether the cloud confirmed the fence. */
+  readonly fenced: boolean;
+}
+
+export interface EventRecord {
+  readonly time: string;
+  readonly type: string;
+  readonly node?: string;
+  readonly subnet?: string;
+  readonly message: string;
+}
+
+const cidr = z.string().regex(/^\d+\.\d+\.\d+\.\d+\/\d+$/);
+const time = z.iso.datetime();
+
+export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
+  parentCIDR: cidr,
+  nodePrefix: z.int().min(1).max(30),
+  platform: z.string(),
+  reserved: z.array(cidr).default([]),
+  leaseMs: z.int().positive().default(86_400_000),
+  quarantineMs: z.int().nonnegative().default(600_000),
+  reclaimAfterMs: z.int().nonnegative().default(300_000),
+  clusterUID: z.string(),
+  schema: z.literal(1),
+});
+
+export const slotSchema: z.ZodType<SlotRecord> = z.looseObject({ node: z.string(), uid: z.string() });
+
+export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
+  uid: z.string(),
+  instanceID: z.exactOptional(z.string()),
+  status: z.enum(["ready", "suspect", "fencing", "quarantined", "draining", "left"]),
+  lastSeen: time,
+  subnet: cidr,
+  platform: z.exactOptional(z.string()),
+  subnetID: z.exactOptional(z.string()),
+  eniIDs: z.array(z.string()).default([]),
+  zone: z.exactOptional(z.string()),
+  agentVersion: z.string().default("unknown"),
+  maxLeaseEnd: z.exactOptional(time),
+  pool: z.exactOptional(z.looseObject({ size: z.int(), leased: z.int(), free: z.int() })),
+  leaseSource: z.exactOptional(z.string()),
+});
+
+export const leaseSchema: z.ZodType<LeaseRecord> = z.looseObject({
+  node: z.string(),
+  mac: z.string(),
+  expiry: time,
+  vmID: z.exactOptional(z.string()),
+  hostname: z.exactOptional(z.string()),
+  seq: z.int().nonnegative(),
+});
+
+export const quarantineSchema: z.ZodType<QuarantineRecord> = z.looseObject({
+  node: z.string(),
+  uid: z.string(),
+  from: time,
+  until: time,
+  reason: z.string(),
+  fenced: z.boolean(),
+});
+
+export const eventSchema: z.ZodType<EventRecord> = z.looseObject({
+  time,
+  type: z.string(),
+  node: z.exactOptional(z.string()),
+  subnet: z.exactOptional(z.string()),
+  message: z.string(),
+});
+
+/** Reads a record. @throws {CorruptError} naming the key and the first thing wrong with its value. */
+export function decode<T>(schema: z.ZodType<T>, entry: Pick<Entry, "key" | "value">): T {
+  let json: unknown;
+  try {
+    json = JSON.parse(entry.value);
+  } catch (cause) {
+    throw new CorruptError(`the value of ${entry.key} is not JSON`, { cause });
+  }
+  const result = schema.safeParse(json);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const where = issue?.path.join(".") || "value";
+  throw new CorruptError(`${entry.key}: ${where}: ${issue?.message ?? "is malformed"}`);
+}
+
+export function encode(record: unknown): string {
+  return JSON.stringify(record);
+}
