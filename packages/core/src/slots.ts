@@ -1,0 +1,121 @@
+import { hash } from "node:crypto";
+import { AddressSet } from "./address-set.ts";
+import { contains, overlaps, split } from "./cidr.ts";
+import { InvalidError } from "./errors.ts";
+import { blockOf, type Cidr, formatCidr, sizeOf } from "./ipv4.ts";
+
+/**
+ * Slots: the aligned blocks of the cluster's node prefix inside the parent CIDR. A subnet owns whole slots, so
+ * two subnets of different prefix lengths can only overlap where they share a slot (G1). A reserved block closes
+ * every slot that it touches.
+ */
+
+/** The part of the cluster's config, parsed, that slots depend on. */
+export interface SlotLayout {
+  readonly parent: Cidr;
+  readonly nodePrefix: number;
+  readonly reserved: readonly Cidr[];
+}
+
+/** Every slot that the subnet touches, ascending: one where the subnet is no wider than a slot. */
+export function slotsOf(subnet: Cidr, nodePrefix: number): Cidr[] {
+  return [...split(roundUp(subnet, nodePrefix), nodePrefix)];
+}
+
+/** Which slots of a parent CIDR are free. Every method costs at most a few times 32 steps, however full it is. */
+export class SlotTable {
+  /** Slots that a node could be given: all of the parent less the reserved ones. */
+  readonly total: number;
+  readonly #parent: Cidr;
+  readonly #nodePrefix: number;
+  readonly #open: AddressSet;
+  readonly #used: AddressSet;
+
+  /** @throws {InvalidError} when a slot is wider than the parent. */
+  constructor(parent: Cidr, nodePrefix: number, reserved: readonly Cidr[]) {
+    requireSlots(parent, nodePrefix);
+    this.#parent = parent;
+    this.#nodePrefix = nodePrefix;
+    this.#open = new AddressSet([parent]);
+    for (const block of reserved) this.#open.remove(roundUp(block, nodePrefix));
+    this.#used = new AddressSet([parent]).subtract(this.#open);
+    this.total = this.#open.size / sizeOf(nodePrefix);
+  }
+
+  get free(): number {
+    return (sizeOf(this.#parent.prefix) - this.#used.size) / sizeOf(this.#nodePrefix);
+  }
+
+  /** Marks a slot as owned. A block of another size takes every slot it touches; outside the parent, none. */
+  take(slot: Cidr): void {
+    for (const block of this.#inside(slot)) this.#used.add(block);
+  }
+
+  /** Takes back a {@link take}. A reserved slot stays closed. */
+  release(slot: Cidr): void {
+    for (const block of this.#inside(slot)) this.#used.remove(block);
+  }
+
+  /** Whether the whole block is inside the parent, not reserved and not taken. */
+  isFree(slot: Cidr): boolean {
+    return contains(this.#parent, slot) && !this.#used.overlaps(roundUp(slot, this.#nodePrefix));
+  }
+
+  lowestFree(): Cidr | undefined {
+    return this.#used.lowestFreeBlock(this.#parent, this.#nodePrefix);
+  }
+
+  #inside(slot: Cidr): Iterable<Cidr> {
+    return new AddressSet([roundUp(slot, this.#nodePrefix)]).intersect(this.#open).blocks();
+  }
+}
+
+/**
+ * A slot chosen by the node's name alone, so that nodes which start at the same moment try different ones.
+ * Attempts 0, 1, 2, … visit every slot of the parent once before any comes again. It may be taken or reserved.
+ * @throws {InvalidError} when a slot is wider than the parent.
+ */
+export function candidateSlot(
+  config: Pick<SlotLayout, "parent" | "nodePrefix">,
+  node: string,
+  attempt: number,
+): Cidr {
+  const { parent, nodePrefix } = config;
+  requireSlots(parent, nodePrefix);
+  const digest = hash("sha256", node, "buffer");
+  const start = digest.readUInt32BE(0);
+  // The count of slots is a power of two: an odd step visits them all, and arithmetic modulo 2^32 is exact.
+  const step = digest.readUInt32BE(4) | 1;
+  const index = ((start + Math.imul(step, attempt)) >>> 0) % 2 ** (nodePrefix - parent.prefix);
+  return { base: parent.base + index * sizeOf(nodePrefix), prefix: nodePrefix };
+}
+
+/** @throws {InvalidError} when a node cannot have this subnet: outside the parent, or in a reserved slot. */
+export function checkSubnet(subnet: Cidr, config: SlotLayout): void {
+  const { parent, nodePrefix, reserved } = config;
+  if (!contains(parent, subnet)) {
+    throw new InvalidError(`subnet ${formatCidr(subnet)} is outside the parent CIDR ${formatCidr(parent)}`, {
+      hint: "choose a block inside the parent, or leave the subnet out to get the next free one",
+    });
+  }
+  const owned = roundUp(subnet, nodePrefix);
+  const block = reserved.find((candidate) => overlaps(candidate, owned));
+  if (block === undefined) return;
+  const slot = owned === subnet ? "" : ` (slot ${formatCidr(owned)})`;
+  throw new InvalidError(
+    `subnet ${formatCidr(subnet)}${slot} overlaps the reserved block ${formatCidr(block)}`,
+    { hint: "choose a block that touches nothing reserved, or leave the subnet out" },
+  );
+}
+
+/** The block itself where it is made of whole slots, else the slot that it lies in. */
+function roundUp(block: Cidr, nodePrefix: number): Cidr {
+  return block.prefix <= nodePrefix ? block : blockOf(block.base, nodePrefix);
+}
+
+function requireSlots(parent: Cidr, nodePrefix: number): void {
+  if (nodePrefix >= parent.prefix && nodePrefix <= 32) return;
+  throw new InvalidError(
+    `a node prefix of /${nodePrefix} does not fit the parent CIDR ${formatCidr(parent)}; it must be ${parent.prefix}–32`,
+  );
+}
