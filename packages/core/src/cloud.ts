@@ -29,9 +29,9 @@ export interface Cloud extends AsyncDisposable {
 }
 
 export interface CloudCallOptions {
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** One line per step, for progress output. */
-  readonly onProgress?: (message: string) => void;
+  readonly onProgress?: ((message: string) => void) | undefined;
 }
 
 export interface InstanceIdentity {

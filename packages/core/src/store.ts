@@ -51,9 +51,9 @@ export interface Store extends AsyncDisposable {
 export type Revision = number;
 
 export interface CallOptions {
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Deadline in milliseconds; each backend documents its default (2,000 unless said otherwise). */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 export interface ListOptions extends CallOptions {
@@ -66,8 +66,8 @@ export interface ListOptions extends CallOptions {
 }
 
 export interface WatchOptions {
-  readonly fromRevision?: Revision;
-  readonly signal?: AbortSignal;
+  readonly fromRevision?: Revision | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Entry {
