@@ -1,0 +1,258 @@
+import {
+  type CallOptions,
+  type Change,
+  type Compare,
+  type Entry,
+  type GetResult,
+  InvalidError,
+  type ListOptions,
+  type ListResult,
+  type Operation,
+  type Session,
+  type Store,
+  type StoreCapabilities,
+  type TxnRequest,
+  type TxnResult,
+  UnavailableError,
+  type WatchBatch,
+  type WatchOptions,
+} from "@cocoon-net/core";
+import { type DatabaseOperation, MemoryDatabase, type Transaction } from "./database.ts";
+import { MemoryLink } from "./link.ts";
+import { MemorySession } from "./session.ts";
+
+export interface MemoryStoreOptions {
+  /** Shared by all handles that are to see one another's writes; default a new, empty one. */
+  readonly database?: MemoryDatabase;
+  /** Put before every key; default none. */
+  readonly prefix?: string;
+  /** The way to the database, to put faults into; default one that passes everything. */
+  readonly link?: MemoryLink;
+}
+
+const capabilities: StoreCapabilities = {
+  server: "memory",
+  linearizable: true,
+  pinnedReads: true,
+  durability: "nothing survives the end of this process",
+  trustworthy: true,
+  maxOperations: 128,
+  maxValueBytes: 1_048_576,
+};
+
+/** Opens a handle on an in-process database. Calls have a deadline of 2,000 ms unless told otherwise. */
+export function openMemoryStore(options: MemoryStoreOptions = {}): Store {
+  return new MemoryStore(
+    options.database ?? new MemoryDatabase(),
+    options.prefix ?? "",
+    options.link ?? new MemoryLink(),
+  );
+}
+
+class MemoryStore implements Store {
+  readonly label = "memory:";
+  readonly capabilities = capabilities;
+  readonly #database: MemoryDatabase;
+  readonly #prefix: string;
+  readonly #link: MemoryLink;
+  readonly #closed = new AbortController();
+  readonly #sessions = new Set<MemorySession>();
+
+  constructor(database: MemoryDatabase, prefix: string, link: MemoryLink) {
+    this.#database = database;
+    this.#prefix = prefix === "" ? "" : `${prefix.replace(/\/+$/, "")}/`;
+    this.#link = link;
+  }
+
+  async get(key: string, options?: CallOptions): Promise<GetResult> {
+    const full = this.#full(key);
+    return this.#call(`get ${key}`, options, false, () => ({
+      entry: this.#relative(this.#database.get(full)),
+      revision: this.#database.revision,
+    }));
+  }
+
+  async list(prefix: string, options: ListOptions = {}): Promise<ListResult> {
+    const limit = options.limit ?? 1_000;
+    if (!Number.isInteger(limit) || limit < 1)
+      throw new InvalidError(`list limit ${limit} is not a positive integer`);
+    const after = options.after === undefined ? undefined : this.#full(options.after);
+    return this.#call(`list ${prefix}`, options, false, () => {
+      const revision = options.revision ?? this.#database.revision;
+      const found = this.#database.list(this.#prefix + prefix, limit + 1, after, revision);
+      const entries = found.slice(0, limit).map((entry) => this.#relativeEntry(entry));
+      return { entries, revision, next: found.length > limit ? entries.at(-1)?.key : undefined };
+    });
+  }
+
+  async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
+    const compares = (request.if ?? []).map(
+      (compare): Compare => ({ ...compare, key: this.#full(compare.key) }),
+    );
+    const [then, otherwise] = [request.then ?? [], request.else ?? []];
+    checkLimits(compares, then, otherwise);
+    const operations = [then, otherwise].map((branch) =>
+      branch.map((operation) => this.#operation(operation)),
+    );
+    const writes = [...then, ...otherwise].some((operation) => !("get" in operation));
+    return this.#call("txn", options, writes, () => {
+      const result = this.#database.txn(compares, operations[0] ?? [], operations[1] ?? []);
+      return { ...result, reads: result.reads.map((entry) => this.#relative(entry)) };
+    });
+  }
+
+  async *watch(prefix: string, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
+    const full = this.#prefix + prefix;
+    const database = this.#database;
+    const ended = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])]);
+    let { incarnation } = database;
+    let seen = options.fromRevision;
+    while (!ended.aborted) {
+      await this.#until(
+        ended,
+        () => this.#link.passing && (seen !== database.revision || incarnation !== database.incarnation),
+      );
+      if (ended.aborted) return;
+      // A wiped database counts its revisions anew: what was seen of the old one means nothing in it.
+      const news =
+        seen === undefined || incarnation !== database.incarnation
+          ? undefined
+          : database.transactionsAfter(seen);
+      incarnation = database.incarnation;
+      seen = database.revision;
+      if (news === undefined) {
+        const entries = database.list(full, Number.POSITIVE_INFINITY, undefined);
+        yield {
+          type: "snapshot",
+          revision: seen,
+          entries: entries.map((entry) => this.#relativeEntry(entry)),
+        };
+        continue;
+      }
+      for (const transaction of news) {
+        const changes = this.#changes(transaction, full);
+        if (changes.length === 0) continue;
+        yield { type: "changes", revision: transaction.revision, changes };
+        if (ended.aborted) return;
+      }
+    }
+  }
+
+  async session(ttlMs: number, options?: CallOptions): Promise<Session> {
+    if (!Number.isFinite(ttlMs) || ttlMs <= 0)
+      throw new InvalidError(`session TTL ${ttlMs} ms is not positive`);
+    const { clock } = this.#database;
+    const askedAt = clock.now();
+    const id = await this.#call("open a session", options, true, () => this.#database.openSession(ttlMs));
+    const session = new MemorySession(
+      id,
+      ttlMs,
+      askedAt,
+      {
+        keepAlive: (name) =>
+          this.#call("keep a session alive", { timeoutMs: ttlMs / 3 }, true, () =>
+            this.#database.keepAlive(name),
+          ),
+        end: (name) => this.#call("end a session", undefined, true, () => this.#database.endSession(name)),
+      },
+      clock,
+    );
+    this.#sessions.add(session);
+    session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    return session;
+  }
+
+  async incarnation(options?: CallOptions): Promise<string> {
+    return this.#call("read the incarnation", options, false, () => this.#database.incarnation);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const session of [...this.#sessions]) session.abandon("its store was closed");
+    this.#closed.abort();
+  }
+
+  #call<T>(what: string, options: CallOptions | undefined, writes: boolean, apply: () => T): Promise<T> {
+    const described = `${what} on ${this.label}`;
+    if (this.#closed.signal.aborted) {
+      throw new UnavailableError(`${described}: the store is closed`, { outcome: "none" });
+    }
+    const call = { ...options, what: described, writes, closed: this.#closed.signal };
+    return this.#link.carry(call, this.#database.clock, apply);
+  }
+
+  #full(key: string): string {
+    if (key === "") throw new InvalidError("a store key is empty");
+    return this.#prefix + key;
+  }
+
+  #relative(entry: Entry | undefined): Entry | undefined {
+    return entry === undefined ? undefined : this.#relativeEntry(entry);
+  }
+
+  #relativeEntry(entry: Entry): Entry {
+    return this.#prefix === "" ? entry : { ...entry, key: entry.key.slice(this.#prefix.length) };
+  }
+
+  #operation(operation: Operation): DatabaseOperation {
+    if ("get" in operation) return { get: this.#full(operation.get) };
+    if ("delete" in operation) return { delete: this.#full(operation.delete) };
+    const { session } = operation;
+    if (session?.signal.aborted) {
+      throw new InvalidError(`session ${session.id} is over, ${operation.put} was not put`, {
+        hint: "open a new session",
+      });
+    }
+    return { put: this.#full(operation.put), value: operation.value, sessionId: session?.id };
+  }
+
+  #changes(transaction: Transaction, prefix: string): Change[] {
+    return transaction.changes
+      .filter(({ key }) => key.startsWith(prefix))
+      .map(({ key, after }) =>
+        after === undefined
+          ? { type: "delete", key: key.slice(this.#prefix.length), revision: transaction.revision }
+          : { type: "put", entry: this.#relativeEntry(after) },
+      );
+  }
+
+  /** Waits until `ready` holds or `ended` aborts; what can change it are commits and the link. */
+  async #until(ended: AbortSignal, ready: () => boolean): Promise<void> {
+    while (!ended.aborted && !ready()) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const offCommit = this.#database.onCommit(resolve);
+      const offLink = this.#link.onChange(resolve);
+      const onEnd = () => resolve();
+      ended.addEventListener("abort", onEnd);
+      await promise;
+      ended.removeEventListener("abort", onEnd);
+      offCommit();
+      offLink();
+    }
+  }
+}
+
+function checkLimits(
+  compares: readonly Compare[],
+  then: readonly Operation[],
+  otherwise: readonly Operation[],
+): void {
+  const { maxOperations, maxValueBytes } = capabilities;
+  for (const branch of [compares, then, otherwise]) {
+    if (branch.length <= maxOperations) continue;
+    throw new InvalidError(`a transaction of ${branch.length} operations is too large`, {
+      hint: `use at most ${maxOperations}`,
+    });
+  }
+  for (const branch of [then, otherwise]) {
+    const written = new Set<string>();
+    for (const operation of branch) {
+      if ("get" in operation) continue;
+      const key = "put" in operation ? operation.put : operation.delete;
+      if (written.has(key)) throw new InvalidError(`a transaction writes the key ${key} twice in one branch`);
+      written.add(key);
+      if ("put" in operation && Buffer.byteLength(operation.value) > maxValueBytes) {
+        throw new InvalidError(`the value for ${key} is longer than ${maxValueBytes} bytes`);
+      }
+    }
+  }
+}
