@@ -1,1 +1,11 @@
-export {};
+export * from "./decision.ts";
+export * from "./engine.ts";
+export * from "./follow-leases-file.ts";
+export * from "./journal.ts";
+export * from "./lease.ts";
+export * from "./leases-file.ts";
+export * from "./load-leases.ts";
+export * from "./packet.ts";
+export * from "./ports.ts";
+export * from "./request.ts";
+export * from "./server.ts";

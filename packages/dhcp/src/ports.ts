@@ -1,0 +1,53 @@
+import type { Lease } from "./lease.ts";
+
+export interface Endpoint {
+  /** Dotted quad. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A UDP socket on port 67 that sees one bridge. host-linux implements it; tests use `node:dgram`. */
+export interface DhcpSocket {
+  /** May fail or reject: the packet is then counted as lost, like any other lost datagram. */
+  send(packet: Uint8Array, to: Endpoint): void | Promise<void>;
+  /** Registers the one listener. The buffer belongs to the listener until it returns. */
+  onPacket(listener: (packet: Uint8Array, from: Endpoint) => void): void;
+  close(): void | Promise<void>;
+}
+
+/** What the server asks of the kernel. Addresses are dotted quads; every call is idempotent. */
+export interface HostNetwork {
+  /** `ip route replace IP/32 dev BRIDGE`. */
+  addRoute(ip: string): Promise<void>;
+  /** Removes that route; one that is not there is no error. */
+  removeRoute(ip: string): Promise<void>;
+  /** Makes a unicast to `ip` reach `mac` before the client can answer ARP. */
+  setNeighbour(ip: string, mac: string): Promise<void>;
+}
+
+export interface Clock {
+  /** Milliseconds since the epoch; must never step (see `steadyClock`). */
+  now(): number;
+}
+
+export type ServerEvent =
+  | { readonly type: "granted" | "renewed" | "released" | "expired"; readonly lease: Lease }
+  /** A client said that the address is in use by somebody else; `lease` is the one that ended with it. */
+  | { readonly type: "declined"; readonly ip: string; readonly mac: string; readonly lease?: Lease }
+  /** A REQUEST that was answered by NAK, or not answered although it should have been. */
+  | { readonly type: "refused"; readonly ip?: string; readonly mac: string; readonly reason: string }
+  /** Something an operator should see; serving goes on. */
+  | { readonly type: "problem"; readonly message: string; readonly error: unknown };
+
+/**
+ * Wall-clock time that cannot step: the wall clock as it was when this was called, moved on by the monotonic
+ * clock. Expiries are stored in it, so a step of the wall clock under a running server ends no lease early
+ * and prolongs none.
+ */
+export function steadyClock(
+  wall: () => number = Date.now,
+  monotonic: () => number = () => performance.now(),
+): Clock {
+  const offset = wall() - monotonic();
+  return { now: () => Math.floor(offset + monotonic()) };
+}
