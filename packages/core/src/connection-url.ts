@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import ipaddr from "ipaddr.js";
 import { InvalidError } from "./errors.ts";
 
 export interface HostPort {
@@ -21,61 +21,56 @@ export interface ConnectionUrl {
   readonly label: string;
 }
 
-const secretParameters = new Set(["password", "password-file", "token"]);
+export interface ParseUrlOptions {
+  /** Reads the file that `password-file` names. Without it such a URL is refused: core itself reads no files. */
+  readonly readSecretFile?: (path: string) => string;
+}
+
+const form = "scheme://[user:password@]host[:port][,host…][/prefix][?name=value]";
+/** `token-file=…` is no secret, `token=…` is. */
+const secretName = /(^|[-_])(password|passwd|secret|token)$/i;
 
 /**
  * Parses `scheme://[user[:password]@]host[:port][,host[:port]…][/path][?name=value&…]`, and `scheme:` alone.
- * `password-file=PATH` reads the password from a file (one trailing newline is dropped).
- * @throws {InvalidError} naming the part that is wrong, never the password.
+ * `password-file=PATH` takes the password from a file (one trailing newline is dropped). `/`, `?` and `@` inside
+ * a user name or password, and `@` anywhere else, must be percent-encoded. Secrets in the query are refused.
+ * @throws {InvalidError} naming the part that is wrong, never the password or what may be a piece of it.
  */
-export function parseConnectionUrl(text: string): ConnectionUrl {
-  const match = /^([a-z][a-z0-9+.-]*):(?:\/\/(?:([^@/?]*)@)?([^/?]*)(\/[^?]*)?)?(?:\?(.*))?$/i.exec(
-    text.trim(),
+export function parseConnectionUrl(text: string, options: ParseUrlOptions = {}): ConnectionUrl {
+  const url = text.trim().toWellFormed();
+  const match = /^([a-z][a-z0-9+.-]*):(?:(\/\/)(?:([^@/?]*)@)?([^@/?]*)(\/[^@?]*)?)?(?:\?([^@]*))?$/i.exec(
+    url,
   );
   if (!match) {
-    throw new InvalidError(
-      `store URL "${redact(text)}" is not of the form scheme://[user:password@]host[:port][,host…][/prefix][?name=value]`,
-    );
+    // With an @ or a query in it, nobody can tell which part of a malformed URL is the password.
+    throw /[@?]/.test(url)
+      ? new InvalidError(`store URL is not of the form ${form}`, {
+          hint: "percent-encode special characters: @ is %40, / is %2F, ? is %3F",
+        })
+      : new InvalidError(`store URL "${url}" is not of the form ${form}`);
   }
-  const [, scheme = "", credentials, authority = "", rawPath = "", query = ""] = match;
+  const [, scheme = "", slashes = "", credentials, authority = "", rawPath = "", query = ""] = match;
   const parameters = new Map<string, string>();
   for (const [name, value] of new URLSearchParams(query)) {
+    if (secretName.test(name)) {
+      throw new InvalidError(`store URL has a secret in its query: "${name}"`, {
+        hint: "write it before the host (scheme://user:password@host), or use password-file",
+      });
+    }
     if (parameters.has(name)) throw new InvalidError(`store URL names the parameter "${name}" twice`);
     parameters.set(name, value);
   }
-  const colon = credentials?.indexOf(":") ?? -1;
-  const username =
-    credentials === undefined
-      ? undefined
-      : decode(colon < 0 ? credentials : credentials.slice(0, colon), "user name");
-  let password =
-    credentials === undefined || colon < 0 ? undefined : decode(credentials.slice(colon + 1), "password");
-  const passwordFile = parameters.get("password-file");
-  if (passwordFile !== undefined) {
-    parameters.delete("password-file");
-    if (password !== undefined)
-      throw new InvalidError("store URL has both a password and password-file; keep one");
-    try {
-      password = readFileSync(passwordFile, "utf8").replace(/\r?\n$/, "");
-    } catch (cause) {
-      throw new InvalidError(`password file ${passwordFile} cannot be read`, { cause });
-    }
-  }
-  const hosts = authority === "" ? [] : authority.split(",").map((item) => parseHost(item));
-  const path = decode(rawPath, "path").replace(/\/+$/, "");
-  const shown = [...parameters].filter(([name]) => !secretParameters.has(name));
-  const label =
-    `${scheme}:${match[3] === undefined ? "" : "//"}${username ? `${username}@` : ""}${authority}${path}` +
-    (shown.length > 0 ? `?${new URLSearchParams(shown)}` : "");
-  return {
+  const [rawUsername = "", ...afterColon] = credentials?.split(":") ?? [];
+  const written = afterColon.length === 0 ? undefined : decode(afterColon.join(":"), "password");
+  const parts = {
     scheme: scheme.toLowerCase(),
-    username: username || undefined,
-    password,
-    hosts,
-    path,
+    username: decode(rawUsername, "user name") || undefined,
+    password: takePasswordFile(parameters, written, options) ?? written,
+    hosts: authority === "" ? [] : authority.split(",").map((item) => parseHost(item)),
+    path: decode(rawPath, "path").replace(/\/+$/, ""),
     parameters,
-    label,
   };
+  return { ...parts, label: labelOf(parts, slashes) };
 }
 
 /** @throws {InvalidError} when the URL has a parameter that the backend does not know. */
@@ -92,13 +87,55 @@ export function keyPrefixOf(url: ConnectionUrl): string {
   return url.path === "" ? "/cocoon-net" : url.path;
 }
 
-function parseHost(item: string): HostPort {
-  const match = /^(\[[0-9a-f:.]+\]|[^:[\]]+)(?::(\d{1,5}))?$/i.exec(item);
-  const port = match?.[2] === undefined ? undefined : Number(match[2]);
-  if (!match?.[1] || (port !== undefined && (port < 1 || port > 65_535))) {
-    throw new InvalidError(`store URL has a malformed host "${item}"; write host or host:port`);
+function takePasswordFile(
+  parameters: Map<string, string>,
+  written: string | undefined,
+  { readSecretFile }: ParseUrlOptions,
+): string | undefined {
+  const file = parameters.get("password-file");
+  if (file === undefined) return undefined;
+  parameters.delete("password-file");
+  if (written !== undefined) {
+    throw new InvalidError("store URL has both a password and password-file; keep one");
   }
-  return { host: match[1].replace(/^\[|\]$/g, ""), port };
+  if (!readSecretFile) {
+    throw new InvalidError("store URL has password-file, but no files are read here", {
+      hint: "give parseConnectionUrl a readSecretFile",
+    });
+  }
+  try {
+    return readSecretFile(file).replace(/\r?\n$/, "");
+  } catch (cause) {
+    throw new InvalidError(`password file ${file} cannot be read`, { cause });
+  }
+}
+
+function parseHost(item: string): HostPort {
+  const match = /^(?:\[([^\]]*)\]|([a-z0-9._-]+))(?::(\d{1,5}))?$/i.exec(item);
+  const [, v6, name, digits] = match ?? [];
+  const host = v6 ?? name;
+  const port = digits === undefined ? undefined : Number(digits);
+  const valid =
+    host !== undefined &&
+    (v6 === undefined || ipaddr.IPv6.isValid(v6)) &&
+    (port === undefined || (port >= 1 && port <= 65_535));
+  if (valid) return { host, port };
+  // What follows a colon is not shown: where a / or ? split the URL too early, it is a piece of the password.
+  const shown = item.startsWith("[") ? item.replace(/\].*/, "]") : item.replace(/:.*/, ":…");
+  throw new InvalidError(
+    `store URL has a malformed host "${shown}"; write host, host:port or [IPv6]:port, with a port from 1 to 65535`,
+  );
+}
+
+function labelOf(url: Omit<ConnectionUrl, "label">, slashes: string): string {
+  const user = url.username === undefined ? "" : `${encodeURIComponent(url.username)}@`;
+  const hosts = url.hosts.map(({ host, port }) => {
+    const name = host.includes(":") ? `[${host}]` : host;
+    return port === undefined ? name : `${name}:${port}`;
+  });
+  const path = encodeURI(url.path).replace(/[?#@]/g, encodeURIComponent);
+  const query = url.parameters.size > 0 ? `?${new URLSearchParams([...url.parameters])}` : "";
+  return `${url.scheme}:${slashes}${user}${hosts.join(",")}${path}${query}`;
 }
 
 function decode(text: string, part: string): string {
@@ -107,8 +144,4 @@ function decode(text: string, part: string): string {
   } catch {
     throw new InvalidError(`store URL has a malformed percent-escape in its ${part}`);
   }
-}
-
-function redact(text: string): string {
-  return text.replace(/\/\/[^@/]*@/, "//…@");
 }

@@ -33,7 +33,7 @@ export function sizeOf(prefix: number): number {
  * are set (the message names the block that was probably meant).
  */
 export function parseCidr(text: string, what = "CIDR"): Cidr {
-  const match = /^([^/]+)\/(\d{1,2})$/.exec(text);
+  const match = /^([^/]+)\/(0|[1-9]\d?)$/.exec(text);
   const address = match?.[1];
   const prefix = Number(match?.[2]);
   if (address === undefined || !ipaddr.IPv4.isValidFourPartDecimal(address) || prefix > 32) {

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { CorruptError } from "./errors.ts";
+import { CorruptError, describeError } from "./errors.ts";
+import { parseCidr } from "./ipv4.ts";
 import type { Entry } from "./store.ts";
 
 /**
@@ -85,7 +86,13 @@ export interface EventRecord {
   readonly message: string;
 }
 
-const cidr = z.string().regex(/^\d+\.\d+\.\d+\.\d+\/\d+$/);
+const cidr = z.string().check(({ value, issues }) => {
+  try {
+    parseCidr(value, "block");
+  } catch (error) {
+    issues.push({ code: "custom", input: value, message: describeError(error) });
+  }
+});
 const time = z.iso.datetime();
 
 export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({

@@ -22,13 +22,14 @@ export function slotsOf(subnet: Cidr, nodePrefix: number): Cidr[] {
   return [...split(roundUp(subnet, nodePrefix), nodePrefix)];
 }
 
-/** Which slots of a parent CIDR are free. Every method costs at most a few times 32 steps, however full it is. */
+/** Which slots of a parent CIDR are free. What a method costs does not depend on how many are taken. */
 export class SlotTable {
   /** Slots that a node could be given: all of the parent less the reserved ones. */
   readonly total: number;
   readonly #parent: Cidr;
   readonly #nodePrefix: number;
-  readonly #open: AddressSet;
+  readonly #reserved: AddressSet;
+  /** Always whole slots. */
   readonly #used: AddressSet;
 
   /** @throws {InvalidError} when a slot is wider than the parent. */
@@ -36,37 +37,34 @@ export class SlotTable {
     requireSlots(parent, nodePrefix);
     this.#parent = parent;
     this.#nodePrefix = nodePrefix;
-    this.#open = new AddressSet([parent]);
-    for (const block of reserved) this.#open.remove(roundUp(block, nodePrefix));
-    this.#used = new AddressSet([parent]).subtract(this.#open);
-    this.total = this.#open.size / sizeOf(nodePrefix);
+    this.#reserved = new AddressSet(reserved.map((block) => roundUp(block, nodePrefix)));
+    this.#used = this.#reserved.clone();
+    this.total = this.free;
   }
 
   get free(): number {
-    return (sizeOf(this.#parent.prefix) - this.#used.size) / sizeOf(this.#nodePrefix);
+    const addresses = sizeOf(this.#parent.prefix) - this.#used.count(this.#parent);
+    return addresses / sizeOf(this.#nodePrefix);
   }
 
   /** Marks a slot as owned. A block of another size takes every slot it touches; outside the parent, none. */
   take(slot: Cidr): void {
-    for (const block of this.#inside(slot)) this.#used.add(block);
+    this.#used.add(roundUp(slot, this.#nodePrefix));
   }
 
   /** Takes back a {@link take}. A reserved slot stays closed. */
   release(slot: Cidr): void {
-    for (const block of this.#inside(slot)) this.#used.remove(block);
+    const freed = new AddressSet([roundUp(slot, this.#nodePrefix)]).subtract(this.#reserved);
+    for (const block of freed.blocks()) this.#used.remove(block);
   }
 
-  /** Whether the whole block is inside the parent, not reserved and not taken. */
+  /** Whether every slot that the block touches is inside the parent, not reserved and not taken. */
   isFree(slot: Cidr): boolean {
     return contains(this.#parent, slot) && !this.#used.overlaps(roundUp(slot, this.#nodePrefix));
   }
 
   lowestFree(): Cidr | undefined {
     return this.#used.lowestFreeBlock(this.#parent, this.#nodePrefix);
-  }
-
-  #inside(slot: Cidr): Iterable<Cidr> {
-    return new AddressSet([roundUp(slot, this.#nodePrefix)]).intersect(this.#open).blocks();
   }
 }
 
