@@ -1,1 +1,20 @@
-export {};
+export {
+  applies,
+  Bench,
+  type Check,
+  type CheckGroup,
+  type FaultyStore,
+  runCheck,
+  type StoreUnderTest,
+} from "./check.ts";
+export { deadlines } from "./checks/deadlines.ts";
+export { history } from "./checks/history.ts";
+export { lostAnswers } from "./checks/lost-answers.ts";
+export { namespaces } from "./checks/namespaces.ts";
+export { reads } from "./checks/reads.ts";
+export { sessions } from "./checks/sessions.ts";
+export { transactions } from "./checks/transactions.ts";
+export { watches } from "./checks/watches.ts";
+export { checkGroups, registerChecks, storeConformance } from "./conformance.ts";
+export type { Faults } from "./faults.ts";
+export { until, within } from "./waiting.ts";

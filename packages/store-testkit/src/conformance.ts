@@ -1,0 +1,45 @@
+import { describe, it } from "vitest";
+import { applies, type CheckGroup, runCheck, type StoreUnderTest } from "./check.ts";
+import { deadlines } from "./checks/deadlines.ts";
+import { history } from "./checks/history.ts";
+import { lostAnswers } from "./checks/lost-answers.ts";
+import { namespaces } from "./checks/namespaces.ts";
+import { reads } from "./checks/reads.ts";
+import { sessions } from "./checks/sessions.ts";
+import { transactions } from "./checks/transactions.ts";
+import { watches } from "./checks/watches.ts";
+
+/** All that the suite checks, in the order in which a new backend is best built. */
+export const checkGroups: readonly CheckGroup[] = [
+  reads,
+  transactions,
+  namespaces,
+  watches,
+  sessions,
+  deadlines,
+  lostAnswers,
+  history,
+];
+
+/** No check takes this long on a backend that is in order. */
+const checkTimeoutMs = 90_000;
+
+/**
+ * Registers the whole suite with vitest. Checks run concurrently, each under a prefix of its own; servers
+ * are started by the caller, in `beforeAll`.
+ */
+export function storeConformance(subject: StoreUnderTest): void {
+  describe(`${subject.name}: conformance`, () => {
+    for (const group of checkGroups) registerChecks(group, subject);
+  });
+}
+
+/** Registers one group, for working on one part of a backend. */
+export function registerChecks(group: CheckGroup, subject: StoreUnderTest): void {
+  const { name, alone = false } = group;
+  describe(name, { concurrent: !alone }, () => {
+    for (const check of group.checks) {
+      if (applies(check, subject)) it(check.name, () => runCheck(check, subject), checkTimeoutMs);
+    }
+  });
+}

@@ -1,0 +1,15 @@
+import type { Revision, Session, Store } from "@cocoon-net/core";
+
+/** Puts one key and returns the revision of that. */
+export async function put(store: Store, key: string, value: string, session?: Session): Promise<Revision> {
+  const operation = session === undefined ? { put: key, value } : { put: key, value, session };
+  return (await store.txn({ then: [operation] })).revision;
+}
+
+/** Puts many keys in as few transactions as the store allows. */
+export async function putMany(store: Store, items: readonly (readonly [string, string])[]): Promise<void> {
+  const size = store.capabilities.maxOperations;
+  for (let at = 0; at < items.length; at += size) {
+    await store.txn({ then: items.slice(at, at + size).map(([key, value]) => ({ put: key, value })) });
+  }
+}
