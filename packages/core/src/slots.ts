@@ -60,7 +60,7 @@ export class SlotTable {
 
   /** Whether every slot that the block touches is inside the parent, not reserved and not taken. */
   isFree(slot: Cidr): boolean {
-    return contains(this.#parent, slot) && !this.#used.overlaps(roundUp(slot, this.#nodePrefix));
+    return contains(this.#parent, slot) && !this.#used.overlaps(slot);
   }
 
   lowestFree(): Cidr | undefined {
