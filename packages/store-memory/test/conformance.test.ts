@@ -1,5 +1,5 @@
+import { MemoryDatabase, MemoryLink, openMemoryStore } from "@cocoon-net/store-memory";
 import { storeConformance } from "@cocoon-net/store-testkit";
-import { MemoryDatabase, MemoryLink, openMemoryStore } from "../src/index.ts";
 
 const database = new MemoryDatabase();
 
