@@ -1,1 +1,3 @@
-export {};
+export { default as etcdDriver } from "./driver.ts";
+export type { EtcdStoreOptions, EtcdTlsOptions } from "./options.ts";
+export { openEtcdStore } from "./store.ts";

@@ -1,0 +1,273 @@
+import {
+  Backoff,
+  type CallOptions,
+  InvalidError,
+  pause,
+  type Revision,
+  UnavailableError,
+} from "@cocoon-net/core";
+import { ConsecutiveBreaker, circuitBreaker, handleWhen, noop } from "cockatiel";
+import {
+  Etcd3,
+  GRPCDeadlineExceededError,
+  GRPCUnavailableError,
+  type IDuplexStream,
+  type IResponseHeader,
+  type IWatchRequest,
+  type IWatchResponse,
+} from "etcd3";
+import { isOutdatedToken, toCocoonError } from "./errors.ts";
+import type { KeyRange } from "./keyspace.ts";
+import { clientCredentials, formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
+
+export type WatchCall = IDuplexStream<IWatchRequest, IWatchResponse>;
+
+export interface Call<T> {
+  readonly what: string;
+  readonly writes: boolean;
+  send(client: Etcd3, limit: { readonly deadline: number }): Promise<T>;
+}
+
+const defaultTimeoutMs = 2_000;
+/** How much later than gRPC's our own deadline is: gRPC's says more, but does not cover the login. */
+const graceMs = 50;
+
+/**
+ * The client with its default fault handling replaced: every call has one deadline, is tried again only
+ * when it certainly was not applied, and there is no circuit breaker that turns an answer into an outage.
+ */
+export class EtcdConnection {
+  readonly where: string;
+  readonly closed: AbortSignal;
+  readonly #options: ResolvedEtcdOptions;
+  readonly #closing = new AbortController();
+  #client: Etcd3;
+  #clusterId: string | undefined;
+  #highest: Revision = 0;
+  #losses = 0;
+
+  /** Opens no socket yet. @throws {InvalidError} when the certificates cannot be used. */
+  constructor(options: ResolvedEtcdOptions) {
+    this.#options = options;
+    this.where = options.where;
+    this.closed = this.#closing.signal;
+    this.#client = newClient(options);
+  }
+
+  /**
+   * The cluster's id; with a count behind it once this connection has seen the server's history fall back.
+   * The count is needed as a member that restarts without its data makes the same id again.
+   */
+  get incarnation(): string {
+    return `${this.#clusterId ?? ""}${this.#losses > 0 ? `+${this.#losses}` : ""}`;
+  }
+
+  /** A call whose answer says nothing about the history: leases, status. */
+  async call<T>(call: Call<T>, options: CallOptions = {}): Promise<T> {
+    const { signal, timeoutMs = defaultTimeoutMs } = options;
+    const description = { what: call.what, where: this.where, writes: call.writes };
+    const end = performance.now() + timeoutMs;
+    const backoff = new Backoff({ firstMs: 50, maxMs: 400 });
+    const hosts = this.#options.endpoints.length;
+    // A read that hits a silent member leaves time for another one; a write must not be sent twice.
+    const shareMs = call.writes || hosts === 1 ? timeoutMs : timeoutMs / 3;
+    for (let triesLeft = 2 * hosts; ; triesLeft -= 1) {
+      signal?.throwIfAborted();
+      const ms = Math.max(Math.min(end - performance.now(), shareMs), 1);
+      try {
+        return await this.#bounded(
+          () => call.send(this.#client, { deadline: Date.now() + ms }),
+          ms + graceMs,
+          signal,
+          `no answer in ${Math.round(ms)} ms`,
+        );
+      } catch (error) {
+        signal?.throwIfAborted();
+        const outdated = isOutdatedToken(error);
+        if (outdated) this.#renewClient();
+        const mapped = toCocoonError(error, description);
+        const harmless = outdated || (mapped instanceof UnavailableError && mapped.outcome === "none");
+        const waitMs = backoff.next();
+        const late = performance.now() + waitMs >= end;
+        if (!harmless || late || triesLeft === 0 || this.closed.aborted) throw mapped;
+        await pause(waitMs, signal);
+      }
+    }
+  }
+
+  /** A call on the key space. Every one is linearizable, so its revision must not be behind an earlier one's. */
+  async kv<T extends { readonly header: IResponseHeader }>(call: Call<T>, options?: CallOptions): Promise<T> {
+    const before = this.#highest;
+    const answer = await this.call(call, options);
+    this.#observe(answer.header, before);
+    return answer;
+  }
+
+  /**
+   * Proves that the server can be reached, lets us read there, and still has the history we know; if not,
+   * {@link incarnation} is another one afterwards. Answers its revision.
+   */
+  async probe(range: KeyRange, options?: CallOptions): Promise<Revision> {
+    const answer = await this.kv(
+      {
+        what: "check the history",
+        writes: false,
+        send: (client, limit) => client.kv.range({ ...range, limit: 1, keys_only: true }, limit),
+      },
+      options,
+    );
+    return Number(answer.header.revision);
+  }
+
+  /** Opens a watch stream. gRPC streams have no deadline: who opens one must watch over it. */
+  async watchStream(signal: AbortSignal): Promise<WatchCall> {
+    return this.#stream("open a watch", signal, () => this.#client.watchClient.watch());
+  }
+
+  /** One renewal on a stream of its own. Answers the seconds left: 0 when the lease is gone. */
+  async renewLease(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
+    const what = `renew session ${id}`;
+    const stream = await this.#stream(what, signal, () => this.#client.leaseClient.leaseKeepAlive());
+    try {
+      return await this.#bounded(
+        () =>
+          new Promise<number>((resolve, reject) => {
+            stream.on("data", (answer) => resolve(Number(answer.TTL)));
+            stream.on("error", reject);
+            stream.on("end", () => reject(new Error("the stream ended without an answer")));
+            stream.write({ ID: id });
+          }),
+        timeoutMs,
+        signal,
+        `no answer in ${timeoutMs} ms`,
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      throw toCocoonError(error, { what, where: this.where, writes: true });
+    } finally {
+      endStream(stream);
+    }
+  }
+
+  /** Ends every call that waits. Idempotent. */
+  close(): void {
+    if (this.closed.aborted) return;
+    this.#closing.abort();
+    this.#client.close();
+  }
+
+  async #stream<S extends Endable>(what: string, signal: AbortSignal, open: () => Promise<S>): Promise<S> {
+    let wanted = true;
+    try {
+      return await this.#bounded(
+        async () => {
+          const stream = await open();
+          if (!wanted) endStream(stream);
+          return stream;
+        },
+        defaultTimeoutMs,
+        signal,
+        `not open in ${defaultTimeoutMs} ms`,
+      );
+    } catch (error) {
+      wanted = false;
+      signal.throwIfAborted();
+      throw toCocoonError(error, { what, where: this.where, writes: false });
+    }
+  }
+
+  /** Waits for `start()` no longer than `ms`, nor past the signal or {@link close}; what it began goes on. */
+  async #bounded<T>(
+    start: () => Promise<T>,
+    ms: number,
+    signal: AbortSignal | undefined,
+    late: string,
+  ): Promise<T> {
+    if (this.closed.aborted) throw new Error("the store was closed before");
+    const { promise: limit, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new Error(late)), ms);
+    const onAbort = () => reject(signal?.reason);
+    const onClosed = () => reject(new Error("the store was closed"));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.closed.addEventListener("abort", onClosed, { once: true });
+    try {
+      return await Promise.race([start(), limit]);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      this.closed.removeEventListener("abort", onClosed);
+    }
+  }
+
+  #observe(header: IResponseHeader, before: Revision): void {
+    const revision = Number(header.revision);
+    const known = this.#clusterId;
+    if (known !== undefined && (known !== header.cluster_id || revision < before)) {
+      this.#losses += 1;
+      this.#highest = revision;
+    }
+    this.#clusterId = header.cluster_id;
+    this.#highest = Math.max(this.#highest, revision);
+  }
+
+  #renewClient(): void {
+    const old = this.#client;
+    this.#client = newClient(this.#options);
+    old.close();
+  }
+}
+
+interface Endable {
+  end(): void;
+  cancel(): void;
+}
+
+/** Half-closes before it cancels: the client takes a cancelled open stream for a failure of its host. */
+export function endStream(stream: Endable): void {
+  stream.end();
+  stream.cancel();
+}
+
+function newClient(options: ResolvedEtcdOptions): Etcd3 {
+  const { endpoints, tls, auth } = options;
+  const credentials = clientCredentials(tls);
+  // The client logs in at the members in turn, and must get to the next one while the call waits.
+  const loginMs = endpoints.length === 1 ? defaultTimeoutMs : defaultTimeoutMs / 2;
+  try {
+    return new Etcd3({
+      hosts: endpoints.map((endpoint) => `${tls ? "https" : "http"}://${formatEndpoint(endpoint)}`),
+      ...(credentials === undefined ? {} : { credentials }),
+      ...(auth === undefined
+        ? {}
+        : { auth: { ...auth, callOptions: () => ({ deadline: Date.now() + loginMs }) } }),
+      grpcOptions: {
+        "grpc.max_receive_message_length": -1,
+        // Ends what hangs on a dead connection in 6.9 s. etcd drops clients that ping more often than each 5 s.
+        "grpc.keepalive_time_ms": 5_200,
+        "grpc.keepalive_timeout_ms": 1_700,
+        // A shared pool would wait for TCP's own backoff after a black hole, for up to 15 s.
+        "grpc.use_local_subchannel_pool": 1,
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 2_000,
+        "grpc.service_config_disable_resolution": 1,
+      },
+      defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + defaultTimeoutMs }),
+      faultHandling: {
+        // With one host a breaker could only refuse what may work; with several it skips the dead ones.
+        host: () =>
+          endpoints.length === 1
+            ? noop
+            : circuitBreaker(
+                handleWhen(
+                  (error) =>
+                    error instanceof GRPCUnavailableError || error instanceof GRPCDeadlineExceededError,
+                ),
+                { halfOpenAfter: 2_000, breaker: new ConsecutiveBreaker(2) },
+              ),
+        global: noop,
+      },
+    });
+  } catch (cause) {
+    throw new InvalidError(`etcd ${options.where}: the TLS certificate or key cannot be used`, { cause });
+  }
+}

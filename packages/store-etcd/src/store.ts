@@ -1,0 +1,160 @@
+import {
+  type CallOptions,
+  type GetResult,
+  InvalidError,
+  type ListOptions,
+  type ListResult,
+  parseConnectionUrl,
+  type Session,
+  type Store,
+  type StoreCapabilities,
+  type TxnRequest,
+  type TxnResult,
+  type WatchBatch,
+  type WatchOptions,
+} from "@cocoon-net/core";
+import { readCapabilities } from "./capabilities.ts";
+import { EtcdConnection } from "./connection.ts";
+import { diagnoseOpening } from "./diagnosis.ts";
+import { Keyspace } from "./keyspace.ts";
+import {
+  type EtcdStoreOptions,
+  type ResolvedEtcdOptions,
+  resolveEtcdOptions,
+  resolveEtcdUrl,
+} from "./options.ts";
+import { EtcdSession } from "./session.ts";
+import { decodeTxn, encodeTxn, writesAnything } from "./transaction.ts";
+import { readPage, watchPrefix } from "./watch.ts";
+
+const openTimeoutMs = 5_000;
+
+/**
+ * Opens etcd by URL (`etcd://user:pass@h1:2379,h2:2379/prefix`, `etcds://…?ca=FILE&cert=FILE&key=FILE`) or by
+ * options. `timeoutMs` is for each step of the opening, default 5,000.
+ * @throws {UnavailableError} nobody answers there; {@link AuthError} the user may not read under the prefix;
+ * {@link InvalidError} the configuration cannot work: wrong scheme, wrong CA, unknown parameter.
+ */
+export async function openEtcdStore(
+  target: string | EtcdStoreOptions,
+  options?: CallOptions,
+): Promise<Store> {
+  const resolved =
+    typeof target === "string" ? resolveEtcdUrl(parseConnectionUrl(target)) : resolveEtcdOptions(target);
+  return openResolved(resolved, options);
+}
+
+export async function openResolved(resolved: ResolvedEtcdOptions, options?: CallOptions): Promise<Store> {
+  const connection = new EtcdConnection(resolved);
+  const keyspace = new Keyspace(resolved.prefix);
+  try {
+    const capabilities = await readCapabilities(connection, keyspace, {
+      timeoutMs: openTimeoutMs,
+      ...options,
+    });
+    return new EtcdStore(resolved.label, capabilities, connection, keyspace);
+  } catch (error) {
+    connection.close();
+    options?.signal?.throwIfAborted();
+    throw await diagnoseOpening(error, resolved);
+  }
+}
+
+/** Calls have a deadline of 2,000 ms unless told otherwise. */
+class EtcdStore implements Store {
+  readonly label: string;
+  readonly capabilities: StoreCapabilities;
+  readonly #connection: EtcdConnection;
+  readonly #keyspace: Keyspace;
+  readonly #sessions = new Set<EtcdSession>();
+  readonly #closing = new AbortController();
+  #disposed: Promise<void> | undefined;
+
+  constructor(
+    label: string,
+    capabilities: StoreCapabilities,
+    connection: EtcdConnection,
+    keyspace: Keyspace,
+  ) {
+    this.label = label;
+    this.capabilities = capabilities;
+    this.#connection = connection;
+    this.#keyspace = keyspace;
+  }
+
+  async get(key: string, options?: CallOptions): Promise<GetResult> {
+    const full = this.#keyspace.full(key);
+    const answer = await this.#connection.kv(
+      { what: `get ${key}`, writes: false, send: (client, limit) => client.kv.range({ key: full }, limit) },
+      options,
+    );
+    const [kv] = answer.kvs;
+    return {
+      entry: kv === undefined ? undefined : this.#keyspace.entry(kv),
+      revision: Number(answer.header.revision),
+    };
+  }
+
+  async list(prefix: string, options: ListOptions = {}): Promise<ListResult> {
+    const { limit = 1_000, after, revision } = options;
+    if (!Number.isInteger(limit) || limit < 1)
+      throw new InvalidError(`list limit ${limit} is not a positive integer`);
+    return readPage(this.#connection, this.#keyspace, prefix, after, limit, revision, options);
+  }
+
+  async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
+    const wire = encodeTxn(request, this.#keyspace, (session) => session.connection === this.#connection);
+    const answer = await this.#connection.kv(
+      {
+        what: describeTxn(request),
+        writes: writesAnything(wire),
+        send: (client, limit) => client.kv.txn(wire, limit),
+      },
+      options,
+    );
+    return decodeTxn(answer, this.#keyspace);
+  }
+
+  watch(prefix: string, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
+    const { signal, fromRevision } = options;
+    const ended =
+      signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+    return watchPrefix(this.#connection, this.#keyspace, prefix, fromRevision, ended);
+  }
+
+  async session(ttlMs: number, options?: CallOptions): Promise<Session> {
+    const session = await EtcdSession.open(this.#connection, ttlMs, options);
+    this.#sessions.add(session);
+    session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    if (this.#closing.signal.aborted) await session[Symbol.asyncDispose]();
+    return session;
+  }
+
+  async incarnation(options?: CallOptions): Promise<string> {
+    await this.#connection.probe(this.#keyspace.range(""), options);
+    return this.#connection.incarnation;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= this.#dispose();
+    await this.#disposed;
+  }
+
+  async #dispose(): Promise<void> {
+    this.#closing.abort();
+    await Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]()));
+    this.#connection.close();
+  }
+}
+
+/** `txn on subnets/n1, slots/172.20.1.0-24, …`: what a message needs to be traced to its cause. */
+function describeTxn({ if: compares = [], then = [], else: otherwise = [] }: TxnRequest): string {
+  const keys = new Set([
+    ...[...then, ...otherwise].map((operation) =>
+      "put" in operation ? operation.put : "delete" in operation ? operation.delete : operation.get,
+    ),
+    ...compares.map(({ key }) => key),
+  ]);
+  const shown = [...keys].slice(0, 3).join(", ");
+  return `txn on ${shown}${keys.size > 3 ? ", …" : ""}`;
+}
