@@ -96,14 +96,17 @@ describe.concurrent("launchers", () => {
       const parent = spawn(process.execPath, ["--conditions=@cocoon-net/source", program], {
         stdio: ["ignore", "pipe", "inherit"],
       });
+      let dataDir: string | undefined;
       try {
         const [line] = await within("the parent's server", 15_000, once(parent.stdout, "data"));
-        const pid = Number(String(line));
-        assert.ok(isRunning(pid));
+        const started = JSON.parse(String(line)) as { pid: number; dataDir: string };
+        dataDir = started.dataDir;
+        assert.ok(isRunning(started.pid));
         parent.kill(signal);
-        await until("the server's end", 5_000, () => !isRunning(pid));
+        await until("the server's end", 5_000, () => !isRunning(started.pid));
       } finally {
         parent.kill("SIGKILL");
+        if (dataDir !== undefined) rmSync(dataDir, { recursive: true, force: true });
       }
     },
   );
