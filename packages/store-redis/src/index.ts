@@ -1,1 +1,3 @@
-export {};
+export { default, default as redisDriver } from "./driver.ts";
+export type { RedisStoreOptions, RedisTlsOptions } from "./options.ts";
+export { openRedisStore } from "./store.ts";

@@ -1,0 +1,99 @@
+import { CocoonError, InvalidError, type StoreCapabilities } from "@cocoon-net/core";
+import type { Call, Connection } from "./connection.ts";
+import { limits } from "./request.ts";
+import { inspect } from "./scripts/inspect.ts";
+
+/** Types that the six keys of the layout have, where they exist. */
+const keyTypes = ["hash", "zset", "hash", "stream", "zset", "zset"];
+
+/**
+ * Reads what the server is and gives.
+ * @throws {InvalidError} when it must not be used: it evicts keys, or its keys belong to another program.
+ */
+export async function readCapabilities(
+  connection: Connection,
+  call: Omit<Call, "what" | "writes">,
+): Promise<StoreCapabilities> {
+  const reading = { ...call, what: "read the server's configuration", writes: false };
+  const sections = ["server", "memory", "persistence", "replication"];
+  const [, , text, types] = await connection.run(inspect, sections, reading);
+  const info = parseInfo(String(text));
+  const { label, topology } = connection.options;
+  for (const [index, type] of (types as string[]).entries()) {
+    if (type === "none" || type === keyTypes[index]) continue;
+    throw new InvalidError(`${label}: the key ${connection.key(index)} is a ${type} of another program`, {
+      hint: "choose another prefix, as the path of the store URL",
+    });
+  }
+  const policy = info.get("maxmemory_policy") ?? "unknown";
+  if (policy !== "noeviction") {
+    throw new InvalidError(
+      `${label}: maxmemory-policy is ${policy}, so the server may drop keys of the cluster`,
+      {
+        hint: 'run "redis-cli config set maxmemory-policy noeviction" and set it in redis.conf',
+      },
+    );
+  }
+  const aof = info.get("aof_enabled") === "1";
+  const replicas = Number(info.get("connected_slaves") ?? 0);
+  const valkey = info.get("valkey_version");
+  return {
+    server: valkey === undefined ? `Redis ${info.get("redis_version")}` : `Valkey ${valkey}`,
+    // Behind Sentinel or in a Cluster, a primary that was cut off may answer until it learns of its successor.
+    linearizable: topology === "standalone",
+    pinnedReads: false,
+    durability: [
+      aof ? await fsyncSentence(connection, reading) : await snapshotSentence(connection, reading),
+      ...(replicas > 0
+        ? [`${replicas} replicas follow asynchronously, so a failover may lose the newest writes`]
+        : []),
+    ].join("; "),
+    // Replicas without an AOF do not help: a primary that restarts empty empties them.
+    trustworthy: aof,
+    ...limits,
+  };
+}
+
+/** Changes with every restart or failover, and when the database was emptied. */
+export async function readIncarnation(connection: Connection, call: Call): Promise<string> {
+  const [, era, text] = await connection.run(inspect, ["server"], call);
+  return `${era}/${parseInfo(String(text)).get("run_id")}`;
+}
+
+async function fsyncSentence(connection: Connection, call: Call): Promise<string> {
+  switch (await configuration(connection, "appendfsync", call)) {
+    case "always":
+      return "every write is on the server's disk before its answer (AOF, appendfsync always)";
+    case "everysec":
+      return "writes reach the server's disk within about two seconds (AOF, appendfsync everysec): a crash may lose those";
+    case "no":
+      return "writes reach the server's disk when its kernel sees fit (AOF, appendfsync no): a crash of the machine may lose some 30 seconds";
+    default:
+      return "writes go to the server's disk (AOF), how soon is unknown: CONFIG is not permitted";
+  }
+}
+
+async function snapshotSentence(connection: Connection, call: Call): Promise<string> {
+  const save = await configuration(connection, "save", call);
+  if (save === "") return "nothing survives a restart of the server (no AOF, no snapshots)";
+  const when = save === undefined ? "" : ` (save ${save})`;
+  return `only snapshots are kept${when}: a crash loses all writes since the last one (no AOF)`;
+}
+
+/** A value of CONFIG, or undefined where that is not permitted. In a Cluster, one node's, as all should be alike. */
+async function configuration(connection: Connection, name: string, call: Call): Promise<string | undefined> {
+  try {
+    const [, value] = (await connection.command("config", ["GET", name], call)) as string[];
+    return value;
+  } catch (error) {
+    if (error instanceof CocoonError && (error.code === "auth" || /unknown command/i.test(error.message))) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+function parseInfo(text: string): Map<string, string> {
+  const lines = text.split("\r\n").filter((line) => line.includes(":"));
+  return new Map(lines.map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1)]));
+}

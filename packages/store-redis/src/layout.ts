@@ -1,0 +1,42 @@
+import { InvalidError } from "@cocoon-net/core";
+
+/**
+ * The Redis keys of one cluster, in the order in which every script takes them as KEYS.
+ *
+ * | key | type | holds |
+ * |---|---|---|
+ * | `P` | hash | relative key → value, and nothing else: what a person reads |
+ * | `{P}#index` | sorted set, all scores 0 | `key NUL createRevision NUL modRevision NUL session`, in byte order |
+ * | `{P}#state` | hash | `era` of the database, newest `revision` and the `stamp` of the transaction that made it |
+ * | `{P}#changes` | stream | `<revision>-<n>`: every change, written by the script that makes it |
+ * | `{P}#sessions` | sorted set | session id → deadline, ms of the server's clock |
+ * | `{P}#tied` | sorted set, all scores 0 | `session NUL key` |
+ *
+ * Values live in one hash, not in a string key each, so that the keys of a script are always these six: a
+ * list or the reaping of a session finds its keys only while it runs, and what a script does not declare may
+ * be missing on a Redis Cluster node whose slot is being moved. `P` alone and the tag `{P}` hash to one slot.
+ */
+export function layoutOf(prefix: string): readonly string[] {
+  if (!/^[^{}\0]+$/.test(prefix) || !prefix.isWellFormed()) {
+    throw new InvalidError(`store prefix "${prefix}" cannot be used in Redis`, {
+      hint: "use one without braces",
+    });
+  }
+  return [prefix, ...["index", "state", "changes", "sessions", "tied"].map((name) => `{${prefix}}#${name}`)];
+}
+
+/** Position of the change stream in {@link layoutOf}. */
+export const changesKey = 3;
+
+/** @throws {InvalidError} for a key that the layout cannot hold. */
+export function checkKey(key: string): string {
+  if (key === "" || key.includes("\0") || !key.isWellFormed()) {
+    throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
+  }
+  return key;
+}
+
+/** Order of keys in the store: by their UTF-8 bytes. */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

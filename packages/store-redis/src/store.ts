@@ -1,0 +1,167 @@
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import {
+  type CallOptions,
+  type GetResult,
+  InvalidError,
+  type ListOptions,
+  type ListResult,
+  parseConnectionUrl,
+  type Session,
+  type Store,
+  type StoreCapabilities,
+  type TxnRequest,
+  type TxnResult,
+  type WatchBatch,
+  type WatchOptions,
+} from "@cocoon-net/core";
+import { readCapabilities, readIncarnation } from "./capabilities.ts";
+import { type Call, Connection } from "./connection.ts";
+import { compareKeys } from "./layout.ts";
+import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import { Pulse } from "./pulse.ts";
+import { decodeEntry, type EntryReply, encodeTxn, sessionOver, writes } from "./request.ts";
+import { list } from "./scripts/list.ts";
+import { status } from "./scripts/prelude.ts";
+import { endSession, openSession, renewSession } from "./scripts/sessions.ts";
+import { txn, txnWithoutPut } from "./scripts/txn.ts";
+import { RedisSession } from "./session.ts";
+import { watch } from "./watch.ts";
+
+const defaultTimeoutMs = 2_000;
+const openTimeoutMs = 5_000;
+/** A server that owes an answer for so long is given up, and the connection made anew. */
+const silenceMs = 3_000;
+/** Most entries of one page, whatever is asked for: the server does nothing else meanwhile. */
+const longestPage = 5_000;
+
+/**
+ * Connects and reads `capabilities`. Opening has 5,000 ms, each call 2,000 ms unless told otherwise.
+ * @throws {UnavailableError} {AuthError}
+ * @throws {InvalidError} also when the server evicts keys, is older than Redis 7.0, or the prefix is in use.
+ */
+export async function openRedisStore(
+  target: string | RedisStoreOptions,
+  call: CallOptions = {},
+): Promise<Store> {
+  const given =
+    typeof target === "string"
+      ? optionsFromUrl(parseConnectionUrl(target, { readSecretFile: (path) => readFileSync(path, "utf8") }))
+      : target;
+  const options = resolveOptions(given);
+  await using opened = new AsyncDisposableStack();
+  const connection = opened.use(new Connection(options, silenceMs));
+  const timeoutMs = call.timeoutMs ?? openTimeoutMs;
+  await connection.open(timeoutMs, call.signal);
+  const capabilities = await readCapabilities(connection, { timeoutMs, signal: call.signal });
+  opened.move();
+  return new RedisStore(options, connection, capabilities);
+}
+
+class RedisStore implements Store {
+  readonly label: string;
+  readonly capabilities: StoreCapabilities;
+  readonly #connection: Connection;
+  readonly #pulse: Pulse;
+  readonly #closed = new AbortController();
+  readonly #sessions = new Set<RedisSession>();
+
+  constructor(options: ResolvedOptions, connection: Connection, capabilities: StoreCapabilities) {
+    this.label = options.label;
+    this.capabilities = capabilities;
+    this.#connection = connection;
+    this.#pulse = new Pulse(options);
+  }
+
+  async get(key: string, options?: CallOptions): Promise<GetResult> {
+    const { reads, revision } = await this.#txn(`get ${key}`, { then: [{ get: key }] }, options);
+    return { entry: reads[0], revision };
+  }
+
+  async list(prefix: string, options: ListOptions = {}): Promise<ListResult> {
+    const { limit = 1_000, after = "" } = options;
+    if (!Number.isInteger(limit) || limit < 1) {
+      throw new InvalidError(`list limit ${limit} is not a positive integer`);
+    }
+    const start = after !== "" && compareKeys(after, prefix) > 0 ? after : "";
+    const reply = await this.#connection.run(
+      list,
+      [prefix, start, Math.min(limit, longestPage)],
+      call(`list ${prefix}`, false, options),
+    );
+    const [, revision, , more, found] = reply;
+    const entries = (found as readonly EntryReply[]).map(decodeEntry);
+    return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
+  }
+
+  async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
+    return this.#txn("transaction", request, options);
+  }
+
+  watch(prefix: string, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
+    const ended = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])]);
+    return watch(this.#connection, this.#pulse, prefix, options.fromRevision, ended);
+  }
+
+  async session(ttlMs: number, options?: CallOptions): Promise<Session> {
+    if (!Number.isFinite(ttlMs) || ttlMs <= 0) {
+      throw new InvalidError(`session TTL ${ttlMs} ms is not positive`);
+    }
+    const [id, ttl, now] = [randomUUID(), Math.ceil(ttlMs), () => performance.now()];
+    const askedAt = now();
+    await this.#connection.run(openSession, [id, ttl], call("open a session", true, options));
+    const session = new RedisSession(
+      id,
+      ttl,
+      askedAt,
+      {
+        renew: async (timeoutMs) => {
+          const renewal = call("keep a session alive", true, {
+            timeoutMs: Math.min(timeoutMs, defaultTimeoutMs),
+          });
+          const [answer] = await this.#connection.run(renewSession, [id, ttl], renewal);
+          return answer === status.done;
+        },
+        end: async () => {
+          await this.#connection.run(endSession, [id], call("end a session", true));
+        },
+      },
+      now,
+    );
+    // Closed while it was being opened: nobody else would end it.
+    if (this.#closed.signal.aborted) session.abandon("its store was closed");
+    this.#sessions.add(session);
+    session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    return session;
+  }
+
+  async incarnation(options?: CallOptions): Promise<string> {
+    return readIncarnation(this.#connection, call("read the incarnation", false, options));
+  }
+
+  /** Its sessions end by the server's clock: dispose them first where that should happen at once. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const session of [...this.#sessions]) session.abandon("its store was closed");
+    this.#closed.abort();
+    await this.#connection[Symbol.asyncDispose]();
+  }
+
+  async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
+    const args = encodeTxn(request);
+    const { puts, any } = writes(request);
+    const reply = await this.#connection.run(puts ? txn : txnWithoutPut, args, call(what, any, options));
+    if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
+    const [, succeeded, revision, reads] = reply;
+    return {
+      succeeded: succeeded === 1,
+      revision: Number(revision),
+      reads: (reads as readonly (EntryReply | null)[]).map((entry) =>
+        entry ? decodeEntry(entry) : undefined,
+      ),
+    };
+  }
+}
+
+function call(what: string, writes: boolean, options: CallOptions = {}): Call {
+  return { what, writes, timeoutMs: options.timeoutMs ?? defaultTimeoutMs, signal: options.signal };
+}
