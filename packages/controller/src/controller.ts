@@ -1,4 +1,17 @@
-import type { ControllerOptions } from "./options.ts";
+import {
+  AuthError,
+  Backoff,
+  CocoonError,
+  ConflictError,
+  campaign,
+  describeError,
+  InvalidError,
+  type Leadership,
+} from "@cocoon-net/core";
+import type { ControllerEventType } from "./controller-event.ts";
+import { makeEvent } from "./durable-event.ts";
+import { type ControllerOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import { leadTerm } from "./term.ts";
 
 export interface RunOptions {
   /** Ends the run: the lead is given up and `run` resolves. */
@@ -10,12 +23,96 @@ export interface Controller extends AsyncDisposable {
   readonly leading: boolean;
   /**
    * Campaigns, leads while it can, and campaigns again, until the signal aborts or the controller is disposed.
-   * @throws what retrying cannot mend, such as {@link AuthError}.
+   * @throws {ConflictError} when it runs already; what retrying cannot mend, such as {@link AuthError}.
    */
   run(options?: RunOptions): Promise<void>;
 }
 
 /** Any number may run over one store; one leads. @throws {InvalidError} for unusable settings. */
 export function createController(options: ControllerOptions): Controller {
-  throw new Error(`not assembled yet: ${options.id}`);
+  return new ElectedController(resolveOptions(options));
+}
+
+class ElectedController implements Controller {
+  readonly #options: ResolvedOptions;
+  readonly #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #leading = false;
+
+  constructor(options: ResolvedOptions) {
+    this.#options = options;
+  }
+
+  get leading(): boolean {
+    return this.#leading;
+  }
+
+  async run(options: RunOptions = {}): Promise<void> {
+    if (this.#running) throw new ConflictError(`controller ${this.#options.id} runs already`);
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#stop.signal]) : this.#stop.signal;
+    this.#running = this.#run(signal);
+    try {
+      await this.#running;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running?.catch(() => undefined);
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const { clock, settings } = this.#options;
+    const pauses = new Backoff({ firstMs: settings.retryFirstMs, maxMs: settings.leaderTtlMs * 2 });
+    try {
+      while (!signal.aborted) {
+        const leadership = await this.#campaign(signal);
+        const electedAt = clock.monotonic();
+        await this.#lead(leadership, signal);
+        if (clock.monotonic() - electedAt > settings.resignAfterMs * 2) pauses.reset();
+        // Gives another candidate, who may be better off, the chance.
+        await clock.wait(pauses.next(), signal);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  #campaign(signal: AbortSignal): Promise<Leadership> {
+    const { store, id, settings } = this.#options;
+    let reported = "";
+    const onProblem = (error: unknown) => {
+      const message = describeError(error);
+      if (message !== reported) this.#tell("problem", message);
+      reported = message;
+    };
+    return campaign(store, { id, ttlMs: settings.leaderTtlMs, signal, onProblem });
+  }
+
+  async #lead(leadership: Leadership, signal: AbortSignal): Promise<void> {
+    const { id } = this.#options;
+    let reason = "it was told to stop";
+    this.#leading = true;
+    this.#tell("leader-elected", `${id} leads`);
+    try {
+      await leadTerm(this.#options, leadership, signal);
+      if (!signal.aborted) reason = "its session with the store has ended";
+    } catch (error) {
+      // A mistake of ours, or credentials that are refused: trying again would hide it.
+      if (!(error instanceof CocoonError) || error instanceof AuthError || error instanceof InvalidError) {
+        throw error;
+      }
+      reason = describeError(error);
+    } finally {
+      this.#leading = false;
+      await leadership[Symbol.asyncDispose]();
+      this.#tell("leader-lost", `${id} no longer leads: ${reason}`);
+    }
+  }
+
+  #tell(type: ControllerEventType, message: string): void {
+    this.#options.onEvent(makeEvent(this.#options.clock, type, { message }));
+  }
 }

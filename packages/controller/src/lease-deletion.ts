@@ -1,0 +1,56 @@
+import {
+  type Compare,
+  contains,
+  decode,
+  type Entry,
+  formatAddress,
+  lastOf,
+  leaseSchema,
+  listAll,
+  parseAddress,
+  parseCidr,
+  prefixes,
+  type Store,
+} from "@cocoon-net/core";
+import type { ReclaimLog } from "./reclaim-log.ts";
+
+/**
+ * Deletes the leases that the node of the intent has in its block, each as it was read (G4); another node's, such
+ * as an address that has moved, stay. False when something changed meanwhile: look again.
+ */
+export async function deleteLeases(
+  { store, signal }: { readonly store: Store; readonly signal: AbortSignal },
+  log: ReclaimLog,
+  held: Compare,
+): Promise<boolean> {
+  // One for the leadership, one for the intent, one for `held`.
+  const size = store.capabilities.maxOperations - 3;
+  const leases = await leasesIn(store, log.intent.subnet, log.intent.node, signal);
+  for (let start = 0; start < leases.length; start += size) {
+    const batch = leases.slice(start, start + size);
+    const done = await log.save((intent) => intent, {
+      if: [held, ...batch.map(({ key, modRevision }) => ({ key, modRevision }))],
+      then: batch.map(({ key }) => ({ delete: key })),
+    });
+    if (!done) return false;
+  }
+  return true;
+}
+
+async function leasesIn(store: Store, subnet: string, node: string, signal: AbortSignal): Promise<Entry[]> {
+  const block = parseCidr(subnet);
+  const leases: Entry[] = [];
+  // Keys are dotted addresses: one text prefix for every 256 of them.
+  for (let base = block.base; base <= lastOf(block); base += 256) {
+    const address = formatAddress(base);
+    const prefix = prefixes.pool + address.slice(0, address.lastIndexOf(".") + 1);
+    for (const entry of (await listAll(store, prefix, { signal })).entries) {
+      const inside = contains(block, {
+        base: parseAddress(entry.key.slice(prefixes.pool.length)),
+        prefix: 32,
+      });
+      if (inside && decode(leaseSchema, entry).node === node) leases.push(entry);
+    }
+  }
+  return leases;
+}
