@@ -1,38 +1,306 @@
-import type { AddressRecord, EngineState } from "./lease.ts";
+import { type FileHandle, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { CorruptError, UnavailableError } from "@cocoon-net/core";
+import { isMissing, keepAside, replaceFile, syncDirectory, writeAll } from "./durable-file.ts";
+import { encodeFrame, headerFrame, maxFrameRecords, readJournal } from "./journal-format.ts";
+import { type AddressRecord, type EngineState, emptyState } from "./lease.ts";
 
 export interface JournalOptions {
-  /** Compact when the file is larger than this and than twice its last compacted size. Default 1 MiB. */
+  /** The file is compacted when it is larger than this and than four times what it was compacted to. Default 1 MiB. */
   readonly compactBytes?: number;
+  /** Monotonic milliseconds; spaces attempts to rewrite the file on a failing disk. Default `performance.now`. */
+  readonly monotonic?: () => number;
+}
+
+/** The current state, at least as new as every record that was handed to `append`. */
+export interface JournalSource {
+  readonly seq: number;
+  records(): Iterable<AddressRecord>;
 }
 
 export interface OpenedJournal {
   readonly journal: Journal;
   readonly state: EngineState;
-  /** Bytes of a torn last write that were cut off. */
+  /** Bytes of a torn last write that were cut off. They were never acknowledged. */
   readonly cutBytes: number;
 }
 
 export interface JournalStats {
+  /** Records written since the journal was opened. */
   readonly records: number;
+  /** Calls of fdatasync for them. */
   readonly syncs: number;
   readonly compactions: number;
   readonly bytes: number;
   /** Why the last append failed; undefined when it did not. */
   readonly failing: string | undefined;
+  /** Why the file could not be compacted; it is whole and goes on growing meanwhile. */
+  readonly compactionFailing: string | undefined;
 }
 
+const minPauseMs = 1000;
+const maxPauseMs = 60_000;
+
+interface Waiting {
+  readonly records: readonly AddressRecord[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * The append-only file that makes leases durable (G2). Everything that waits shares one write and one fdatasync.
+ * When a write fails, its records are refused, the file is cut back to its last whole frame, and the next
+ * append tries again; nothing that was acknowledged is ever behind something half written.
+ */
 export class Journal implements AsyncDisposable {
-  static open(_path: string, _options?: JournalOptions): Promise<OpenedJournal> {
-    return Promise.reject(new Error("not built yet"));
+  readonly #path: string;
+  readonly #compactBytes: number;
+  readonly #monotonic: () => number;
+  #handle: FileHandle;
+  /** Where the last whole frame ends. */
+  #end: number;
+  #compactAbove: number;
+  #source: JournalSource | undefined;
+  /** The file may hold something that we do not know of: it must be written anew before the next append. */
+  #suspect = false;
+  /** Records were refused that the state has: it is written anew when the disk takes writes again. */
+  #behind = false;
+  #waiting: Waiting[] = [];
+  #writer: Promise<void> | undefined;
+  #closed: Promise<void> | undefined;
+  #failing: string | undefined;
+  #compactionFailing: string | undefined;
+  #pauseMs = 0;
+  #retryAt = 0;
+  #records = 0;
+  #syncs = 0;
+  #compactions = 0;
+
+  private constructor(path: string, handle: FileHandle, end: number, options: JournalOptions) {
+    this.#path = path;
+    this.#handle = handle;
+    this.#end = end;
+    this.#compactBytes = options.compactBytes ?? 1 << 20;
+    this.#compactAbove = this.#compactBytes;
+    this.#monotonic = options.monotonic ?? (() => performance.now());
   }
-  /** Where compaction takes the current state from. Without it the file only grows. */
-  compactFrom(_source: { readonly seq: number; records(): Iterable<AddressRecord> }): void {}
-  /** Resolves once the records are durable; all appends that wait share one write and one fdatasync. */
-  append(_records: readonly AddressRecord[]): Promise<void> {
-    return Promise.resolve();
+
+  /**
+   * Opens the journal, creating it when there is none. A torn last write is cut off.
+   * @throws {CorruptError} when the file is damaged elsewhere or of an unknown version; it is then kept aside
+   *   under another name
+   */
+  static async open(path: string, options: JournalOptions = {}): Promise<OpenedJournal> {
+    let handle: FileHandle;
+    try {
+      handle = await open(path, "r+");
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      const header = headerFrame(0);
+      handle = await replaceFile(path, 0o600, (file) => writeAll(file, header, 0));
+      await syncDirectory(dirname(path));
+      return { journal: new Journal(path, handle, header.length, options), state: emptyState, cutBytes: 0 };
+    }
+    try {
+      const bytes = await handle.readFile();
+      const read = readJournal(bytes);
+      if (!read.ok) {
+        const aside = await keepAside(path, new Date());
+        throw new CorruptError(
+          `the lease journal ${path} cannot be read: ${read.reason}; it was kept as ${aside}`,
+          {
+            hint: "start again to go on with the leases of leases.json, or put a good copy of the journal back first",
+          },
+        );
+      }
+      const cutBytes = bytes.length - read.end;
+      if (cutBytes > 0) {
+        await handle.truncate(read.end);
+        await handle.datasync();
+      }
+      const newest = new Map<string, AddressRecord>();
+      let seq = read.header.seq;
+      for (const record of read.records) {
+        newest.set(record.ip, record);
+        seq = Math.max(seq, record.seq);
+      }
+      const state: EngineState = { seq, records: [...newest.values()] };
+      return { journal: new Journal(path, handle, read.end, options), state, cutBytes };
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
   }
+
+  /**
+   * Sets where compaction takes the current state from. Without a source the file only grows, and a failed sync is
+   * final.
+   */
+  compactFrom(source: JournalSource): void {
+    this.#source = source;
+  }
+
   get stats(): JournalStats {
-    throw new Error("not built yet");
+    return {
+      records: this.#records,
+      syncs: this.#syncs,
+      compactions: this.#compactions,
+      bytes: this.#end,
+      failing: this.#failing,
+      compactionFailing: this.#compactionFailing,
+    };
   }
-  async [Symbol.asyncDispose](): Promise<void> {}
+
+  /**
+   * Resolves once the records are on disk, all of them in one frame.
+   * @throws {UnavailableError} (`outcome: "none"`) when they could not be written, or after dispose
+   */
+  append(records: readonly AddressRecord[]): Promise<void> {
+    if (records.length === 0) return Promise.resolve();
+    if (this.#closed !== undefined) {
+      return Promise.reject(
+        new UnavailableError(`the lease journal ${this.#path} is closed`, { outcome: "none" }),
+      );
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ records, resolve, reject });
+      this.#writer ??= this.#write();
+    });
+  }
+
+  /** Waits for what was appended, then closes the file. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closed ??= (async () => {
+      await this.#writer;
+      await this.#handle.close();
+    })();
+    return this.#closed;
+  }
+
+  async #write(): Promise<void> {
+    // Let every append of this turn of the event loop join the first write.
+    await new Promise(setImmediate);
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting;
+      this.#waiting = [];
+      try {
+        if (this.#suspect) await this.#compact();
+        await this.#writeGroup(group);
+        this.#failing = undefined;
+        for (const { resolve } of group) resolve();
+      } catch (cause) {
+        this.#behind = true;
+        this.#failing = cause instanceof Error ? cause.message : String(cause);
+        const error = new UnavailableError(
+          `the lease journal ${this.#path} cannot be written: ${this.#failing}`,
+          {
+            outcome: "none",
+            cause,
+            hint: "make room on the disk or make it writable; granting goes on by itself then",
+          },
+        );
+        for (const { reject } of group) reject(error);
+        continue;
+      }
+      const wanted = this.#behind || this.#end > this.#compactAbove;
+      if (wanted && this.#source !== undefined && this.#monotonic() >= this.#retryAt) {
+        await this.#compact().catch(() => undefined); // told by `stats`; tried again after a pause
+      }
+    }
+    this.#writer = undefined;
+  }
+
+  /** One write and one fdatasync; more only when the group does not fit one frame. */
+  async #writeGroup(group: readonly Waiting[]): Promise<void> {
+    const start = this.#end;
+    let syncing = false;
+    try {
+      for (const frame of framesOf(group)) {
+        await writeAll(this.#handle, frame, this.#end);
+        syncing = true;
+        await this.#handle.datasync();
+        syncing = false;
+        this.#syncs++;
+        this.#end += frame.length;
+      }
+    } catch (error) {
+      // A failed write leaves at worst a piece of a frame, which must not stand before the next one. After a failed
+      // sync the kernel may have dropped what it could not write: only a new file can be trusted then.
+      this.#end = start;
+      this.#suspect = true;
+      await this.#handle.truncate(start).then(
+        () => {
+          this.#suspect = syncing;
+        },
+        () => undefined,
+      );
+      throw error;
+    }
+    for (const { records } of group) this.#records += records.length;
+  }
+
+  /** Writes the current state to a new file. Appends wait meanwhile. */
+  async #compact(): Promise<void> {
+    const source = this.#source;
+    if (source === undefined || this.#monotonic() < this.#retryAt) {
+      throw new Error(this.#compactionFailing ?? this.#failing ?? "nothing to write it anew from");
+    }
+    let size = 0;
+    try {
+      const handle = await replaceFile(this.#path, 0o600, async (file) => {
+        for (const frame of stateFrames(source)) {
+          await writeAll(file, frame, size);
+          size += frame.length;
+        }
+      });
+      const old = this.#handle;
+      this.#handle = handle;
+      this.#end = size;
+      this.#suspect = true; // a power cut could still bring the old file back
+      await old.close();
+      await syncDirectory(dirname(this.#path));
+    } catch (error) {
+      this.#pauseMs = Math.min(maxPauseMs, Math.max(minPauseMs, this.#pauseMs * 2));
+      this.#retryAt = this.#monotonic() + this.#pauseMs;
+      this.#compactionFailing = error instanceof Error ? error.message : String(error);
+      throw error;
+    }
+    this.#suspect = false;
+    this.#behind = false;
+    this.#compactionFailing = undefined;
+    this.#pauseMs = 0;
+    this.#retryAt = 0;
+    this.#compactAbove = Math.max(this.#compactBytes, 4 * size);
+    this.#compactions++;
+  }
+}
+
+function* stateFrames(source: JournalSource): Generator<Buffer> {
+  yield headerFrame(source.seq);
+  let frame: AddressRecord[] = [];
+  for (const record of source.records()) {
+    if (frame.push(record) < maxFrameRecords) continue;
+    yield encodeFrame(frame);
+    frame = [];
+  }
+  if (frame.length > 0) yield encodeFrame(frame);
+}
+
+/** The records of one append stay in one frame when they fit: they are applied together or not at all. */
+function* framesOf(group: readonly Waiting[]): Generator<Buffer> {
+  let frame: AddressRecord[] = [];
+  for (const { records } of group) {
+    if (frame.length > 0 && frame.length + records.length > maxFrameRecords) {
+      yield encodeFrame(frame);
+      frame = [];
+    }
+    for (const record of records) {
+      if (frame.length === maxFrameRecords) {
+        yield encodeFrame(frame);
+        frame = [];
+      }
+      frame.push(record);
+    }
+  }
+  if (frame.length > 0) yield encodeFrame(frame);
 }

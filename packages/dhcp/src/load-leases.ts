@@ -1,7 +1,9 @@
-import type { Journal } from "./journal.ts";
-import type { EngineState, Lease } from "./lease.ts";
+import { Journal, type JournalOptions } from "./journal.ts";
+import type { AddressRecord, EngineState, Lease } from "./lease.ts";
+import { type FileLease, readLeasesFile } from "./leases-file.ts";
+import { identityOf } from "./request.ts";
 
-export interface LoadOptions {
+export interface LoadOptions extends JournalOptions {
   readonly journalPath: string;
   readonly leasesFilePath: string;
   /** Milliseconds since the epoch. */
@@ -9,16 +11,70 @@ export interface LoadOptions {
 }
 
 export interface LoadedLeases {
+  /** Open; holds all of `state`. */
   readonly journal: Journal;
   readonly state: EngineState;
-  /** Leases taken over from `leases.json`. */
+  /** Leases that were taken over from `leases.json`. */
   readonly adopted: readonly Lease[];
-  /** Bytes of a torn last write that were cut off the journal. */
+  /** Bytes of a torn last write that were cut off the journal. They were never acknowledged. */
   readonly cutBytes: number;
-  /** Entries of `leases.json` that did not parse or have expired. */
+  /** Entries of `leases.json` that do not parse or have expired. */
   readonly skipped: number;
 }
 
-export function loadLeases(_options: LoadOptions): Promise<LoadedLeases> {
-  return Promise.reject(new Error("not built yet"));
+/**
+ * Opens the journal and merges `leases.json` into it (G9): what that program, or an earlier one of ours, granted
+ * and the journal does not know is adopted, so that ours can take a node over in place.
+ *
+ * @throws {CorruptError} when either file is damaged; it is kept aside under another name
+ */
+export async function loadLeases(options: LoadOptions): Promise<LoadedLeases> {
+  const file = await readLeasesFile(options.leasesFilePath);
+  const { journal, state, cutBytes } = await Journal.open(options.journalPath, options);
+  try {
+    const live = file.leases.filter(({ expiry }) => expiry > options.now);
+    const adopted = adopt(state, live);
+    const taken = new Set(adopted.map(({ ip }) => ip));
+    const added = adopted.map((lease): AddressRecord => ({ state: "leased", ...lease }));
+    await journal.append(added);
+    return {
+      journal,
+      state: {
+        seq: state.seq + adopted.length,
+        records: [...state.records.filter(({ ip }) => !taken.has(ip)), ...added],
+      },
+      adopted,
+      cutBytes,
+      skipped: file.skipped + file.leases.length - live.length,
+    };
+  } catch (error) {
+    await journal[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/**
+ * Which entries tell something that the journal does not know: an address it has no newer lease of, for a client it
+ * has no newer lease of. Their expiry orders them, for all leases last equally long. An entry that the journal
+ * ended itself has the expiry of the ended lease, so it does not come back.
+ */
+function adopt(state: EngineState, entries: readonly FileLease[]): Lease[] {
+  const byAddress = new Map(state.records.map((record) => [record.ip, record.expiry]));
+  const byClient = new Map<string, number>();
+  for (const record of state.records) {
+    if (record.state !== "leased") continue;
+    const client = identityOf(record);
+    byClient.set(client, Math.max(record.expiry, byClient.get(client) ?? 0));
+  }
+  const adopted: Lease[] = [];
+  let { seq } = state;
+  // The newest first, so that of two entries for one address or one client the newer one is taken.
+  for (const { mac, ip, expiry } of entries.toSorted((one, other) => other.expiry - one.expiry)) {
+    const client = identityOf({ mac });
+    if (expiry <= (byAddress.get(ip) ?? 0) || expiry <= (byClient.get(client) ?? 0)) continue;
+    byAddress.set(ip, expiry);
+    byClient.set(client, expiry);
+    adopted.push({ mac, ip, expiry, seq: ++seq });
+  }
+  return adopted;
 }

@@ -10,13 +10,13 @@ export interface Endpoint {
 export interface DhcpSocket {
   /** May fail or reject: the packet is then counted as lost, like any other lost datagram. */
   send(packet: Uint8Array, to: Endpoint): void | Promise<void>;
-  /** Registers the one listener. The buffer belongs to the listener until it returns. */
+  /** Registers the one listener. The bytes are the listener's to keep: the socket does not reuse them. */
   onPacket(listener: (packet: Uint8Array, from: Endpoint) => void): void;
   close(): void | Promise<void>;
 }
 
 /** What the server asks of the kernel. Addresses are dotted quads; every call is idempotent. */
-export interface HostNetwork {
+export interface LeaseNetwork {
   /** `ip route replace IP/32 dev BRIDGE`. */
   addRoute(ip: string): Promise<void>;
   /** Removes that route; one that is not there is no error. */
@@ -34,7 +34,7 @@ export type ServerEvent =
   | { readonly type: "granted" | "renewed" | "released" | "expired"; readonly lease: Lease }
   /** A client said that the address is in use by somebody else; `lease` is the one that ended with it. */
   | { readonly type: "declined"; readonly ip: string; readonly mac: string; readonly lease?: Lease }
-  /** A REQUEST that was answered by NAK, or not answered although it should have been. */
+  /** A NAK, or no answer where a client needed one (`pool-empty`, `journal`, `route`). */
   | { readonly type: "refused"; readonly ip?: string; readonly mac: string; readonly reason: string }
   /** Something an operator should see; serving goes on. */
   | { readonly type: "problem"; readonly message: string; readonly error: unknown };

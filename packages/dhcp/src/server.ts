@@ -1,39 +1,374 @@
-import type { LeaseEngine, PoolCounts } from "./engine.ts";
+import { UnavailableError } from "@cocoon-net/core";
+import type { PoolCounts } from "./address-table.ts";
+import type { Grant } from "./decision.ts";
+import type { LeaseEngine } from "./engine.ts";
 import type { Journal, JournalStats } from "./journal.ts";
+import type { AddressRecord, Lease } from "./lease.ts";
 import type { LeasesFile } from "./leases-file.ts";
-import type { Clock, DhcpSocket, HostNetwork, ServerEvent } from "./ports.ts";
+import { type DhcpPacket, decodePacket } from "./packet.ts";
+import { type Clock, type DhcpSocket, type LeaseNetwork, type ServerEvent, steadyClock } from "./ports.ts";
+import { type Answer, broadcastTo, buildReply } from "./reply.ts";
+import { type DhcpRequest, identityOf, readRequest } from "./request.ts";
 
 export interface DhcpServerOptions {
   readonly engine: LeaseEngine;
+  /** Disposed with the server. */
   readonly journal: Journal;
+  /** Disposed with the server. */
   readonly leasesFile: LeasesFile;
+  /** Closed with the server. */
   readonly socket: DhcpSocket;
-  readonly network: HostNetwork;
+  readonly network: LeaseNetwork;
   /** Default `steadyClock()`. */
   readonly clock?: Clock;
+  /** Called synchronously, for grants after the ACK has been handed to the socket. Must not throw. */
   readonly onEvent?: (event: ServerEvent) => void;
+  /** Deadline of one call of `network`. Default 5,000. */
+  readonly networkTimeoutMs?: number;
 }
 
 export interface ServerStats {
+  /** REQUESTs that led to a grant or renewal, and those that should have. */
   readonly grants: { readonly ok: number; readonly failed: number };
   readonly pool: PoolCounts;
-  /** Packets received, by message type. */
+  /** Client messages, by type. */
   readonly received: Readonly<Record<string, number>>;
-  /** Answers sent: offer, ack, nak. */
+  /** Answers, by type: offer, ack, inform-ack, nak. */
   readonly sent: Readonly<Record<string, number>>;
   /** Packets that got no answer, by reason. */
   readonly dropped: Readonly<Record<string, number>>;
   readonly journal: JournalStats;
 }
 
+interface Job {
+  readonly packet: DhcpPacket;
+  readonly request: DhcpRequest;
+}
+
+/** A client retransmits; more than this many of its messages need not be remembered while one is served. */
+const maxQueued = 4;
+const maxSweepMs = 60_000;
+const routesAtOnce = 64;
+
+/**
+ * The DHCP server: socket → codec → engine → journal and route → reply. The messages of one client are served in
+ * order, those of different clients side by side, so that their grants share the journal's syncs.
+ */
 export class DhcpServer implements AsyncDisposable {
-  constructor(_options: DhcpServerOptions) {}
-  /** Restores the routes of all live leases, then serves (G9). */
-  start(_signal?: AbortSignal): Promise<void> {
-    return Promise.resolve();
+  readonly #engine: LeaseEngine;
+  readonly #journal: Journal;
+  readonly #leasesFile: LeasesFile;
+  readonly #socket: DhcpSocket;
+  readonly #network: LeaseNetwork;
+  readonly #clock: Clock;
+  readonly #onEvent: (event: ServerEvent) => void;
+  readonly #networkTimeoutMs: number;
+  /** Messages that wait for an earlier one of the same client. */
+  readonly #queues = new Map<string, Job[]>();
+  readonly #routeWork = new Map<string, Promise<void>>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #grants = { ok: 0, failed: 0 };
+  readonly #received = new Map<string, number>();
+  readonly #sent = new Map<string, number>();
+  readonly #dropped = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  #journalFailing = false;
+  #disposed: Promise<void> | undefined;
+
+  constructor(options: DhcpServerOptions) {
+    this.#engine = options.engine;
+    this.#journal = options.journal;
+    this.#leasesFile = options.leasesFile;
+    this.#socket = options.socket;
+    this.#network = options.network;
+    this.#clock = options.clock ?? steadyClock();
+    this.#onEvent = options.onEvent ?? (() => undefined);
+    this.#networkTimeoutMs = options.networkTimeoutMs ?? 5000;
   }
+
+  /**
+   * Ends what has expired, restores the routes of all live leases, brings `leases.json` up to date, and only then
+   * serves (G9). A route that cannot be restored is reported; the lease stays.
+   */
+  async start(signal?: AbortSignal): Promise<void> {
+    this.#journal.compactFrom(this.#engine);
+    this.#sweep(this.#clock.now());
+    const leases = [...this.#engine.leases()];
+    for (let from = 0; from < leases.length; from += routesAtOnce) {
+      signal?.throwIfAborted();
+      await Promise.all(leases.slice(from, from + routesAtOnce).map((lease) => this.#restoreRoute(lease)));
+    }
+    await this.#leasesFile.start(() => this.#engine.leases());
+    signal?.throwIfAborted();
+    if (this.#disposed !== undefined) return;
+    this.#socket.onPacket((bytes) => this.#receive(bytes));
+    this.#arm();
+  }
+
   stats(): ServerStats {
-    throw new Error("not built yet");
+    return {
+      grants: { ...this.#grants },
+      pool: this.#engine.counts(),
+      received: Object.fromEntries(this.#received),
+      sent: Object.fromEntries(this.#sent),
+      dropped: Object.fromEntries(this.#dropped),
+      journal: this.#journal.stats,
+    };
   }
-  async [Symbol.asyncDispose](): Promise<void> {}
+
+  /** Stops serving, finishes what is under way, and flushes both files. Routes and leases stay. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= (async () => {
+      clearTimeout(this.#timer);
+      this.#queues.clear();
+      await this.#socket.close();
+      while (this.#running.size > 0) await Promise.all(this.#running);
+      await this.#leasesFile[Symbol.asyncDispose]();
+      await this.#journal[Symbol.asyncDispose]();
+    })();
+    return this.#disposed;
+  }
+
+  #receive(bytes: Uint8Array): void {
+    if (this.#disposed !== undefined) return;
+    const decoded = decodePacket(bytes);
+    if (!decoded.ok) return this.#drop(decoded.reason);
+    const request = readRequest(decoded.packet);
+    if (typeof request === "string") return this.#drop(request);
+    count(this.#received, request.type);
+    const job: Job = { packet: decoded.packet, request };
+    const queue = this.#queues.get(identityOf(request));
+    if (queue === undefined) this.#serve(job);
+    else if (queue.length < maxQueued) queue.push(job);
+    else this.#drop("client-busy");
+  }
+
+  #serve(job: Job): void {
+    const now = this.#clock.now();
+    // First, so that the route of an expired lease goes out before a late renewal brings it back.
+    this.#sweep(now);
+    const work = this.#answer(job, now);
+    this.#arm();
+    if (work === undefined) return;
+    const client = identityOf(job.request);
+    if (!this.#queues.has(client)) this.#queues.set(client, []);
+    this.#run(
+      work.finally(() => {
+        const next = this.#queues.get(client)?.shift();
+        if (next === undefined) this.#queues.delete(client);
+        else this.#serve(next);
+      }),
+    );
+  }
+
+  /** Undefined when all is done already. */
+  #answer(job: Job, now: number): Promise<void> | undefined {
+    const decision = this.#engine.handle(job.request, now);
+    const { mac } = job.request;
+    switch (decision.kind) {
+      case "silence":
+        this.#drop(decision.reason);
+        if (decision.reason === "pool-empty") this.#onEvent({ type: "refused", mac, reason: "pool-empty" });
+        return undefined;
+      case "offer":
+        return this.#reply(job, { type: "offer", address: decision.address, leaseMs: decision.leaseMs });
+      case "inform-ack":
+        return this.#reply(job, { type: "inform-ack", address: decision.address });
+      case "nak":
+        this.#onEvent({ type: "refused", mac, reason: decision.reason });
+        return this.#reply(job, { type: "nak", reason: decision.reason });
+      case "grant":
+        return this.#grant(job, decision);
+      case "release":
+        this.#onEvent({ type: "released", lease: decision.lease });
+        return this.#afterEnd(decision.lease.ip, decision.records);
+      case "decline":
+        this.#onEvent({
+          type: "declined",
+          ip: decision.ip,
+          mac,
+          ...(decision.lease && { lease: decision.lease }),
+        });
+        return this.#afterEnd(decision.ip, decision.records);
+    }
+  }
+
+  async #grant(job: Job, grant: Grant): Promise<void> {
+    const { lease, renews, replaces, address, leaseMs } = grant;
+    // G2: on disk and routed before the ACK.
+    const [journalled, routed] = await Promise.allSettled([
+      this.#journal.append(grant.records),
+      this.#onRoute(lease.ip, (ip) => this.#network.addRoute(ip)),
+    ]);
+    this.#noteJournal(journalled);
+    const done = journalled.status === "fulfilled" && routed.status === "fulfilled";
+    if (done && this.#engine.commit(grant)) {
+      this.#grants.ok++;
+      this.#arm();
+      await this.#reply(job, { type: "ack", address, leaseMs });
+      this.#leasesFile.touch();
+      this.#onEvent({ type: renews === undefined ? "granted" : "renewed", lease });
+      if (replaces !== undefined) {
+        this.#onEvent({ type: "released", lease: replaces });
+        await this.#dropRoute(replaces.ip);
+      }
+      return;
+    }
+
+    this.#grants.failed++;
+    const undo = this.#engine.abort(grant);
+    // Queued in this turn of the event loop: before any later grant of the same address.
+    if (journalled.status === "fulfilled") this.#write(undo);
+    this.#arm();
+    const reason =
+      journalled.status === "rejected" ? "journal" : routed.status === "rejected" ? "route" : undefined;
+    if (reason !== undefined) this.#onEvent({ type: "refused", ip: lease.ip, mac: lease.mac, reason });
+    if (routed.status === "rejected") {
+      this.#problem(`the route to ${lease.ip} cannot be set`, routed.reason);
+    } else if (renews === undefined) {
+      await this.#dropRoute(lease.ip);
+    }
+    const answer = this.#answerToFailure(grant, reason);
+    if (answer !== undefined) await this.#reply(job, answer);
+  }
+
+  #answerToFailure(grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {
+    const { renews, address } = grant;
+    if (reason === "journal" && renews !== undefined) {
+      // The lease it renews is durable: acknowledging what is left of that keeps the guest on the network (G2).
+      const leaseMs = renews.expiry - this.#clock.now();
+      if (leaseMs >= 1000) return { type: "ack", address, leaseMs };
+    }
+    if (reason === "journal") return this.#drop("journal");
+    // A guest that has the address keeps it: it asks again, and its lease is still good.
+    if (reason === "route")
+      return renews === undefined ? { type: "nak", reason: "not-available" } : this.#drop("route");
+    const { granting } = this.#engine.options;
+    if (granting === "renew-only") return this.#drop("renew-only");
+    return { type: "nak", reason: granting === "refuse" ? "refusing" : "not-in-pool" };
+  }
+
+  #sweep(now: number): void {
+    const expired = this.#engine.expire(now);
+    if (expired.length === 0) return;
+    for (const { lease } of expired) {
+      this.#onEvent({ type: "expired", lease });
+      this.#run(this.#dropRoute(lease.ip));
+    }
+    this.#write(expired.map(({ record }) => record));
+    this.#leasesFile.touch();
+  }
+
+  async #afterEnd(ip: string, records: readonly AddressRecord[]): Promise<void> {
+    this.#leasesFile.touch();
+    this.#write(records);
+    await this.#dropRoute(ip);
+  }
+
+  /** Journals what needs no acknowledgement. Lost to a crash, it costs an address its early reuse, no more. */
+  #write(records: readonly AddressRecord[]): void {
+    this.#run(
+      this.#journal.append(records).then(
+        () => this.#noteJournal({ status: "fulfilled", value: undefined }),
+        (reason: unknown) => this.#noteJournal({ status: "rejected", reason }),
+      ),
+    );
+  }
+
+  /** Reports that the journal fails, once until it works again. */
+  #noteJournal(result: PromiseSettledResult<void>): void {
+    const failing = result.status === "rejected";
+    if (failing && !this.#journalFailing) this.#problem("no new leases can be granted", result.reason);
+    this.#journalFailing = failing;
+  }
+
+  async #restoreRoute(lease: Lease): Promise<void> {
+    await this.#onRoute(lease.ip, (ip) => this.#network.addRoute(ip)).catch((error: unknown) =>
+      this.#problem(`the route to ${lease.ip} cannot be restored`, error),
+    );
+  }
+
+  async #dropRoute(ip: string): Promise<void> {
+    await this.#onRoute(ip, () => this.#network.removeRoute(ip)).catch((error: unknown) =>
+      this.#problem(`the route to ${ip} cannot be removed`, error),
+    );
+  }
+
+  /** Calls about one address one after the other, in the order in which they were decided. */
+  #onRoute(ip: string, call: (ip: string) => Promise<void>): Promise<void> {
+    const limited = (): Promise<void> =>
+      withDeadline(call(ip), this.#networkTimeoutMs, `the kernel, about ${ip},`);
+    const before = this.#routeWork.get(ip);
+    const work = before === undefined ? limited() : before.then(limited, limited);
+    this.#routeWork.set(ip, work);
+    const settled = (): void => {
+      if (this.#routeWork.get(ip) === work) this.#routeWork.delete(ip);
+    };
+    work.then(settled, settled);
+    return work;
+  }
+
+  /** Undefined when the reply has left already. */
+  #reply(job: Job, answer: Answer): Promise<void> | undefined {
+    const reply = buildReply(job.packet, answer, this.#engine.options);
+    count(this.#sent, answer.type);
+    if (reply.neighbour === undefined) return this.#send(reply.bytes, reply.to);
+    const known = this.#network.setNeighbour(reply.neighbour, job.request.mac);
+    return withDeadline(known, this.#networkTimeoutMs, "the kernel").then(
+      () => this.#send(reply.bytes, reply.to),
+      () => this.#send(reply.bytes, broadcastTo), // every client hears a broadcast
+    );
+  }
+
+  #send(bytes: Uint8Array, to: { address: string; port: number }): Promise<void> | undefined {
+    try {
+      return this.#socket.send(bytes, to)?.catch(() => this.#drop("send-failed"));
+    } catch {
+      return this.#drop("send-failed");
+    }
+  }
+
+  #arm(): void {
+    if (this.#disposed !== undefined) return;
+    const now = this.#clock.now();
+    const at = Math.min(this.#engine.nextExpiry() ?? Number.POSITIVE_INFINITY, now + maxSweepMs);
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerAt = Number.POSITIVE_INFINITY;
+        this.#sweep(this.#clock.now());
+        this.#arm();
+      },
+      Math.max(0, at - now),
+    ).unref();
+  }
+
+  #run(work: Promise<void>): void {
+    this.#running.add(work);
+    work.finally(() => this.#running.delete(work));
+  }
+
+  #problem(message: string, error: unknown): void {
+    this.#onEvent({ type: "problem", message, error });
+  }
+
+  #drop(reason: string): undefined {
+    count(this.#dropped, reason);
+  }
+}
+
+function count(counters: Map<string, number>, name: string): void {
+  counters.set(name, (counters.get(name) ?? 0) + 1);
+}
+
+function withDeadline(work: Promise<void>, timeoutMs: number, who: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new UnavailableError(`${who} did not answer within ${timeoutMs} ms`, { outcome: "unknown" }));
+    }, timeoutMs);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

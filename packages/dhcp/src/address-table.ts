@@ -1,0 +1,184 @@
+import { type Address, formatAddress } from "@cocoon-net/core";
+import type { Grant } from "./decision.ts";
+import type { Lease } from "./lease.ts";
+import { SlotHeap } from "./slot-heap.ts";
+import { SlotQueue } from "./slot-queue.ts";
+
+export type AddressState = "free" | "offered" | "leased" | "cooling" | "declined" | "reserved";
+
+/** How many addresses are in each state. */
+export interface PoolCounts {
+  readonly free: number;
+  readonly offered: number;
+  readonly leased: number;
+  readonly cooling: number;
+  readonly declined: number;
+  readonly reserved: number;
+  /** The size of the pool: the sum of the above, always (G10). */
+  readonly pool: number;
+  /** Live leases of addresses that left the pool: kept until they end, never renewed, never given to others. */
+  readonly outside: number;
+}
+
+/** One address. Only `AddressTable.move` changes `state` and `until`. */
+export interface Slot {
+  readonly address: Address;
+  readonly ip: string;
+  inPool: boolean;
+  /** In the pool and not reserved. */
+  grantable: boolean;
+  state: AddressState | "outside";
+  /** When the state ends, ms since the epoch; Infinity when nothing ends it. */
+  until: number;
+  /** The identity that holds it: offered or leased. */
+  holder: string | undefined;
+  /** Set while leased. */
+  lease: Lease | undefined;
+  /** The proposed grant, and until when the offer beneath it holds (0: there was none). */
+  pending: { readonly grant: Grant; readonly offeredUntil: number; readonly at: number } | undefined;
+  /** The newest lease there was; it stays after its end, so that its client can have the address again. */
+  last: Lease | undefined;
+  /** Before this time only the last holder may have it. */
+  coolUntil: number;
+  /** Until when a DECLINE puts it aside. */
+  declinedUntil: number;
+  queue: SlotQueue | undefined;
+  before: Slot | undefined;
+  after: Slot | undefined;
+  heapIndex: number;
+}
+
+/** Every address of the pool, its state, and what ends when. Each operation is O(log n) or better. */
+export class AddressTable {
+  readonly #slots = new Map<Address, Slot>();
+  /** Free and never leased, in pool order. */
+  readonly #fresh = new SlotQueue();
+  /** Free again, the longest free first. */
+  readonly #freed = new SlotQueue();
+  readonly #timed = new SlotHeap();
+  readonly #counts = { free: 0, offered: 0, leased: 0, cooling: 0, declined: 0, reserved: 0 };
+  #outside = 0;
+
+  get(address: Address): Slot | undefined {
+    return this.#slots.get(address);
+  }
+
+  slots(): Iterable<Slot> {
+    return this.#slots.values();
+  }
+
+  counts(): PoolCounts {
+    const { free, offered, leased, cooling, declined, reserved } = this.#counts;
+    const pool = free + offered + leased + cooling + declined + reserved;
+    return { free, offered, leased, cooling, declined, reserved, pool, outside: this.#outside };
+  }
+
+  /** The address a new client gets: never used before, else free for the longest time. */
+  nextFree(): Slot | undefined {
+    return this.#fresh.first ?? this.#freed.first;
+  }
+
+  /** The slot whose state has to end at or before `now`, the earliest first. */
+  due(now: number): Slot | undefined {
+    const slot = this.#timed.first;
+    return slot !== undefined && slot.until <= now ? slot : undefined;
+  }
+
+  nextDue(): number | undefined {
+    const until = this.#timed.first?.until;
+    return until === Number.POSITIVE_INFINITY ? undefined : until;
+  }
+
+  /** Adds an address that is not in the pool, for a lease that was given when it was. */
+  addOutside(address: Address): Slot {
+    const slot = newSlot(address);
+    this.#slots.set(address, slot);
+    return slot;
+  }
+
+  /** Replaces the pool. Leases and proposed grants stay; the offers of addresses that left it end. */
+  setPool(pool: Iterable<Address>, reserved: ReadonlySet<Address>, now: number): void {
+    const wanted = new Set(pool);
+    for (const slot of [...this.#slots.values()]) {
+      if (wanted.has(slot.address)) continue;
+      this.#admit(slot, false, false);
+      if (slot.state !== "leased" && slot.pending === undefined) this.rest(slot, now);
+    }
+    for (const address of wanted) {
+      let slot = this.#slots.get(address);
+      if (slot === undefined) {
+        slot = newSlot(address);
+        this.#slots.set(address, slot);
+      }
+      this.#admit(slot, true, !reserved.has(address));
+      if (slot.state === "leased" || slot.pending !== undefined) continue;
+      // An offer goes on, and a free address keeps its place in the queue.
+      const settled = slot.state === "free" || slot.state === "offered";
+      if (!settled || !slot.grantable) this.rest(slot, now);
+    }
+  }
+
+  #admit(slot: Slot, inPool: boolean, grantable: boolean): void {
+    this.#count(slot, -1);
+    slot.inPool = inPool;
+    slot.grantable = grantable;
+    this.#count(slot, 1);
+  }
+
+  /** The one place where an address changes state (G10). */
+  move(slot: Slot, state: AddressState | "outside", until: number = Number.POSITIVE_INFINITY): void {
+    slot.queue?.remove(slot);
+    this.#count(slot, -1);
+    slot.state = state;
+    slot.until = until;
+    this.#count(slot, 1);
+    if (state === "free") {
+      const fresh = slot.last === undefined && slot.declinedUntil === 0;
+      (fresh ? this.#fresh : this.#freed).push(slot);
+    }
+    if (until === Number.POSITIVE_INFINITY) this.#timed.remove(slot);
+    else this.#timed.place(slot);
+  }
+
+  /** Moves an address that nobody holds to where it belongs. */
+  rest(slot: Slot, now: number): void {
+    slot.holder = undefined;
+    slot.lease = undefined;
+    const coming = Math.max(slot.declinedUntil, slot.coolUntil);
+    if (!slot.inPool) {
+      // It stays known while it cools, in case the pool grows back over it; it is in no free list meanwhile.
+      this.move(slot, "outside", coming > now ? coming : undefined);
+      if (coming <= now) this.#slots.delete(slot.address);
+    } else if (!slot.grantable) this.move(slot, "reserved");
+    else if (slot.declinedUntil > now) this.move(slot, "declined", slot.declinedUntil);
+    else if (slot.coolUntil > now) this.move(slot, "cooling", slot.coolUntil);
+    else this.move(slot, "free");
+  }
+
+  #count(slot: Slot, step: 1 | -1): void {
+    if (slot.inPool) {
+      if (slot.state !== "outside") this.#counts[slot.state] += step;
+    } else if (slot.state === "leased") this.#outside += step;
+  }
+}
+
+function newSlot(address: Address): Slot {
+  return {
+    address,
+    ip: formatAddress(address),
+    inPool: false,
+    grantable: false,
+    state: "outside",
+    until: Number.POSITIVE_INFINITY,
+    holder: undefined,
+    lease: undefined,
+    pending: undefined,
+    last: undefined,
+    coolUntil: 0,
+    declinedUntil: 0,
+    queue: undefined,
+    before: undefined,
+    after: undefined,
+    heapIndex: -1,
+  };
+}
