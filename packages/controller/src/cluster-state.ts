@@ -9,12 +9,11 @@ import {
   prefixes,
   type QuarantineRecord,
   quarantineSchema,
-  type Revision,
   type Store,
   type WatchBatch,
 } from "@cocoon-net/core";
 import type { NodeView } from "./detection.ts";
-import { intentKindSchema } from "./reclaim-intent.ts";
+import { type IntentHead, intentHeadSchema } from "./reclaim-intent.ts";
 
 /** One record as it was seen last. */
 export interface Seen<T> {
@@ -69,7 +68,7 @@ export class ClusterState {
   readonly #subnets: Table<string>;
   readonly #alive: Table<true>;
   readonly #quarantine: Table<QuarantineRecord>;
-  readonly #intents: Table<string>;
+  readonly #intents: Table<IntentHead>;
 
   constructor(onProblem: (error: unknown) => void) {
     this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), onProblem);
@@ -77,7 +76,7 @@ export class ClusterState {
     this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
     this.#alive = new Table(prefixes.alive, () => true, onProblem);
     this.#quarantine = new Table(prefixes.quarantine, (entry) => decode(quarantineSchema, entry), onProblem);
-    this.#intents = new Table(prefixes.intents, (entry) => decode(intentKindSchema, entry).kind, onProblem);
+    this.#intents = new Table(prefixes.intents, (entry) => decode(intentHeadSchema, entry), onProblem);
   }
 
   /** Undefined until the cluster is initialized. */
@@ -89,8 +88,8 @@ export class ClusterState {
     return this.#quarantine.rows;
   }
 
-  /** By id; the value is the intent's kind. */
-  get intents(): ReadonlyMap<string, Seen<string>> {
+  /** By id. */
+  get intents(): ReadonlyMap<string, Seen<IntentHead>> {
     return this.#intents.rows;
   }
 
@@ -103,7 +102,7 @@ export class ClusterState {
         node,
         record: record.value,
         revision: record.entry.modRevision,
-        epoch: subnet.entry.modRevision as Revision,
+        epoch: subnet.entry.modRevision,
         subnet: subnet.value,
         alive: this.#alive.rows.has(node),
       };

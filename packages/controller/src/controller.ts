@@ -36,7 +36,7 @@ export function createController(options: ControllerOptions): Controller {
 class ElectedController implements Controller {
   readonly #options: ResolvedOptions;
   readonly #stop = new AbortController();
-  #running: Promise<void> | undefined;
+  #run: Promise<void> | undefined;
   #leading = false;
 
   constructor(options: ResolvedOptions) {
@@ -48,22 +48,22 @@ class ElectedController implements Controller {
   }
 
   async run(options: RunOptions = {}): Promise<void> {
-    if (this.#running) throw new ConflictError(`controller ${this.#options.id} runs already`);
+    if (this.#run !== undefined) throw new ConflictError(`controller ${this.#options.id} runs already`);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#stop.signal]) : this.#stop.signal;
-    this.#running = this.#run(signal);
+    this.#run = this.#untilAborted(signal);
     try {
-      await this.#running;
+      await this.#run;
     } finally {
-      this.#running = undefined;
+      this.#run = undefined;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await this.#running?.catch(() => undefined);
+    await this.#run?.catch(() => undefined);
   }
 
-  async #run(signal: AbortSignal): Promise<void> {
+  async #untilAborted(signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     const pauses = new Backoff({ firstMs: settings.retryFirstMs, maxMs: settings.leaderTtlMs * 2 });
     try {

@@ -60,8 +60,16 @@ export const reclaimIntentSchema: z.ZodType<ReclaimIntent> = z.looseObject({
   lastError: z.exactOptional(z.string()),
 });
 
-/** Other kinds of jobs share the prefix; this tells whose an intent is without knowing the rest of it. */
-export const intentKindSchema: z.ZodType<{ readonly kind: string }> = z.looseObject({ kind: z.string() });
+/** What tells whose an intent is, without knowing the rest of it: other kinds of jobs share the prefix. */
+export interface IntentHead {
+  readonly kind: string;
+  readonly subnet?: string;
+}
+
+export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
+  kind: z.string(),
+  subnet: z.exactOptional(z.string()),
+});
 
 /** The quarantine of a reclaim names its intent, so that a later quarantine of the same block is another one. */
 export interface ReclaimQuarantine extends QuarantineRecord {

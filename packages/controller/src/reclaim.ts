@@ -285,14 +285,14 @@ export class Reclaim {
     const slots = await this.#slots((record) => record.node === "" && record.uid === uid);
     // G12: the name may be another instance's by now, or the node may have joined elsewhere.
     const record = node && decode(nodeSchema, node);
-    const leaves =
-      record?.uid === uid && record.subnet === subnet && record.status === "quarantined" && !owned;
+    const leaves = record?.uid === uid && record.subnet === subnet && record.status === "quarantined";
+    const leaver = leaves && !owned ? node : undefined;
     const done = await this.#log.end({
-      if: [...unchanged([quarantine, ...slots]), ...unchanged(leaves ? [node] : [])],
+      if: [...unchanged([quarantine, ...slots]), ...unchanged(leaver ? [leaver] : [])],
       then: [
         { delete: quarantine.key },
         ...slots.map((slot): Operation => ({ delete: slot.key })),
-        ...(leaves ? [withStatus(node, "left", { eniIDs: [] })] : []),
+        ...(leaver ? [withStatus(leaver, "left", { eniIDs: [] })] : []),
       ],
       event: ["subnet-freed", `${subnet} is free again; ${this.#intent.node} (${uid}) had it`],
     });

@@ -44,7 +44,7 @@ class Term {
   readonly #detection = new Detection();
   readonly #breaker = new Breaker();
   /** Intents that this term runs, or has run and not yet seen vanish. */
-  readonly #started = new Set<string>();
+  readonly #reclaims = new Map<string, "running" | "ended">();
   readonly #orphans = new Map<string, number>();
 
   constructor(options: ResolvedOptions, writer: FencedWriter, group: TaskGroup) {
@@ -55,13 +55,14 @@ class Term {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { store, clock, settings } = this.#options;
-    const loaded = Promise.withResolvers<void>();
-    signal.addEventListener("abort", () => loaded.resolve(), { once: true });
-    this.#group.spawn((inner) => this.#state.follow(store, inner, loaded.resolve));
-    await loaded.promise;
+    await this.#state.follow(this.#options.store, signal, () => {
+      this.#group.spawn((inner) => this.#watch(inner));
+    });
+  }
+
+  async #watch(signal: AbortSignal): Promise<void> {
+    const { clock, settings } = this.#options;
     for (;;) {
-      signal.throwIfAborted();
       const { config } = this.#state;
       if (config) await this.#look(config);
       await clock.wait(settings.tickMs, signal);
@@ -158,13 +159,16 @@ class Term {
 
   /** Takes up what a former leader left, from the step it had come to. */
   #resume(config: ClusterConfig): void {
-    for (const id of this.#started) if (!this.#state.intents.has(id)) this.#started.delete(id);
-    for (const [id, { value: kind, entry }] of this.#state.intents) {
-      if (kind !== "reclaim" || this.#started.has(id)) continue;
+    for (const [id, stage] of this.#reclaims) {
+      // One that runs may not have been seen yet.
+      if (stage === "ended" && !this.#state.intents.has(id)) this.#reclaims.delete(id);
+    }
+    for (const [id, { value, entry }] of this.#state.intents) {
+      if (value.kind !== "reclaim" || this.#reclaims.has(id)) continue;
       try {
         this.#reclaim(id, decode(reclaimIntentSchema, entry), entry.modRevision, config);
       } catch (error) {
-        this.#started.add(id);
+        this.#reclaims.set(id, "ended");
         this.#problem(describeError(error));
       }
     }
@@ -185,18 +189,19 @@ class Term {
       tickMs: settings.tickMs,
       paused: () => this.#breaker.open,
     });
-    this.#started.add(id);
-    this.#group.spawn(() => reclaim.run());
+    this.#reclaims.set(id, "running");
+    this.#group.spawn(async () => {
+      await reclaim.run();
+      this.#reclaims.set(id, "ended");
+    });
   }
 
   /** A quarantine comes and goes with its intent; one without is reported and left alone (G8). */
   #reportOrphans(now: number): void {
-    const owned = new Set([...this.#state.quarantine].map(([cidr]) => cidr));
-    for (const { value: kind, entry } of this.#state.intents.values()) {
-      if (kind === "reclaim") owned.delete((JSON.parse(entry.value) as ReclaimIntent).subnet);
-    }
-    for (const cidr of this.#orphans.keys()) if (!owned.has(cidr)) this.#orphans.delete(cidr);
-    for (const cidr of owned) {
+    const orphans = new Set(this.#state.quarantine.keys());
+    for (const { value } of this.#state.intents.values()) orphans.delete(value.subnet ?? "");
+    for (const cidr of this.#orphans.keys()) if (!orphans.has(cidr)) this.#orphans.delete(cidr);
+    for (const cidr of orphans) {
       const since = this.#orphans.get(cidr) ?? now;
       this.#orphans.set(cidr, since);
       // The watches of both may be a moment apart.
