@@ -133,33 +133,38 @@ export class DhcpServer implements AsyncDisposable {
   #receive(bytes: Uint8Array): void {
     if (this.#disposed !== undefined) return;
     const decoded = decodePacket(bytes);
-    if (!decoded.ok) return this.#drop(decoded.reason);
-    const request = readRequest(decoded.packet);
-    if (typeof request === "string") return this.#drop(request);
+    const request = decoded.ok ? readRequest(decoded.packet) : decoded.reason;
+    if (!decoded.ok || typeof request === "string") {
+      this.#drop(String(request));
+      return;
+    }
     count(this.#received, request.type);
     const job: Job = { packet: decoded.packet, request };
-    const queue = this.#queues.get(identityOf(request));
-    if (queue === undefined) this.#serve(job);
+    const client = identityOf(request);
+    const queue = this.#queues.get(client);
+    if (queue === undefined) this.#serve(client, job);
     else if (queue.length < maxQueued) queue.push(job);
     else this.#drop("client-busy");
   }
 
-  #serve(job: Job): void {
+  #serve(client: string, job: Job): void {
     const now = this.#clock.now();
     // First, so that the route of an expired lease goes out before a late renewal brings it back.
     this.#sweep(now);
     const work = this.#answer(job, now);
     this.#arm();
-    if (work === undefined) return;
-    const client = identityOf(job.request);
+    if (work === undefined) {
+      this.#serveNext(client);
+      return;
+    }
     if (!this.#queues.has(client)) this.#queues.set(client, []);
-    this.#run(
-      work.finally(() => {
-        const next = this.#queues.get(client)?.shift();
-        if (next === undefined) this.#queues.delete(client);
-        else this.#serve(next);
-      }),
-    );
+    this.#run(work.finally(() => this.#serveNext(client)));
+  }
+
+  #serveNext(client: string): void {
+    const next = this.#queues.get(client)?.shift();
+    if (next === undefined) this.#queues.delete(client);
+    else this.#serve(client, next);
   }
 
   /** Undefined when all is done already. */
@@ -297,8 +302,7 @@ export class DhcpServer implements AsyncDisposable {
 
   /** Calls about one address one after the other, in the order in which they were decided. */
   #onRoute(ip: string, call: (ip: string) => Promise<void>): Promise<void> {
-    const limited = (): Promise<void> =>
-      withDeadline(call(ip), this.#networkTimeoutMs, `the kernel, about ${ip},`);
+    const limited = (): Promise<void> => withDeadline(() => call(ip), this.#networkTimeoutMs);
     const before = this.#routeWork.get(ip);
     const work = before === undefined ? limited() : before.then(limited, limited);
     this.#routeWork.set(ip, work);
@@ -314,8 +318,12 @@ export class DhcpServer implements AsyncDisposable {
     const reply = buildReply(job.packet, answer, this.#engine.options);
     count(this.#sent, answer.type);
     if (reply.neighbour === undefined) return this.#send(reply.bytes, reply.to);
-    const known = this.#network.setNeighbour(reply.neighbour, job.request.mac);
-    return withDeadline(known, this.#networkTimeoutMs, "the kernel").then(
+    const { neighbour } = reply;
+    const known = withDeadline(
+      () => this.#network.setNeighbour(neighbour, job.request.mac),
+      this.#networkTimeoutMs,
+    );
+    return known.then(
       () => this.#send(reply.bytes, reply.to),
       () => this.#send(reply.bytes, broadcastTo), // every client hears a broadcast
     );
@@ -347,8 +355,10 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   #run(work: Promise<void>): void {
-    this.#running.add(work);
-    work.finally(() => this.#running.delete(work));
+    const tracked = work
+      .catch((error: unknown) => this.#problem("a message could not be served", error))
+      .finally(() => this.#running.delete(tracked));
+    this.#running.add(tracked);
   }
 
   #problem(message: string, error: unknown): void {
@@ -364,11 +374,15 @@ function count(counters: Map<string, number>, name: string): void {
   counters.set(name, (counters.get(name) ?? 0) + 1);
 }
 
-function withDeadline(work: Promise<void>, timeoutMs: number, who: string): Promise<void> {
+function withDeadline(call: () => Promise<void>, timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      reject(new UnavailableError(`${who} did not answer within ${timeoutMs} ms`, { outcome: "unknown" }));
+      reject(
+        new UnavailableError(`the kernel did not answer within ${timeoutMs} ms`, { outcome: "unknown" }),
+      );
     }, timeoutMs);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
+    call()
+      .then(resolve, reject)
+      .finally(() => clearTimeout(timer));
   });
 }
