@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { ClosingLine } from "./scripts/closing-line.ts";
 
 const conditions = ["@cocoon-net/source", "node", "import", "default"];
 
@@ -11,5 +12,6 @@ export default defineConfig({
     hookTimeout: 30_000,
     maxWorkers: 2,
     retry: 0,
+    reporters: ["default", new ClosingLine()],
   },
 });

@@ -1,1 +1,12 @@
-export {};
+export { BuiltinLeaseBook, type BuiltinOptions, type HostRoutes } from "./builtin-lease-book.ts";
+export { ClusterLink, type ClusterLinkOptions } from "./cluster-link.ts";
+export { type JoinRequest, joinCluster, recordedRegistration } from "./cluster-membership.ts";
+export type { CommandContext } from "./command-context.ts";
+export { detectPlatform, openCloud, openStore } from "./drivers.ts";
+export { FileJob } from "./job-file.ts";
+export type { LeaseBook } from "./lease-book.ts";
+export { createLogger } from "./log.ts";
+export { main } from "./main.ts";
+export { createProgram } from "./program.ts";
+export { type PoolFile, type RegistrationFile, StateDirectory } from "./state-directory.ts";
+export { agentVersion } from "./version.ts";

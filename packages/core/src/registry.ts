@@ -92,6 +92,11 @@ export class Registry {
         });
   }
 
+  /** The slot that the next node would get, without taking it. */
+  async nextFree(options: CallOptions = {}): Promise<string> {
+    return formatCidr(await this.#lowestFree(await readCluster(this.#store, options), options));
+  }
+
   async #existing(
     request: RegisterRequest,
     explicit: Cidr | undefined,

@@ -1,0 +1,29 @@
+import { CocoonError } from "@cocoon-net/core";
+
+/** What a command may touch of its process. */
+export interface CommandContext {
+  /** Aborts on SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+  readonly env: NodeJS.ProcessEnv;
+  /** The command's result, on stdout. */
+  print(line: string): void;
+  /** Progress and warnings, on stderr. */
+  say(line: string): void;
+  /** @throws {CocoonError} when the process may not change the host's network. */
+  requireRoot(): void;
+}
+
+export function processContext(signal: AbortSignal): CommandContext {
+  return {
+    signal,
+    env: process.env,
+    print: (line) => console.log(line),
+    say: (line) => console.error(line),
+    requireRoot: () => {
+      if (process.getuid?.() === 0) return;
+      throw new CocoonError("permission", "this changes the host's network and must run as root", {
+        hint: "use sudo",
+      });
+    },
+  };
+}

@@ -1,0 +1,49 @@
+import { hostname } from "node:os";
+import { createController } from "@cocoon-net/controller";
+import type { Cloud } from "@cocoon-net/core";
+import type { CommandContext } from "../command-context.ts";
+import { openCloud, openStore } from "../drivers.ts";
+import { parseDuration } from "../duration.ts";
+import { createLogger } from "../log.ts";
+
+export interface ControllerFlags {
+  readonly store: string;
+  readonly id?: string | undefined;
+  readonly leaderTtl: string;
+  readonly suspectAfter: string;
+  readonly reclaimAfter?: string | undefined;
+  readonly lookAgainAfter: string;
+}
+
+export async function controller(flags: ControllerFlags, context: CommandContext): Promise<void> {
+  const log = createLogger(context.env);
+  await using parts = new AsyncDisposableStack();
+  const store = parts.use(await openStore(flags.store, { signal: context.signal }));
+  if (!store.capabilities.trustworthy) {
+    log.warn(
+      { durability: store.capabilities.durability },
+      `${store.label} may lose acknowledged writes: nodes are watched, none is reclaimed`,
+    );
+  }
+  const clouds = new Map<string, Cloud>();
+  const running = parts.use(
+    createController({
+      store,
+      id: flags.id ?? `${hostname()}-${process.pid}`,
+      leaderTtlMs: parseDuration(flags.leaderTtl),
+      suspectAfterMs: parseDuration(flags.suspectAfter),
+      reclaimAfterMs: flags.reclaimAfter === undefined ? undefined : parseDuration(flags.reclaimAfter),
+      confirmAfterMs: parseDuration(flags.lookAgainAfter),
+      cloudFor: async (platform) => {
+        const cloud = clouds.get(platform) ?? parts.use(await openCloud(platform));
+        clouds.set(platform, cloud);
+        return cloud;
+      },
+      onEvent: ({ type, message, ...detail }) =>
+        log[type === "problem" ? "warn" : "info"]({ event: type, ...detail }, message),
+    }),
+  );
+  log.info({ store: store.label, ...store.capabilities }, "campaigning");
+  await running.run({ signal: context.signal });
+  log.info("stopped");
+}

@@ -1,0 +1,239 @@
+import {
+  type Cloud,
+  CocoonError,
+  type InstanceIdentity,
+  InvalidError,
+  type Registration,
+  Registry,
+  readCluster,
+  type Store,
+} from "@cocoon-net/core";
+import { bringUpLinksByMAC, setUpHost } from "@cocoon-net/host-linux";
+import { joinCluster } from "../cluster-membership.ts";
+import type { CommandContext } from "../command-context.ts";
+import { detectPlatform, openCloud, openStore } from "../drivers.ts";
+import { FileJob } from "../job-file.ts";
+import {
+  allAddresses,
+  checkGateway,
+  hostPlanOf,
+  type NodeFlags,
+  type NodeSettings,
+  resolveSettings,
+} from "../node-plan.ts";
+import { runningDaemon } from "../pid-file.ts";
+import { type PoolFile, StateDirectory } from "../state-directory.ts";
+
+/** Provisions the cloud side, then sets the host up. Repeating it finishes or confirms the same. */
+export async function init(flags: NodeFlags, context: CommandContext): Promise<void> {
+  const platform = flags.platform ?? (await detectPlatform(context.signal));
+  const settings = resolveSettings(flags, platform);
+  await using cloud = await openCloud(platform);
+  const instance = await cloud.describeSelf({ signal: context.signal });
+  await setUpNode(flags, settings, { manageIptables: true, provision: { cloud, instance } }, context);
+}
+
+/** The same without any cloud call, for a node whose addresses are already routed to it. */
+export async function adopt(
+  flags: NodeFlags & { readonly manageIptables: boolean },
+  context: CommandContext,
+): Promise<void> {
+  const platform = flags.platform ?? (await detectPlatform(context.signal));
+  await setUpNode(flags, resolveSettings(flags, platform), { manageIptables: flags.manageIptables }, context);
+}
+
+interface SetUp {
+  readonly manageIptables: boolean;
+  readonly provision?: { readonly cloud: Cloud; readonly instance: InstanceIdentity };
+}
+
+async function setUpNode(
+  flags: NodeFlags,
+  settings: NodeSettings,
+  setUp: SetUp,
+  context: CommandContext,
+): Promise<void> {
+  if (flags.subnet === undefined && flags.store === undefined) {
+    throw new InvalidError("--subnet is missing", {
+      hint: "name the node's block, or give --store URL to get the next free one",
+    });
+  }
+  await using store =
+    flags.store === undefined ? undefined : await openStore(flags.store, { signal: context.signal });
+  if (flags.dryRun) return describe(flags, settings, setUp, store, context);
+  context.requireRoot();
+  const daemon = await runningDaemon(flags.pidFile);
+  if (daemon !== undefined) {
+    throw new InvalidError(`the daemon is running (pid ${daemon}); a node is set up while it is stopped`, {
+      hint: "stop it, repeat this, start it again",
+    });
+  }
+  const state = new StateDirectory(flags.stateDir);
+  await state.create();
+  const earlier = await state.readPoolOrMoveAside((message) => context.say(message));
+  if (!store && (await state.readRegistration())) {
+    throw new InvalidError(`${state.registrationPath} says that this node belongs to a cluster`, {
+      hint: "give its --store URL, or tear the node down first",
+    });
+  }
+  const instance = setUp.provision?.instance;
+  const registration = store && (await register(store, state, flags, settings, instance, context));
+  const subnet = registration?.subnet ?? flags.subnet ?? "";
+  const gateway = checkGateway(subnet, flags.gateway);
+  const base = {
+    platform: settings.platform,
+    nodeName: flags.nodeName,
+    subnet,
+    gateway,
+    primaryNIC: settings.primaryNIC,
+    dnsServers: settings.dnsServers,
+    dropInternalAccess: settings.dropInternalAccess,
+    dropCIDRs: settings.dropCIDRs,
+  };
+  const pool = setUp.provision
+    ? await provision(setUp.provision, state, base, earlier, flags, registration, context)
+    : await state.writePool({
+        ...keptOf(earlier, subnet),
+        ...base,
+        ips: allAddresses(subnet, gateway, flags.poolSize),
+      });
+  const host = await setUpHost(hostPlanOf(pool, { ...setUp, cniConflist: flags.cniConflist }), {
+    signal: context.signal,
+  });
+  for (const change of host.changes) context.say(change);
+  for (const warning of host.warnings) context.say(`warning: ${warning}`);
+  context.print(
+    `${flags.nodeName} is set up: ${pool.ips.length} addresses of ${pool.subnet}, gateway ${pool.gateway}`,
+  );
+}
+
+async function register(
+  store: Store,
+  state: StateDirectory,
+  flags: NodeFlags,
+  settings: NodeSettings,
+  instance: InstanceIdentity | undefined,
+  context: CommandContext,
+): Promise<Registration> {
+  const registration = await joinCluster(store, state, {
+    node: flags.nodeName,
+    subnet: flags.subnet,
+    platform: settings.platform,
+    instanceID: instance?.instanceID ?? flags.instanceId,
+    zone: instance?.zone,
+    parentCIDR: flags.parentCidr,
+    signal: context.signal,
+  });
+  context.say(`registered in ${store.label}: ${registration.subnet} (epoch ${registration.epoch})`);
+  return registration;
+}
+
+async function provision(
+  target: { readonly cloud: Cloud; readonly instance: InstanceIdentity },
+  state: StateDirectory,
+  base: Omit<PoolFile, "ips" | "updatedAt">,
+  earlier: PoolFile | undefined,
+  flags: NodeFlags,
+  registration: Registration | undefined,
+  context: CommandContext,
+): Promise<PoolFile> {
+  // The seed goes to disk before the first cloud call, so that teardown knows this node after a crash.
+  await state.writePool({
+    ...keptOf(earlier, base.subnet),
+    ...base,
+    ips: earlier?.subnet === base.subnet ? earlier.ips : [],
+  });
+  const job = await FileJob.open(state.jobPath, "init");
+  const network = await target.cloud.provision(
+    {
+      node: base.nodeName,
+      instance: target.instance,
+      subnet: base.subnet,
+      poolSize: flags.poolSize,
+      tags: {
+        "cocoon-net:node": base.nodeName,
+        "cocoon-net:instance": target.instance.instanceID,
+        ...(registration ? { "cocoon-net:cluster": registration.config.clusterUID } : {}),
+      },
+    },
+    job,
+    { signal: context.signal, onProgress: (message) => context.say(message) },
+  );
+  const nics = await bringUpLinksByMAC(network.nicMACs, { signal: context.signal });
+  const pool = await state.writePool({
+    ...base,
+    secondaryNICs: nics,
+    ips: network.addresses,
+    eniIDs: network.eniIDs,
+    ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
+    ...(network.aliasRangeName === undefined ? {} : { aliasRangeName: network.aliasRangeName }),
+  });
+  await registration?.update({
+    eniIDs: network.eniIDs,
+    ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
+    pool: { size: pool.ips.length, leased: 0, free: pool.ips.length },
+  });
+  await job.finish();
+  return pool;
+}
+
+/** Cloud resources on record stay on record while the node keeps its subnet: teardown needs them. */
+function keptOf(earlier: PoolFile | undefined, subnet: string): Partial<PoolFile> {
+  if (earlier?.subnet !== subnet) return {};
+  return Object.fromEntries(
+    (["eniIDs", "subnetID", "aliasRangeName", "secondaryNICs"] as const)
+      .map((name) => [name, earlier[name]] as const)
+      .filter(([, value]) => value !== undefined),
+  );
+}
+
+async function describe(
+  flags: NodeFlags,
+  settings: NodeSettings,
+  setUp: SetUp,
+  store: Store | undefined,
+  context: CommandContext,
+): Promise<void> {
+  const subnet = flags.subnet ?? (store && (await nextSubnet(store, flags, context)));
+  const gateway =
+    subnet === undefined ? (flags.gateway ?? "first host address") : checkGateway(subnet, flags.gateway);
+  const state = new StateDirectory(flags.stateDir);
+  const lines = [
+    ["platform", settings.platform],
+    ["nodeName", flags.nodeName],
+    ["subnet", subnet ?? `next free one of ${flags.parentCidr}`],
+    ["gateway", gateway],
+    ["poolSize", String(flags.poolSize)],
+    ["primaryNIC", settings.primaryNIC],
+    ["dns", settings.dnsServers.join(",")],
+    ["dropInternalAccess", String(settings.dropInternalAccess)],
+    ["dropCIDRs", settings.dropCIDRs.join(",")],
+    ["stateDir", flags.stateDir],
+    ...(store ? [["store", store.label]] : []),
+    ["would write", [state.poolPath, ...(store ? [state.registrationPath] : [])].join(", ")],
+    ...(setUp.provision
+      ? [["would provision", `${settings.platform} instance ${setUp.provision.instance.instanceID}`]]
+      : []),
+    [
+      "would leave alone",
+      setUp.manageIptables ? "foreign iptables rules" : "iptables, everything at the cloud",
+    ],
+  ];
+  for (const [name, value] of lines) context.print(`${name}: ${value}`);
+}
+
+/** What `register` would give now, without taking it. */
+async function nextSubnet(
+  store: Store,
+  flags: NodeFlags,
+  context: CommandContext,
+): Promise<string | undefined> {
+  try {
+    await readCluster(store, { signal: context.signal });
+  } catch (error) {
+    if (error instanceof CocoonError && error.code === "not-found" && flags.parentCidr !== undefined)
+      return undefined;
+    throw error;
+  }
+  return new Registry(store).nextFree({ signal: context.signal });
+}

@@ -1,0 +1,26 @@
+import { open, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+
+/** Replaces a file so that after a crash either the old or the new content is there, whole and on disk. */
+export async function replaceFile(path: string, content: string, mode = 0o644): Promise<void> {
+  const temporary = `${path}.tmp`;
+  const file = await open(temporary, "w", mode);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+  await syncDirectory(dirname(path));
+}
+
+/** Makes renames and removals in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

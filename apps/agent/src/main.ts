@@ -1,0 +1,32 @@
+import { processContext } from "./command-context.ts";
+import { exitCode, failureLine } from "./failure.ts";
+import { createProgram, isUsageError } from "./program.ts";
+
+/** Runs the command line and sets the process's exit code. The first SIGINT or SIGTERM asks it to stop. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    // The second signal kills, as it does for any program that does not catch it.
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
+    stop.abort();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  try {
+    await createProgram(processContext(stop.signal)).parseAsync(argv);
+  } catch (error) {
+    if (isUsageError(error)) {
+      process.exitCode = error.exitCode === 0 ? exitCode.ok : exitCode.usage;
+    } else if (stop.signal.aborted && error === stop.signal.reason) {
+      console.error("cocoon-net: stopped before it was done; running it again goes on from there");
+      process.exitCode = exitCode.problem;
+    } else {
+      console.error(failureLine(error));
+      process.exitCode = exitCode.problem;
+    }
+  } finally {
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
+  }
+}

@@ -1,0 +1,63 @@
+import { InvalidError } from "@cocoon-net/core";
+import Table from "cli-table3";
+import { stringify } from "yaml";
+
+export type OutputFormat = "table" | "json" | "yaml";
+
+export interface Column<Row> {
+  readonly title: string;
+  readonly value: (row: Row) => string;
+}
+
+/** @throws {InvalidError} */
+export function parseFormat(text: string): OutputFormat {
+  if (text === "table" || text === "json" || text === "yaml") return text;
+  throw new InvalidError(`output format "${text}" is not table, json or yaml`);
+}
+
+/** Rows as a table for people, or as they are for programs. */
+export function render<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  format: OutputFormat,
+): string {
+  if (format === "json") return JSON.stringify(rows, null, 2);
+  if (format === "yaml") return stringify(rows).trimEnd();
+  const table = new Table({
+    head: columns.map((column) => column.title),
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
+    chars: plain,
+  });
+  for (const row of rows) table.push(columns.map((column) => column.value(row)));
+  return table
+    .toString()
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n");
+}
+
+const plain = Object.fromEntries(
+  [
+    "top",
+    "top-mid",
+    "top-left",
+    "top-right",
+    "bottom",
+    "bottom-mid",
+    "bottom-left",
+    "bottom-right",
+    "left",
+    "left-mid",
+    "mid",
+    "mid-mid",
+    "right",
+    "right-mid",
+    "middle",
+  ].map((name) => [name, ""]),
+);
+
+/** `Label:  value` lines with the values aligned. */
+export function renderFields(fields: readonly (readonly [label: string, value: string])[]): string {
+  const width = Math.max(...fields.map(([label]) => label.length)) + 2;
+  return fields.map(([label, value]) => `${`${label}:`.padEnd(width)}${value}`).join("\n");
+}

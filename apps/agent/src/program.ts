@@ -1,0 +1,185 @@
+import { InvalidError } from "@cocoon-net/core";
+import { Command, CommanderError, Option } from "commander";
+import type { CommandContext } from "./command-context.ts";
+import {
+  clusterEvents,
+  clusterInit,
+  clusterLeases,
+  clusterNodes,
+  clusterSubnets,
+} from "./commands/cluster.ts";
+import { controller } from "./commands/controller.ts";
+import { daemon } from "./commands/daemon.ts";
+import { adopt, init } from "./commands/set-up-node.ts";
+import { status } from "./commands/status.ts";
+import { teardown } from "./commands/teardown.ts";
+import { parseFormat } from "./output.ts";
+import { defaultPidFile } from "./pid-file.ts";
+import { defaultStateDirectory } from "./state-directory.ts";
+import { agentVersion } from "./version.ts";
+
+/** The `cocoon-net` command line. Rejects with what a command throws; usage errors are {@link CommanderError}. */
+export function createProgram(context: CommandContext): Command {
+  const program = new Command("cocoon-net")
+    .description("VPC-routable addresses for the VMs of a node, managed over the whole cluster")
+    .version(agentVersion)
+    .showHelpAfterError("(--help lists the options)")
+    .showSuggestionAfterError()
+    .exitOverride();
+  const add = (parent: Command, name: string, description: string): Command =>
+    parent.command(name).description(description);
+
+  nodeOptions(
+    add(program, "init", "provision this node's addresses at the cloud, then set the host up"),
+    context,
+    "140",
+  ).action((flags) => init(flags, context));
+  nodeOptions(
+    add(program, "adopt", "set up a node whose addresses are already routed to it; no cloud call"),
+    context,
+    "253",
+  )
+    .option("--manage-iptables", "set the FORWARD and NAT rules too", false)
+    .addOption(
+      new Option(
+        "--instance-id <id>",
+        "the cloud's id of this instance, so that a controller can ask about it",
+      ),
+    )
+    .action((flags) => adopt(flags, context));
+
+  const daemonCommand = add(
+    program,
+    "daemon",
+    "serve DHCP to this node's VMs, keep their leases, report to the store",
+  )
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .option("--lease-file <file>", "leases for other programs", `${defaultStateDirectory}/leases.json`)
+    .option("--skip-iptables", "leave iptables alone", false)
+    .addOption(
+      new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
+        .env("COCOON_NET_METRICS_ADDR")
+        .default(":9092"),
+    )
+    .option(
+      "--lease-source <source>",
+      "builtin, or file:PATH to follow another DHCP server's leases",
+      "builtin",
+    )
+    .option("--session-ttl <duration>", "how long the store keeps this node alive without a sign", "30s")
+    .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
+    .addOption(conflistOption())
+    .addOption(parentOption());
+  storeOption(daemonCommand, context, false).action((flags) => daemon(flags, context));
+
+  add(program, "status", "print what this node is set up with")
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .action((flags) => status(flags, context));
+
+  const teardownCommand = add(
+    program,
+    "teardown",
+    "undo init or adopt: cloud resources, registration, rules, files",
+  )
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .option("--lease-file <file>", "leases for other programs", `${defaultStateDirectory}/leases.json`)
+    .option("--dry-run", "print what would be undone", false)
+    .option("--pid-file <file>", "pid file of the daemon", defaultPidFile);
+  storeOption(teardownCommand, context, false).action((flags) => teardown(flags, context));
+
+  const controllerCommand = add(
+    program,
+    "controller",
+    "notice dead nodes, fence them, give their addresses back",
+  )
+    .option("--id <name>", "this controller's name in the election; default host name and pid")
+    .option("--leader-ttl <duration>", "how long the cluster waits for a dead leader", "15s")
+    .option("--suspect-after <duration>", "silence before a node is called suspect", "5s")
+    .option(
+      "--reclaim-after <duration>",
+      "suspicion before the cloud is asked; default the cluster's setting",
+    )
+    .option("--look-again-after <duration>", "pause between the two looks at a dead instance", "10s");
+  storeOption(controllerCommand, context, true).action((flags) => controller(flags, context));
+
+  const cluster = add(program, "cluster", "look at the whole cluster");
+  storeOption(
+    add(cluster, "init", "create the cluster in the store")
+      .requiredOption("--parent-cidr <cidr>", "the range all node subnets are cut from")
+      .option("--node-prefix <bits>", "prefix length of a node's subnet", wholeNumber, 24)
+      .option("--platform <name>", "volcengine or gke", "volcengine")
+      .option("--reserve <cidr>", "a block that no node gets (repeatable)", collect, [])
+      .option("--quarantine <duration>", "how long a freed subnet stays unused", "10m")
+      .option("--reclaim-after <duration>", "suspicion before the cloud is asked", "5m"),
+    context,
+    true,
+  ).action((flags) => clusterInit(flags, context));
+  const view = (name: string, description: string): Command =>
+    storeOption(add(cluster, name, description), context, true).option(
+      "-o, --output <format>",
+      "table, json or yaml",
+      parseFormat,
+      "table",
+    );
+  view("nodes", "every node: status, subnet, use").action((flags) => clusterNodes(flags, context));
+  view("subnets", "every slot that is owned or in quarantine").action((flags) =>
+    clusterSubnets(flags, context),
+  );
+  view("leases", "every lease of every node")
+    .option("--node <name>", "only this node's")
+    .action((flags) => clusterLeases(flags, context));
+  view("events", "who owned what, when, why").action((flags) => clusterEvents(flags, context));
+  return program;
+}
+
+/** Whether commander has already told the person what is wrong. */
+export function isUsageError(error: unknown): error is CommanderError {
+  return error instanceof CommanderError;
+}
+
+function nodeOptions(command: Command, context: CommandContext, poolSize: string): Command {
+  command
+    .option("--platform <name>", "gke or volcengine; default: whose metadata answers")
+    .requiredOption("--node-name <name>", "this node's name in the cluster")
+    .option("--subnet <cidr>", "this node's block; optional with --store")
+    .option("--pool-size <count>", "how many addresses VMs may have", wholeNumber, Number(poolSize))
+    .option("--gateway <address>", "default: the subnet's first host address")
+    .option("--primary-nic <name>", "default: eth0 (volcengine), ens4 (gke)")
+    .option("--dns <addresses>", "DNS servers for VMs, comma-separated", "8.8.8.8,1.1.1.1")
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .option("--drop-cidr <cidr>", "a range that VMs must not reach (repeatable)", collect, [])
+    .option("--drop-internal-access", "VMs must not reach other VMs of this subnet", false)
+    .option("--dry-run", "print what would be done", false)
+    .option("--pid-file <file>", "pid file of the daemon", defaultPidFile)
+    .addOption(conflistOption())
+    .addOption(parentOption());
+  return storeOption(command, context, false);
+}
+
+function parentOption(): Option {
+  return new Option(
+    "--parent-cidr <cidr>",
+    "creates the cluster with this range when the store has none yet",
+  );
+}
+
+function conflistOption(): Option {
+  return new Option("--cni-conflist <file>", "default: /etc/cni/net.d/30-cocoon-dhcp.conflist");
+}
+
+function storeOption(command: Command, context: CommandContext, required: boolean): Command {
+  const option = new Option("--store <url>", "etcd://host:2379[,host…][/prefix] or redis://…").env(
+    "COCOON_NET_STORE",
+  );
+  if (required && !context.env.COCOON_NET_STORE) option.makeOptionMandatory();
+  return command.addOption(option);
+}
+
+function collect(value: string, previous: readonly string[]): string[] {
+  return [...previous, value];
+}
+
+function wholeNumber(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new InvalidError(`"${text}" is not a whole number`);
+}

@@ -1,0 +1,183 @@
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { CocoonError, CorruptError, InvalidError, NotFoundError } from "@cocoon-net/core";
+import { z } from "zod";
+import { replaceFile, syncDirectory } from "./durable-file.ts";
+
+export const defaultStateDirectory = "/var/lib/cocoon/net";
+
+/** `pool.json`, in the format of the program this agent takes over from. */
+export interface PoolFile {
+  readonly platform: string;
+  readonly nodeName: string;
+  readonly subnet: string;
+  readonly gateway: string;
+  readonly primaryNIC?: string;
+  readonly secondaryNICs?: readonly string[];
+  readonly ips: readonly string[];
+  readonly eniIDs?: readonly string[];
+  readonly subnetID?: string;
+  readonly aliasRangeName?: string;
+  readonly dnsServers?: readonly string[];
+  readonly dropInternalAccess?: boolean;
+  readonly dropCIDRs?: readonly string[];
+  readonly updatedAt: string;
+}
+
+/** `registration.json`: who this node is in a cluster. Absent on a node without a store. */
+export interface RegistrationFile {
+  readonly node: string;
+  /** Written before the node registers, so that a repeat is the same node (G12). */
+  readonly uid: string;
+  readonly instanceID?: string;
+  readonly zone?: string;
+  /** The store's URL without secrets, for messages. */
+  readonly store: string;
+  readonly subnet?: string;
+  /** The revision that fences everything the node writes; absent until it has registered. */
+  readonly epoch?: number;
+}
+
+const address = z.ipv4();
+const strings = z.array(z.string());
+
+const poolSchema: z.ZodType<PoolFile> = z.looseObject({
+  platform: z.string(),
+  nodeName: z.string(),
+  subnet: z.cidrv4(),
+  gateway: address,
+  primaryNIC: z.exactOptional(z.string()),
+  secondaryNICs: z.exactOptional(strings),
+  ips: z
+    .array(address)
+    .nullable()
+    .transform((ips) => ips ?? []),
+  eniIDs: z.exactOptional(strings),
+  subnetID: z.exactOptional(z.string()),
+  aliasRangeName: z.exactOptional(z.string()),
+  dnsServers: z.exactOptional(z.array(address)),
+  dropInternalAccess: z.exactOptional(z.boolean()),
+  dropCIDRs: z.exactOptional(z.array(z.cidrv4())),
+  updatedAt: z.string(),
+});
+
+const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
+  node: z.string(),
+  uid: z.string(),
+  instanceID: z.exactOptional(z.string()),
+  zone: z.exactOptional(z.string()),
+  store: z.string(),
+  subnet: z.exactOptional(z.string()),
+  epoch: z.exactOptional(z.int()),
+});
+
+/** The files of a node below one directory. */
+export class StateDirectory {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  get journalPath(): string {
+    return join(this.path, "leases.journal");
+  }
+
+  get poolPath(): string {
+    return join(this.path, "pool.json");
+  }
+
+  get registrationPath(): string {
+    return join(this.path, "registration.json");
+  }
+
+  get jobPath(): string {
+    return join(this.path, "job.json");
+  }
+
+  /** @throws {InvalidError} when it cannot be made or written. */
+  async create(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true, mode: 0o750 });
+    } catch (cause) {
+      throw new InvalidError(`state directory ${this.path} cannot be made: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** @throws {NotFoundError} when the node was never set up; {@link CorruptError} when the file is damaged. */
+  async readPool(): Promise<PoolFile> {
+    const pool = await readRecord(this.poolPath, poolSchema);
+    if (pool) return pool;
+    throw new NotFoundError(`${this.poolPath} does not exist: this node is not set up`, {
+      hint: "run `cocoon-net init` or `cocoon-net adopt` first",
+    });
+  }
+
+  /** The pool as it is, undefined when there is none; a damaged file is moved aside and named in `onAside`. */
+  async readPoolOrMoveAside(onAside: (message: string) => void): Promise<PoolFile | undefined> {
+    try {
+      return await readRecord(this.poolPath, poolSchema);
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error;
+      const aside = `${this.poolPath}.corrupt-${Date.now()}`;
+      await rename(this.poolPath, aside);
+      await syncDirectory(this.path);
+      onAside(`${error.message}; kept as ${aside}`);
+      return undefined;
+    }
+  }
+
+  async writePool(pool: Omit<PoolFile, "updatedAt">): Promise<PoolFile> {
+    const kept = Object.entries({ ...pool, updatedAt: new Date().toISOString().replace(/\.\d+Z$/, "Z") });
+    const shown = kept.filter(
+      ([name, value]) =>
+        name === "ips" || !(value === undefined || value === "" || value === false || isEmpty(value)),
+    );
+    const file = Object.fromEntries(shown) as unknown as PoolFile;
+    await replaceFile(this.poolPath, `${JSON.stringify(file, null, 2)}\n`);
+    return file;
+  }
+
+  async readRegistration(): Promise<RegistrationFile | undefined> {
+    return readRecord(this.registrationPath, registrationSchema);
+  }
+
+  async writeRegistration(registration: RegistrationFile): Promise<void> {
+    await replaceFile(this.registrationPath, `${JSON.stringify(registration, null, 2)}\n`);
+  }
+
+  async remove(...paths: readonly string[]): Promise<void> {
+    for (const path of paths) await rm(path, { force: true });
+    await syncDirectory(this.path);
+  }
+}
+
+/** Reads and checks a JSON file. @returns undefined when it does not exist. @throws {CorruptError} */
+export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
+    throw new CocoonError("unreadable", `${path} cannot be read: ${messageOf(cause)}`, { cause });
+  }
+  const hint = "nothing was changed; mend the file or move it away";
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new CorruptError(`${path} is not valid JSON (${messageOf(cause)})`, { cause, hint });
+  }
+  const result = schema.safeParse(json);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw new CorruptError(`${path}: ${issue?.path.join(".") || "value"}: ${issue?.message}`, { hint });
+}
+
+function isEmpty(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
