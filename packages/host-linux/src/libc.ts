@@ -1,0 +1,125 @@
+import koffi from "koffi";
+import { errnoName, SystemCallError } from "./kernel-errors.ts";
+
+// linux/socket.h, asm-generic/socket.h and linux/netlink.h, the same on x86-64 and arm64.
+const AF_INET = 2;
+const AF_NETLINK = 16;
+const NETLINK_ROUTE = 0;
+const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const SO_BROADCAST = 6;
+const SO_BINDTODEVICE = 25;
+const SO_RCVBUFFORCE = 33;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+
+// The process's own symbols: whichever libc Node is linked with.
+const library = koffi.load(null);
+const libc: {
+  socket: (domain: number, type: number, protocol: number) => number;
+  setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
+  bind: (fd: number, address: Uint8Array, length: number) => number;
+  connect: (fd: number, address: Uint8Array, length: number) => number;
+  recv: (fd: number, buffer: Uint8Array, length: number, flags: number) => number;
+  close: (fd: number) => number;
+} = {
+  socket: library.func("int socket(int, int, int)"),
+  setsockopt: library.func("int setsockopt(int, int, int, const void *, uint32_t)"),
+  bind: library.func("int bind(int, const void *, uint32_t)"),
+  connect: library.func("int connect(int, const void *, uint32_t)"),
+  recv: library.func("intptr_t recv(int, void *, size_t, int)"),
+  close: library.func("int close(int)"),
+};
+
+const sendCall = library.func("intptr_t send(int, const void *, size_t, int)");
+
+function check(call: string, result: number): number {
+  if (result >= 0) return result;
+  throw new SystemCallError(call, errnoName(koffi.errno()));
+}
+
+/** An unbound IPv4 UDP socket. @returns its file descriptor */
+export function openUdpSocket(): number {
+  return check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+/** Lets the socket send and receive on this device only: socket(7) SO_BINDTODEVICE. */
+export function bindToDevice(fd: number, device: string): void {
+  setOption(fd, SOL_SOCKET, "SO_BINDTODEVICE", SO_BINDTODEVICE, Buffer.from(`${device}\0`));
+}
+
+export function allowBroadcast(fd: number): void {
+  setOption(fd, SOL_SOCKET, "SO_BROADCAST", SO_BROADCAST, int(1));
+}
+
+/** Whether another socket with the same wish may bind the same port. */
+export function setAddressReuse(fd: number, reuse: boolean): void {
+  setOption(fd, SOL_SOCKET, "SO_REUSEADDR", SO_REUSEADDR, int(reuse ? 1 : 0));
+}
+
+/** Beyond net.core.rmem_max; needs CAP_NET_ADMIN. */
+export function forceReceiveBuffer(fd: number, bytes: number): void {
+  setOption(fd, SOL_SOCKET, "SO_RCVBUFFORCE", SO_RCVBUFFORCE, int(bytes));
+}
+
+/** Binds to the port on all IPv4 addresses. */
+export function bindToPort(fd: number, port: number): void {
+  const address = Buffer.alloc(16);
+  new Uint16Array(address.buffer, address.byteOffset, 1)[0] = AF_INET;
+  address.writeUInt16BE(port, 2);
+  check("bind", libc.bind(fd, address, address.length));
+}
+
+/** A socket to the kernel's rtnetlink, and to nobody else. Refusals come without the request but with words. */
+export function openNetlinkSocket(): number {
+  const fd = check("socket", libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  try {
+    setOption(fd, SOL_NETLINK, "NETLINK_CAP_ACK", NETLINK_CAP_ACK, int(1));
+    setOption(fd, SOL_NETLINK, "NETLINK_EXT_ACK", NETLINK_EXT_ACK, int(1));
+    // struct sockaddr_nl; port 0 is the kernel.
+    const kernel = Buffer.alloc(12);
+    new Uint16Array(kernel.buffer, kernel.byteOffset, 1)[0] = AF_NETLINK;
+    check("connect", libc.connect(fd, kernel, kernel.length));
+    return fd;
+  } catch (error) {
+    closeSocket(fd);
+    throw error;
+  }
+}
+
+/** Sends on a worker thread. @throws {SystemCallError} */
+export function send(fd: number, message: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    sendCall.async(fd, message, message.length, 0, (error: unknown, sent: number) => {
+      if (error !== null) reject(error);
+      else if (sent < 0) reject(new SystemCallError("send", errnoName(koffi.errno())));
+      else if (sent < message.length) reject(new SystemCallError("send", "EMSGSIZE"));
+      else resolve();
+    });
+  });
+}
+
+/** Takes a datagram that has arrived, without waiting. @returns its length @throws {SystemCallError} */
+export function receive(fd: number, buffer: Uint8Array): number {
+  const length = check("recv", libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC));
+  if (length > buffer.length) throw new SystemCallError("recv", "EMSGSIZE");
+  return length;
+}
+
+export function closeSocket(fd: number): void {
+  libc.close(fd);
+}
+
+function setOption(fd: number, level: number, label: string, name: number, value: Uint8Array): void {
+  check(`setsockopt ${label}`, libc.setsockopt(fd, level, name, value, value.length));
+}
+
+function int(value: number): Uint8Array {
+  return new Uint8Array(new Int32Array([value]).buffer);
+}
