@@ -37,17 +37,13 @@ function parseNumber(text: string): number {
 }
 
 async function runVolcengine(flags: VolcengineFlags): Promise<void> {
-  if (
-    flags.metadataListen !== undefined &&
-    flags.metadataListen.host.startsWith("127.") &&
-    flags.instance.length !== 1
-  ) {
+  if (flags.metadataListen?.host.startsWith("127.") && flags.instance.length !== 1) {
     throw new InvalidError("--metadata-listen on a loopback address serves one instance", {
       hint: "name it with one --instance ID",
     });
   }
   const rate = (perSecond: number | undefined) =>
-    perSecond && { perSecond, burst: Math.max(1, 2 * perSecond) };
+    perSecond ? { perSecond, burst: Math.max(1, 2 * perSecond) } : undefined;
   const delay = flags.delay;
   await using simulator = new VolcengineSimulator({
     accessKeys: [flags.accessKey],
@@ -55,8 +51,8 @@ async function runVolcengine(flags: VolcengineFlags): Promise<void> {
     vpcCIDR: flags.vpcCidr,
     ...(flags.zone === undefined ? {} : { zone: flags.zone }),
     limits: {
-      reads: rate(flags.readsPerSecond) || undefined,
-      writes: rate(flags.writesPerSecond) || undefined,
+      reads: rate(flags.readsPerSecond),
+      writes: rate(flags.writesPerSecond),
     },
     ...(delay === undefined
       ? {}

@@ -1,1 +1,1 @@
-export {};
+export { default, default as volcengineDriver } from "./driver.ts";

@@ -1,5 +1,4 @@
 import {
-  blockOf,
   type Cidr,
   formatAddress,
   formatCidr,
@@ -193,14 +192,6 @@ export class VolcengineAccount {
  */
 export function usableRange(cidr: Cidr): readonly [first: number, last: number] {
   return [cidr.base + 2, lastOf(cidr) - 1];
-}
-
-export function overlaps(a: Cidr, b: Cidr): boolean {
-  return a.base <= lastOf(b) && b.base <= lastOf(a);
-}
-
-export function contains(outer: Cidr, inner: Cidr): boolean {
-  return outer.prefix <= inner.prefix && blockOf(inner.base, outer.prefix).base === outer.base;
 }
 
 /** Takes `count` addresses. @throws InsufficientIpInSubnet (facts §2.7) */

@@ -125,7 +125,8 @@ export class VolcengineApi {
       const result = this.#run(action, handler, query);
       query.set("Action", action);
       query.set("Version", version);
-      const body = { ResponseMetadata: metadata({}), Result: result };
+      const shown = fault === "empty-list" ? emptied(result) : result;
+      const body = { ResponseMetadata: metadata({}), Result: shown };
       return { httpStatus: 200, body, ...(fault === "lost-answer" ? { lost: "closed" as const } : {}) };
     } catch (error) {
       if (!(error instanceof ApiFault)) throw error;
@@ -167,4 +168,13 @@ export class VolcengineApi {
     this.#buckets.set(kind, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
     if (tokens < 1) throw gatewayFault("FlowLimitExceeded", `Too many ${kind} per second.`);
   }
+}
+
+/** A list action's result without its items. */
+function emptied(result: Record<string, unknown>): Record<string, unknown> {
+  const fields = Object.entries(result).map(([name, value]) => {
+    if (Array.isArray(value)) return [name, []];
+    return [name, name === "NextToken" ? "" : name === "TotalCount" ? 0 : value];
+  });
+  return Object.fromEntries(fields);
 }

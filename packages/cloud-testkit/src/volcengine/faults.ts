@@ -9,8 +9,9 @@ export interface FaultRule {
   /**
    * `throttle`: 429 AccountFlowLimitExceeded, not applied. `error5xx`: an HTML 502, not applied.
    * `lost-answer`: applied, but the connection closes without an answer. `hang`: neither applied nor answered.
+   * `empty-list`: a Describe answers cleanly, but shows nothing.
    */
-  readonly kind: "throttle" | "error5xx" | "lost-answer" | "hang";
+  readonly kind: "throttle" | "error5xx" | "lost-answer" | "hang" | "empty-list";
 }
 
 export class Faults {

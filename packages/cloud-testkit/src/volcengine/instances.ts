@@ -1,5 +1,6 @@
 import {
   blockOf,
+  contains,
   formatAddress,
   formatCidr,
   InvalidError,
@@ -7,7 +8,7 @@ import {
   parseAddress,
   parseCidr,
 } from "@cocoon-net/core";
-import { contains, type VolcengineAccount } from "./account.ts";
+import type { VolcengineAccount } from "./account.ts";
 import { newEni, startDetach } from "./eni-actions.ts";
 import { attachedEnis } from "./lookup.ts";
 import type { InstanceStatus, SimulatedInstance, SimulatedSubnet, SimulatedVpc } from "./state.ts";

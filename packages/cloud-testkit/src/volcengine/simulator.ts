@@ -1,5 +1,5 @@
-import { InvalidError, parseCidr } from "@cocoon-net/core";
-import { contains, VolcengineAccount, type VolcengineDelays, type VolcengineLimits } from "./account.ts";
+import { contains, InvalidError, parseCidr } from "@cocoon-net/core";
+import { VolcengineAccount, type VolcengineDelays, type VolcengineLimits } from "./account.ts";
 import { VolcengineApi } from "./api.ts";
 import { type SimulatorClock, systemClock } from "./clock.ts";
 import { newEni } from "./eni-actions.ts";

@@ -1,5 +1,5 @@
-import { formatCidr, parseCidr } from "@cocoon-net/core";
-import { contains, overlaps, readCidr, type VolcengineAccount } from "./account.ts";
+import { contains, formatCidr, overlaps, parseCidr } from "@cocoon-net/core";
+import { readCidr, type VolcengineAccount } from "./account.ts";
 import { refuse } from "./api-fault.ts";
 import { findSubnet, requireAvailableVpc } from "./lookup.ts";
 import { filterByTags, readPaging } from "./paging.ts";

@@ -1,0 +1,115 @@
+import { ConflictError, NotFoundError, UnavailableError } from "@cocoon-net/core";
+import type { Action, Parameters, VolcengineApi } from "./api.ts";
+import type { JobLog } from "./job-log.ts";
+import { findEnis } from "./reads.ts";
+import { Pauses } from "./timing.ts";
+import type { Eni } from "./wire.ts";
+
+/** Where an ENI stands on the way to a change. */
+type Standing = "done" | "ready" | "wait";
+
+interface EniChange {
+  readonly action: Action;
+  readonly parameters: Parameters;
+  /** @throws when the change can never happen */
+  standing(eni: Eni | undefined): Standing;
+}
+
+/** Everything a step needs. */
+export interface Steps {
+  readonly api: VolcengineApi;
+  readonly job: JobLog;
+  readonly signal: AbortSignal | undefined;
+  readonly progress: (message: string) => void;
+}
+
+/** Asks for Available → Attaching; the caller waits for InUse. */
+export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
+  await change(steps, eni, {
+    action: "AttachNetworkInterface",
+    parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
+    standing(now) {
+      if (now === undefined)
+        throw new NotFoundError(`the ENI ${eni.eniID} has vanished before it was attached`);
+      if (now.instanceID === instanceID && now.status !== "Detaching") return "done";
+      if (now.status === "Available") return "ready";
+      if (now.status === "Creating" || now.status === "Detaching") return "wait";
+      throw new ConflictError(`the ENI ${eni.eniID} is ${now.status} on ${now.instanceID ?? "nothing"}`);
+    },
+  });
+}
+
+/** Asks for InUse → Detaching; the caller waits for Available. */
+export async function detachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
+  await change(steps, eni, {
+    action: "DetachNetworkInterface",
+    parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
+    standing(now) {
+      if (now === undefined || now.status === "Detaching" || now.instanceID === undefined) return "done";
+      if (now.instanceID !== instanceID) {
+        throw new ConflictError(
+          `the ENI ${eni.eniID} is attached to ${now.instanceID}, not to ${instanceID}`,
+        );
+      }
+      return now.status === "InUse" ? "ready" : "wait";
+    },
+  });
+}
+
+/** Asks for Available → Deleting; the caller waits until it is gone. */
+export async function deleteEni(steps: Steps, eni: Eni): Promise<void> {
+  await change(steps, eni, {
+    action: "DeleteNetworkInterface",
+    parameters: { NetworkInterfaceId: eni.eniID },
+    standing(now) {
+      if (now === undefined || now.status === "Deleting") return "done";
+      if (now.instanceID !== undefined) {
+        throw new ConflictError(`the ENI ${eni.eniID} is attached to ${now.instanceID}`);
+      }
+      return now.status === "Available" ? "ready" : "wait";
+    },
+  });
+}
+
+/**
+ * Attach, detach and delete take no ClientToken: after a lost answer or a refusal the ENI is looked at before
+ * anything is asked again.
+ */
+async function change(steps: Steps, eni: Eni, wanted: EniChange): Promise<void> {
+  const { api, job, signal } = steps;
+  const pauses = new Pauses(api.timing, api.timing.changeMs, signal);
+  const { action } = wanted;
+  let now: Eni | undefined = eni;
+  let recorded = false;
+  let reason: unknown;
+  for (;;) {
+    const standing = wanted.standing(now);
+    if (standing === "ready") {
+      if (!recorded) await job.intent(action, eni.eniID, {});
+      recorded = true;
+      try {
+        await api.call(action, wanted.parameters, signal);
+        break;
+      } catch (error) {
+        // NotFound: another look tells whether it is gone, or detached by somebody else.
+        if (!(error instanceof UnavailableError || error instanceof NotFoundError)) {
+          await job.failed(action, eni.eniID, {});
+          throw error;
+        }
+        reason = error;
+      }
+    } else if (standing === "done") {
+      if (!recorded) return;
+      break;
+    }
+    if (!(await pauses.next())) {
+      if (reason instanceof Error) throw reason;
+      throw new UnavailableError(`the ENI ${eni.eniID} stays ${now?.status}`, {
+        outcome: "none",
+        hint: "run the command again",
+      });
+    }
+    now = (await findEnis(api, [eni.eniID], signal)).get(eni.eniID);
+  }
+  await job.done(action, eni.eniID, {});
+}
