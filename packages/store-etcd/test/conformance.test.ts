@@ -1,8 +1,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { openEtcdStore } from "@cocoon-net/store-etcd";
 import { startEtcd, startFaultProxy, storeConformance, type TestServer } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll } from "vitest";
-import { openEtcdStore } from "../src/index.ts";
 
 let server: TestServer;
 beforeAll(async () => {

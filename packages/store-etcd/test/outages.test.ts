@@ -1,0 +1,244 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type Store, UnavailableError } from "@cocoon-net/core";
+import { openEtcdStore } from "@cocoon-net/store-etcd";
+import { freePort, startEtcd, startFaultProxy, type TestServer, until } from "@cocoon-net/store-testkit";
+import { describe, expect, it } from "vitest";
+import { compact } from "./etcdctl.ts";
+import { startTruncatingProxy } from "./truncating-proxy.ts";
+import { WatchRecord } from "./watch-record.ts";
+
+const urlOf = (server: { readonly port: number }) => `etcd://127.0.0.1:${server.port}`;
+
+const put = (store: Store, key: string, value: string) => store.txn({ then: [{ put: key, value }] });
+
+/** Milliseconds until the call fails. */
+async function timeToFail(call: Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await expect(call).rejects.toBeInstanceOf(UnavailableError);
+  return performance.now() - start;
+}
+
+describe("etcd outages", () => {
+  it("a stopped server ends calls at their deadline, and a watch goes on after it without a gap", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    await using watch = new WatchRecord(store, "k/");
+    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await put(store, "k/1", "before");
+    server.pause();
+    const times = await Promise.all([
+      timeToFail(store.get("k/1", { timeoutMs: 500 })),
+      timeToFail(put(store, "k/2", "maybe")),
+      timeToFail(store.session(5_000, { timeoutMs: 700 })),
+      timeToFail(store.incarnation({ timeoutMs: 700 })),
+    ]);
+    expect(Math.max(...times)).toBeLessThan(2_500);
+    const opening = performance.now();
+    await expect(openEtcdStore(urlOf(server))).rejects.toThrow(`127.0.0.1:${server.port}`);
+    expect(performance.now() - opening).toBeLessThan(6_500);
+    server.resume();
+    await until("a write after it", 5_000, async () => (await put(store, "k/3", "after")).succeeded);
+    await watch.until("the newest change", 10_000, ({ changes }) => changes.at(-1) === "k/3=after");
+    const expected = (await store.list("k/")).entries.map(({ key, value }) => `${key}=${value}`);
+    expect([...new Set(watch.changes)].toSorted()).toEqual(expected);
+    expect(watch.snapshots).toBe(1);
+  });
+
+  it("a killed server that comes back is used again at once, and a watch loses nothing", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    const incarnation = await store.incarnation();
+    await using watch = new WatchRecord(store, "k/");
+    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    const written: string[] = [];
+    for (let round = 1; round <= 3; round += 1) {
+      await put(store, "k/n", `${round}`);
+      written.push(`k/n=${round}`);
+      await server.stop("SIGKILL");
+      await until("a write that certainly was not applied", 5_000, async () => {
+        const failed: unknown = await put(store, "k/lost", "x").catch((error: unknown) => error);
+        return failed instanceof UnavailableError && failed.outcome === "none";
+      });
+      await server.start();
+      const back = performance.now();
+      await until("a write", 5_000, async () => (await put(store, "k/back", `${round}`)).succeeded);
+      expect(performance.now() - back).toBeLessThan(2_000);
+      written.push(`k/back=${round}`);
+    }
+    await watch.until("all changes", 10_000, ({ changes }) => changes.length >= written.length);
+    expect(watch.changes).toEqual(written);
+    expect(await store.incarnation()).toBe(incarnation);
+  });
+
+  it("a call on a connection that went dead ends by keepalive in 7 s, whatever its deadline", async () => {
+    await using server = await startEtcd();
+    await using proxy = await startFaultProxy({ target: server });
+    await using store = await openEtcdStore(urlOf(proxy));
+    await store.get("k");
+    await proxy.blackhole();
+    expect(
+      await timeToFail(store.txn({ then: [{ put: "k", value: "v" }] }, { timeoutMs: 20_000 })),
+    ).toBeLessThan(7_500);
+  });
+
+  it("a watcher that missed compacted history gets a snapshot, then changes again", async () => {
+    await using server = await startEtcd();
+    await using proxy = await startFaultProxy({ target: server });
+    await using direct = await openEtcdStore(urlOf(server));
+    await using store = await openEtcdStore(urlOf(proxy));
+    await using watch = new WatchRecord(store, "k/");
+    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await put(direct, "k/1", "a");
+    await watch.until("change", 5_000, ({ changes }) => changes.length === 1);
+    await proxy.refuse();
+    await put(direct, "k/1", "b");
+    await direct.txn({ then: [{ delete: "k/1" }, { put: "k/2", value: "c" }] });
+    await compact(server);
+    await proxy.pass();
+    await watch.until("second snapshot", 10_000, ({ snapshots }) => snapshots === 2);
+    expect(watch.batches.at(-1)).toMatchObject({ type: "snapshot", entries: [{ key: "k/2", value: "c" }] });
+    await put(direct, "k/3", "d");
+    await watch.until("change after it", 5_000, ({ changes }) => changes.at(-1) === "k/3=d");
+    expect(watch.changes).toEqual(["k/1=a", "k/3=d"]);
+  });
+
+  it("a second cut at any byte of the reconnect loses no event and repeats none", async () => {
+    await using server = await startEtcd();
+    await using direct = await openEtcdStore(urlOf(server));
+    await using stack = new AsyncDisposableStack();
+    const watchers = await Promise.all(
+      Array.from({ length: 24 }, async (_, at) => {
+        const proxy = stack.use(await startTruncatingProxy(server));
+        const store = stack.use(await openEtcdStore(urlOf(proxy)));
+        const watch = stack.use(new WatchRecord(store, "k/"));
+        await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+        return { proxy, watch, bytes: 20 * at };
+      }),
+    );
+    // The first new connection is for calls, the second for the watch: handshake, "created" and the backlog
+    // are through after about 30, 126 and 320 bytes.
+    for (const { proxy, bytes } of watchers) proxy.breakTwice(1, bytes);
+    const written: string[] = [];
+    for (let n = 0; n < 5; n += 1) {
+      await put(direct, `k/${n}`, "1");
+      written.push(`k/${n}=1`);
+    }
+    for (const { watch, bytes } of watchers) {
+      await watch.until(`all changes after ${bytes} bytes`, 10_000, ({ changes }) => changes.length >= 5);
+      expect(watch.changes, `cut after ${bytes} bytes`).toEqual(written);
+      expect(watch.snapshots).toBe(1);
+    }
+  });
+
+  it("a server that restarts without its data is another incarnation, and watchers get a snapshot", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    const incarnation = await store.incarnation();
+    await put(store, "k/1", "a");
+    await put(store, "k/1", "b");
+    await using watch = new WatchRecord(store, "k/");
+    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await server.stop("SIGKILL");
+    await rm(join(server.dataDir, "member"), { recursive: true });
+    await server.start();
+    await watch.until("the new snapshot", 10_000, ({ snapshots }) => snapshots === 2);
+    expect(watch.batches.at(-1)).toMatchObject({ type: "snapshot", entries: [] });
+    expect(await store.incarnation()).not.toBe(incarnation);
+    expect(await store.incarnation()).toBe(await store.incarnation());
+  });
+
+  it("a backlog larger than a frame comes in whole revisions", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    const value = "x".repeat(150_000);
+    const { revision: start } = await store.get("k/0");
+    for (let round = 0; round < 6; round += 1) {
+      await store.txn({
+        then: Array.from({ length: 8 }, (_, n) => ({ put: `k/${n}`, value: `${round}${value}` })),
+      });
+    }
+    await using watch = new WatchRecord(store, "k/", { fromRevision: start });
+    await watch.until("the backlog", 10_000, ({ changes }) => changes.length === 48);
+    expect(watch.batches.map((batch) => batch.type === "changes" && batch.changes.length)).toEqual(
+      Array.from({ length: 6 }, () => 8),
+    );
+  });
+
+  it("a consumer that falls behind further than is kept for it still gets every change", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    const stop = new AbortController();
+    const watch = store.watch("k/", { signal: stop.signal })[Symbol.asyncIterator]();
+    await watch.next();
+    const first = watch.next();
+    const rounds = 150;
+    for (let round = 0; round < rounds; round += 1) {
+      await store.txn({
+        then: Array.from({ length: 100 }, (_, n) => ({ put: `k/${n}`, value: `${round}` })),
+      });
+    }
+    const seen: unknown[] = [];
+    for (let batch = await first; seen.length < rounds; batch = await watch.next()) {
+      const { changes } = batch.value as { changes: { entry: { value: string } }[] };
+      expect(changes).toHaveLength(100);
+      seen.push(changes[0]?.entry.value);
+      if (seen.length === rounds) break;
+    }
+    stop.abort();
+    expect(seen).toEqual(Array.from({ length: rounds }, (_, round) => `${round}`));
+    expect((await watch.next()).done).toBe(true);
+  });
+
+  it("of three members any one can be killed or stopped", async () => {
+    const names = ["a", "b", "c"];
+    const ports = await Promise.all(
+      names.map(async () => ({ port: await freePort(), peerPort: await freePort() })),
+    );
+    const cluster = ports.map(({ peerPort }, at) => `${names[at]}=http://127.0.0.1:${peerPort}`).join(",");
+    await using stack = new AsyncDisposableStack();
+    const members = await Promise.all(
+      ports.map(async (port, at) =>
+        stack.use(
+          await startEtcd({ ...port, extraArgs: ["--name", `${names[at]}`, "--initial-cluster", cluster] }),
+        ),
+      ),
+    );
+    const hosts = ports.map(({ port }) => `127.0.0.1:${port}`).join(",");
+    await using store = await openEtcdStore(`etcd://${hosts}`);
+    expect(store.capabilities.durability).toContain("the loss of any 1");
+    await using watch = new WatchRecord(store, "k/");
+    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    const serves = async (what: string) => {
+      await until(`reads and writes with ${what}`, 10_000, async () => {
+        await put(store, "k/n", what);
+        return (await store.get("k/n")).entry?.value === what;
+      });
+      await watch.until(`the change with ${what}`, 15_000, ({ changes }) => changes.at(-1) === `k/n=${what}`);
+    };
+    for (const [at, member] of members.entries()) {
+      await member.stop("SIGKILL");
+      await serves(`${names[at]} killed`);
+      await member.start();
+      member.pause();
+      await serves(`${names[at]} stopped`);
+      member.resume();
+      await serves(`${names[at]} back`);
+    }
+    expect(watch.snapshots).toBe(1);
+  }, 120_000);
+
+  it("a full server says so", async () => {
+    await using server: TestServer = await startEtcd({ extraArgs: ["--quota-backend-bytes", "2000000"] });
+    await using store = await openEtcdStore(urlOf(server));
+    const value = "x".repeat(500_000);
+    const fill = async () => {
+      for (let n = 0; n < 20; n += 1) await put(store, `k/${n}`, value);
+    };
+    await expect(fill()).rejects.toMatchObject({
+      code: "exhausted",
+      hint: expect.stringContaining("alarm disarm"),
+    });
+    expect((await store.get("k/0")).entry?.value).toBe(value);
+  });
+});
