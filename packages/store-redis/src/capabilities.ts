@@ -45,7 +45,7 @@ export async function readCapabilities(
     durability: [
       aof ? await fsyncSentence(connection, reading) : await snapshotSentence(connection, reading),
       ...(replicas > 0
-        ? [`${replicas} replicas follow asynchronously, so a failover may lose the newest writes`]
+        ? [`replicas: ${replicas}, following asynchronously, so that a failover may lose the newest writes`]
         : []),
     ].join("; "),
     // Replicas without an AOF do not help: a primary that restarts empty empties them.

@@ -54,17 +54,20 @@ export class Connection implements AsyncDisposable {
 
   /** Connects for the first time; unlike later calls it fails at once, not at the deadline. */
   async open(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
-    const attempt = { what: `connect to ${this.#options.label}`, outcome: "none" } as const;
+    const what = `connect to ${this.#options.label}`;
     try {
       await withDeadline(timeoutMs, [signal, this.#closed.signal], async (over) => {
         const failed = Promise.withResolvers<never>();
         this.#client.once("error", (error) => failed.reject(error));
-        this.#client.once("close", () => failed.reject(this.#lastError ?? closedInHandshake(this.#options)));
+        this.#client.once("close", () =>
+          failed.reject(this.#lastError ?? new Error("the server closed the connection")),
+        );
         await Promise.race([this.#connected(over), failed.promise]);
       });
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw storeError(rootCause(this.#lastError ?? error), attempt);
+      const cause = rootCause(this.#lastError ?? error);
+      throw storeError(cause, { what, outcome: "none", hint: handshakeHint(cause, this.#options) });
     }
   }
 
@@ -211,7 +214,10 @@ function rootCause(error: unknown): unknown {
   return error instanceof Error && "lastNodeError" in error ? (error.lastNodeError ?? error) : error;
 }
 
-function closedInHandshake(options: ResolvedOptions): Error {
-  const hint = options.tls === undefined ? "; if it speaks TLS, use rediss:// or tls=true" : "";
-  return new Error(`the server closed the connection during the handshake${hint}`);
+/** A server that is spoken to in the wrong way closes the connection, or waits for what it understands. */
+function handshakeHint(error: unknown, { tls }: ResolvedOptions): string | undefined {
+  if (!/closed the connection|ECONNRESET|ETIMEDOUT|Socket timeout/.test(String(error))) return undefined;
+  return tls === undefined
+    ? "if the server speaks TLS there, use rediss:// or tls=true"
+    : "if the server does not speak TLS there, use redis:// or leave out tls=true";
 }

@@ -15,21 +15,23 @@ export interface Attempt {
   readonly what: string;
   /** What an answer that never came leaves open. A server that answers with an error has applied nothing. */
   readonly outcome: Outcome;
+  /** What may help when there was no answer. */
+  readonly hint?: string | undefined;
 }
 
 /** Turns what ioredis, Node's sockets and the server raise into the errors of the Store port. */
 export function storeError(error: unknown, attempt: Attempt): CocoonError {
   if (error instanceof CocoonError) return error;
   const cause = error instanceof Error ? error : new Error(String(error));
+  const doubt = "the write may have been applied; read before repeating it";
+  const hint = attempt.outcome === "unknown" ? doubt : attempt.hint;
   return (
     serverError(cause, attempt.what) ??
     tlsError(cause, attempt.what) ??
     new UnavailableError(`${attempt.what}: ${reason(cause)}`, {
       outcome: attempt.outcome,
       cause,
-      ...(attempt.outcome === "unknown"
-        ? { hint: "the write may have been applied; read before repeating it" }
-        : {}),
+      ...(hint === undefined ? {} : { hint }),
     })
   );
 }

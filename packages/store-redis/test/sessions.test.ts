@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Store } from "@cocoon-net/core";
+import { openRedisStore } from "@cocoon-net/store-redis";
+import { startRedis, type TestServer, until } from "@cocoon-net/store-testkit";
+import { afterAll, beforeAll, describe, it } from "vitest";
+import { redisCli } from "./redis-cli.ts";
+import { Watched } from "./watched.ts";
+
+let server: TestServer;
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: true });
+});
+
+afterAll(async () => {
+  await server?.[Symbol.asyncDispose]();
+});
+
+const open = (prefix: string): Promise<Store> => openRedisStore(`redis://127.0.0.1:${server.port}${prefix}`);
+
+/** A process of its own that opens a session, ties a key to it and stays. */
+async function holder(prefix: string, script: string): Promise<ChildProcess> {
+  const child = spawn(
+    process.execPath,
+    ["--conditions=@cocoon-net/source", "--input-type=module", "--eval", script],
+    { cwd: import.meta.dirname, env: { ...process.env, STORE: `redis://127.0.0.1:${server.port}${prefix}` } },
+  );
+  child.stderr?.on("data", (text) => process.stderr.write(text));
+  return child;
+}
+
+const opening = `
+import { openRedisStore } from "@cocoon-net/store-redis";
+const store = await openRedisStore(process.env.STORE);
+const session = await store.session(1_000);
+await store.txn({ then: [{ put: "alive/n1", value: "{}", session }] });
+`;
+
+describe("sessions", () => {
+  it("a watcher learns of a holder that was killed, though nobody else calls", async () => {
+    await using watching = await open("/killed");
+    await using log = new Watched(watching, "alive/");
+    await log.until("the snapshot", 5_000, () => log.batches.length > 0);
+    const child = await holder("/killed", opening);
+    await log.until("the key", 10_000, (state) => state.has("alive/n1"));
+    child.kill("SIGKILL");
+    const killedAt = performance.now();
+    await log.until("its end", 5_000, (state) => !state.has("alive/n1"));
+    const after = performance.now() - killedAt;
+    // Its TTL is 1 s, renewed up to a third of it before the kill.
+    assert.ok(after > 500 && after < 1_500, `gone after ${Math.round(after)} ms`);
+    assert.equal(await redisCli(server, "hget", "/killed", "alive/n1"), "");
+    assert.equal(await redisCli(server, "zcard", "{/killed}#sessions"), "0");
+  });
+
+  it("a key of an expired session is not read, compared or listed, though nothing has removed it yet", async () => {
+    await using holding = await open("/expired");
+    const session = await holding.session(300);
+    await holding.txn({ then: [{ put: "alive/n1", value: "{}", session }] });
+    await holding[Symbol.asyncDispose]();
+    await until("the deadline to pass", 5_000, async () => {
+      const deadline = Number(await redisCli(server, "zscore", "{/expired}#sessions", session.id));
+      const [seconds = "0"] = (await redisCli(server, "time")).split("\n");
+      return Number(seconds) * 1_000 > deadline;
+    });
+    assert.equal(await redisCli(server, "hget", "/expired", "alive/n1"), "{}");
+    await using reading = await open("/expired");
+    const { succeeded, reads } = await reading.txn({
+      if: [{ key: "alive/n1", exists: false }],
+      then: [{ get: "alive/n1" }],
+    });
+    assert.equal(succeeded, true);
+    assert.deepEqual(reads, [undefined]);
+    assert.deepEqual((await reading.list("")).entries, []);
+  });
+
+  it("more keys than one call removes vanish before anyone reads some of them", async () => {
+    await using store = await open("/many");
+    const session = await store.session(5_000);
+    for (let start = 0; start < 1_000; start += 100) {
+      const puts = Array.from({ length: 100 }, (_, at) => ({ put: `k/${start + at}`, value: "", session }));
+      await store.txn({ then: puts });
+    }
+    await using log = new Watched(store, "k/");
+    await log.until("the snapshot", 5_000, (state) => state.size === 1_000);
+    await redisCli(server, "zadd", "{/many}#sessions", "XX", "1", session.id);
+    assert.deepEqual((await store.list("")).entries, []);
+    await log.until("every delete", 5_000, (state) => state.size === 0);
+    assert.equal(log.changes.length, 1_000);
+    await until("the holder to know", 5_000, () => session.signal.aborted);
+  });
+
+  it("a process ends by itself once it has disposed its store", async () => {
+    const child = await holder(
+      "/exits",
+      `${opening}
+      const stop = new AbortController();
+      for await (const _ of store.watch("alive/", { signal: stop.signal })) break;
+      const watching = (async () => { for await (const _ of store.watch("", { signal: stop.signal })); })();
+      await session[Symbol.asyncDispose]();
+      await store[Symbol.asyncDispose]();
+      await watching;
+      `,
+    );
+    const [code] = await once(child, "exit", { signal: AbortSignal.timeout(10_000) });
+    assert.equal(code, 0);
+    assert.equal(await redisCli(server, "hget", "/exits", "alive/n1"), "");
+  });
+});
