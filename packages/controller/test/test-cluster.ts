@@ -1,6 +1,12 @@
 import {
+  type Clock,
+  type Controller,
+  type ControllerEvent,
+  type ControllerSettings,
+  createController,
+} from "@cocoon-net/controller";
+import {
   decode,
-  encode,
   eventSchema,
   initCluster,
   type LeaseRecord,
@@ -13,13 +19,6 @@ import {
 } from "@cocoon-net/core";
 import { ManualClock, MemoryDatabase, MemoryLink, openMemoryStore } from "@cocoon-net/store-memory";
 import { expect } from "vitest";
-import {
-  type Clock,
-  type Controller,
-  type ControllerEvent,
-  type ControllerSettings,
-  createController,
-} from "../src/index.ts";
 import { InterposedStore } from "./interposed-store.ts";
 import { ScriptedCloud, ScriptedVpc } from "./scripted-cloud.ts";
 
@@ -276,5 +275,3 @@ export function leftRecord(name: string, subnet: string): Record<string, unknown
     agentVersion: "1.0.0",
   };
 }
-
-export { encode };
