@@ -38,6 +38,7 @@ class ElectedController implements Controller {
   readonly #stop = new AbortController();
   #run: Promise<void> | undefined;
   #leading = false;
+  #reported = "";
 
   constructor(options: ResolvedOptions) {
     this.#options = options;
@@ -68,10 +69,9 @@ class ElectedController implements Controller {
     const pauses = new Backoff({ firstMs: settings.retryFirstMs, maxMs: settings.leaderTtlMs * 2 });
     try {
       while (!signal.aborted) {
-        const leadership = await this.#campaign(signal);
-        const electedAt = clock.monotonic();
-        await this.#lead(leadership, signal);
-        if (clock.monotonic() - electedAt > settings.resignAfterMs * 2) pauses.reset();
+        const startedAt = clock.monotonic();
+        await this.#campaignAndLead(signal);
+        if (clock.monotonic() - startedAt > settings.resignAfterMs * 2) pauses.reset();
         // Gives another candidate, who may be better off, the chance.
         await clock.wait(pauses.next(), signal);
       }
@@ -80,30 +80,36 @@ class ElectedController implements Controller {
     }
   }
 
+  async #campaignAndLead(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#lead(await this.#campaign(signal), signal);
+    } catch (error) {
+      if (isFatal(error)) throw error;
+      this.#problem(error);
+    }
+  }
+
   #campaign(signal: AbortSignal): Promise<Leadership> {
     const { store, id, settings } = this.#options;
-    let reported = "";
-    const onProblem = (error: unknown) => {
-      const message = describeError(error);
-      if (message !== reported) this.#tell("problem", message);
-      reported = message;
-    };
-    return campaign(store, { id, ttlMs: settings.leaderTtlMs, signal, onProblem });
+    return campaign(store, {
+      id,
+      ttlMs: settings.leaderTtlMs,
+      signal,
+      onProblem: (error) => this.#problem(error),
+    });
   }
 
   async #lead(leadership: Leadership, signal: AbortSignal): Promise<void> {
     const { id } = this.#options;
     let reason = "it was told to stop";
     this.#leading = true;
+    this.#reported = "";
     this.#tell("leader-elected", `${id} leads`);
     try {
       await leadTerm(this.#options, leadership, signal);
       if (!signal.aborted) reason = "its session with the store has ended";
     } catch (error) {
-      // A mistake of ours, or credentials that are refused: trying again would hide it.
-      if (!(error instanceof CocoonError) || error instanceof AuthError || error instanceof InvalidError) {
-        throw error;
-      }
+      if (isFatal(error)) throw error;
       reason = describeError(error);
     } finally {
       this.#leading = false;
@@ -112,7 +118,19 @@ class ElectedController implements Controller {
     }
   }
 
+  /** Once per change, not once per try. */
+  #problem(error: unknown): void {
+    const message = describeError(error);
+    if (message !== this.#reported) this.#tell("problem", message);
+    this.#reported = message;
+  }
+
   #tell(type: ControllerEventType, message: string): void {
     this.#options.onEvent(makeEvent(this.#options.clock, type, { message }));
   }
+}
+
+/** A mistake of ours, or credentials that are refused: trying again would hide it. A full store is neither. */
+function isFatal(error: unknown): boolean {
+  return !(error instanceof CocoonError) || error instanceof AuthError || error instanceof InvalidError;
 }

@@ -18,18 +18,16 @@ export type TxnInterceptor = (request: TxnRequest, forward: () => Promise<TxnRes
 /** A store handle whose transactions a test can meddle with. */
 export class InterposedStore implements Store {
   readonly #inner: Store;
+  capabilities: StoreCapabilities;
   intercept: TxnInterceptor = (_, forward) => forward();
 
   constructor(inner: Store) {
     this.#inner = inner;
+    this.capabilities = inner.capabilities;
   }
 
   get label(): string {
     return this.#inner.label;
-  }
-
-  get capabilities(): StoreCapabilities {
-    return this.#inner.capabilities;
   }
 
   get(key: string, options?: CallOptions): Promise<GetResult> {

@@ -1,0 +1,195 @@
+import { createController } from "@cocoon-net/controller";
+import { AuthError, ExhaustedError } from "@cocoon-net/core";
+import { expect, test } from "vitest";
+import { startOfTime, TestCluster, type TestNode } from "./test-cluster.ts";
+
+test("one of two leads, and the other takes over when it stops", async () => {
+  await using cluster = await TestCluster.open();
+  const a = cluster.start("a");
+  await cluster.pass(1_000);
+  const b = cluster.start("b");
+  await cluster.pass(60_000);
+  expect([a.controller.leading, b.controller.leading]).toEqual([true, false]);
+  a.stop.abort();
+  await a.done;
+  await cluster.pass(1_000);
+  expect([a.controller.leading, b.controller.leading]).toEqual([false, true]);
+});
+
+test("disposing ends a run, twice is harmless, and a second run beside it is refused", async () => {
+  await using cluster = await TestCluster.open();
+  const { controller, done } = cluster.start("a");
+  await cluster.pass(1_000);
+  await expect(controller.run()).rejects.toMatchObject({ code: "conflict" });
+  await controller[Symbol.asyncDispose]();
+  await controller[Symbol.asyncDispose]();
+  await done;
+  expect(controller.leading).toBe(false);
+});
+
+test("settings that cannot work are refused", async () => {
+  await using cluster = await TestCluster.open();
+  const options = { store: cluster.store, id: "a", cloudFor: () => Promise.reject(new Error("none")) };
+  expect(() => createController({ ...options, tickMs: 0 })).toThrow("controller: tickMs cannot be 0");
+  expect(() => createController({ ...options, reclaimAfterMs: -1 })).toThrow("reclaimAfterMs cannot be -1");
+});
+
+test("refused credentials end the run with the error", async () => {
+  await using cluster = await TestCluster.open();
+  const stop = new AbortController();
+  const { done } = cluster.start("a", {
+    prepare: ({ store }) => {
+      store.intercept = () => Promise.reject(new AuthError("the store refused the user"));
+    },
+  });
+  await expect(done).rejects.toMatchObject({ code: "auth" });
+  stop.abort();
+  cluster.controllers.length = 0;
+});
+
+// Guard: proveLeadership. The session is kept, but nothing can be written: a full server, say.
+test("a leader that can no longer write gives the lead up to one that can", async () => {
+  await using cluster = await TestCluster.open();
+  const node = await cluster.join("n1");
+  const a = cluster.start("a");
+  await cluster.pass(1_000);
+  const b = cluster.start("b");
+  a.store.intercept = (request, forward) =>
+    (request.then ?? []).some((operation) => "put" in operation)
+      ? Promise.reject(new ExhaustedError("the store is full"))
+      : forward();
+  await cluster.until("b leads", () => b.controller.leading, 40_000);
+  expect(a.controller.leading).toBe(false);
+  expect(a.events.at(-1)).toMatchObject({
+    type: "leader-lost",
+    message: expect.stringContaining("the store is full"),
+  });
+  await cluster.die(node);
+  await cluster.until("b reclaims", () => b.events.some(({ type }) => type === "subnet-freed"));
+});
+
+test("a store that has lost everything ends the term", async () => {
+  await using cluster = await TestCluster.open();
+  const a = cluster.start("a");
+  await cluster.pass(1_000);
+  cluster.database.wipe();
+  await cluster.until("a no longer leads", () => a.events.some(({ type }) => type === "leader-lost"), 40_000);
+});
+
+// Guard: Detection counts from its own first look; a new leader has seen no silence yet.
+test("a new leader counts a node's silence anew", async () => {
+  await using cluster = await TestCluster.open();
+  const node = await cluster.join("n1");
+  const a = cluster.start("a");
+  await cluster.pass(1_000);
+  await cluster.die(node);
+  await cluster.pass(19_000);
+  a.kill();
+  const b = cluster.start("b");
+  await cluster.until("b leads", () => b.controller.leading);
+  await cluster.pass(19_000);
+  expect(b.events.map(({ type }) => type)).toEqual(["leader-elected"]);
+  await cluster.until("b reclaims", () => b.events.some(({ type }) => type === "subnet-freed"));
+});
+
+// facts: clock jumps of an hour. Guard: Reclaim waits for the difference of the quarantine's times, not until one of them.
+test.each([3_600_000, -3_600_000])(
+  "a next leader whose clock is %i ms off waits for the whole quarantine",
+  async (skewMs) => {
+    await using cluster = await TestCluster.open();
+    const node = await cluster.join("n1");
+    const a = cluster.start("a");
+    await cluster.pass(1_000);
+    await cluster.die(node);
+    await cluster.until("quarantine", () => a.events.some(({ type }) => type === "subnet-quarantined"));
+    const from = cluster.clock.now();
+    a.kill();
+    const b = cluster.start("b", { skewMs });
+    await cluster.until("it is free", () => b.events.some(({ type }) => type === "subnet-freed"));
+    expect(cluster.clock.now() - from).toBeGreaterThanOrEqual(30_000);
+    expect(cluster.clock.now() - from).toBeLessThan(90_000);
+  },
+);
+
+test("a store that may lose what it acknowledged gets no automatic reclaim", async () => {
+  await using cluster = await TestCluster.open();
+  const node = await cluster.join("n1");
+  cluster.start("a", {
+    prepare: ({ store }) => {
+      store.capabilities = { ...store.capabilities, trustworthy: false };
+    },
+  });
+  await cluster.die(node);
+  await cluster.pass(600_000);
+  expect(await cluster.history("n1")).toEqual(["node-registered", "node-suspect", "reclaim-manual"]);
+});
+
+test("a record that cannot be read is told, and nothing is done to its node", async () => {
+  await using cluster = await TestCluster.open();
+  const broken = await cluster.join("n1");
+  const dead = await cluster.join("n2");
+  await cluster.store.txn({ then: [{ put: "nodes/n1", value: "{" }] });
+  const a = cluster.start("a");
+  await cluster.die(broken);
+  await cluster.die(dead);
+  await cluster.until("n2 is reclaimed", async () => (await cluster.history("n2")).includes("subnet-freed"));
+  expect(a.events.filter(({ type }) => type === "problem").map(({ message }) => message)).toEqual([
+    "the value of nodes/n1 is not JSON",
+  ]);
+  expect(await cluster.history("n1")).toEqual(["node-registered"]);
+});
+
+test("a quarantine without an intent is told once and left alone", async () => {
+  await using cluster = await TestCluster.open();
+  const time = new Date(startOfTime).toISOString();
+  const record = { node: "n1", uid: "i-n1", from: time, until: time, reason: "by hand", fenced: true };
+  await cluster.store.txn({ then: [{ put: "quarantine/10.0.9.0/24", value: JSON.stringify(record) }] });
+  const a = cluster.start("a");
+  await cluster.pass(600_000);
+  expect(a.events.map(({ type }) => type)).toEqual(["leader-elected", "problem"]);
+  expect(await cluster.records()).toHaveProperty(["quarantine/10.0.9.0/24"]);
+});
+
+// Guard: Breaker (G13); facts: mass lease revoke.
+test("when many nodes fall silent at once nothing is reclaimed until most are back", async () => {
+  await using cluster = await TestCluster.open();
+  const nodes: TestNode[] = [];
+  for (let index = 1; index <= 10; index++) nodes.push(await cluster.join(`n${index}`));
+  const a = cluster.start("a");
+  await cluster.pass(1_000);
+  for (const node of nodes.slice(0, 4)) await cluster.die(node);
+  await cluster.pass(3_600_000);
+  expect(a.events.filter(({ type }) => /reclaim/.test(type)).map(({ type }) => type)).toEqual([
+    "reclaim-paused",
+  ]);
+  expect(cluster.vpc.calls).toEqual([]);
+  for (const node of nodes.slice(1, 4)) await cluster.speak(node);
+  await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
+  expect(a.events.map(({ type }) => type)).toContain("reclaim-resumed");
+  expect(await cluster.history("n2")).toEqual(["node-registered", "node-suspect", "node-returned"]);
+});
+
+// Guard: `paused` in Reclaim, before the fence and before each further change of it.
+test("mass silence stops a reclaim that has not passed the fence", async () => {
+  await using cluster = await TestCluster.open();
+  const nodes: TestNode[] = [];
+  for (let index = 1; index <= 10; index++) nodes.push(await cluster.join(`n${index}`));
+  const a = cluster.start("a", { retryMaxMs: 2_000 });
+  cluster.vpc.before = (call) => {
+    // The second NIC cannot be detached for now: the fence stays half done.
+    if (call === "a detach eni-i-n1-1") throw new ExhaustedError("the cloud is busy");
+  };
+  const [first, ...others] = nodes;
+  if (first) await cluster.die(first);
+  await cluster.until("the fence is stuck", () => a.events.some(({ type }) => type === "reclaim-retry"));
+  for (const node of others.slice(0, 3)) await cluster.silence(node);
+  await cluster.until("it pauses", () => a.events.some(({ type }) => type === "reclaim-paused"));
+  cluster.vpc.before = () => {};
+  await cluster.pass(10_000);
+  const calls = cluster.vpc.calls.length;
+  await cluster.pass(600_000);
+  expect(cluster.vpc.calls.length).toBe(calls);
+  expect(cluster.vpc.mutations).toEqual(["a detach eni-i-n1-0"]);
+  for (const node of others.slice(0, 3)) await cluster.speak(node);
+  await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
+});
