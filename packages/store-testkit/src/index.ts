@@ -22,4 +22,4 @@ export type { Faults } from "./faults.ts";
 export { freePort } from "./free-port.ts";
 export { type RedisOptions, startRedis } from "./redis-server.ts";
 export type { TestServer, TestServerOptions } from "./server-process.ts";
-export { until, within } from "./waiting.ts";
+export { TimeoutError, until, within } from "./waiting.ts";

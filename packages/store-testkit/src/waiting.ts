@@ -1,9 +1,21 @@
+import { AssertionError } from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** The promise's value; rejects with a line that names `what` when it has not settled after `ms`. */
+/** Something that a check waited for did not happen in time. */
+export class TimeoutError extends Error {
+  constructor(what: string, ms: number, options?: ErrorOptions) {
+    super(`${what}: not within ${Math.round(ms)} ms`, options);
+    this.name = "TimeoutError";
+  }
+}
+
+/**
+ * The promise's value.
+ * @throws {TimeoutError} naming `what`, when it has not settled after `ms`.
+ */
 export async function within<T>(what: string, ms: number, promise: PromiseLike<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`${what}: not within ${ms} ms`)), ms);
+  const timer = setTimeout(() => reject(new TimeoutError(what, ms)), ms);
   try {
     return await Promise.race([promise, late]);
   } finally {
@@ -12,8 +24,9 @@ export async function within<T>(what: string, ms: number, promise: PromiseLike<T
 }
 
 /**
- * Calls `probe` until it answers something other than undefined or false, and returns that. Rejects with a
- * line that names `what`, and the probe's last error as its cause, after `ms`.
+ * Calls `probe` until it answers something other than undefined or false, and returns that. A probe that
+ * fails is asked again, except when an assertion of its own failed: that is thrown on.
+ * @throws {TimeoutError} naming `what`, with the probe's last error as its cause, after `ms`.
  */
 export async function until<T>(
   what: string,
@@ -27,9 +40,10 @@ export async function until<T>(
       const found = await within(what, Math.max(end - performance.now(), 1), Promise.resolve(probe()));
       if (found !== undefined && found !== false) return found as Exclude<T, undefined | false>;
     } catch (error) {
+      if (error instanceof AssertionError) throw error;
       cause = error;
     }
-    if (performance.now() >= end) throw new Error(`${what}: not within ${ms} ms`, { cause });
+    if (performance.now() >= end) throw new TimeoutError(what, ms, { cause });
     await sleep(25);
   }
 }

@@ -171,7 +171,7 @@ export const reads: CheckGroup = {
           ],
         });
         const rest: string[] = [];
-        for (let after = first.next; after !== undefined; ) {
+        for (let after = first.next; after !== undefined && rest.length <= keys.length; ) {
           const page = await store.list("p/", { limit: 4, after, revision: first.revision });
           rest.push(...pairs(page.entries));
           if (store.capabilities.pinnedReads)
