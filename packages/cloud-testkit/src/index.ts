@@ -1,3 +1,4 @@
+export { type CrashPoint, RecordedJob, SimulatedCrash } from "./recorded-job.ts";
 export type { VolcengineDelays, VolcengineLimits } from "./volcengine/account.ts";
 export type { SimulatorClock } from "./volcengine/clock.ts";
 export type { FaultRule } from "./volcengine/faults.ts";

@@ -1,3 +1,4 @@
+import { createRequire } from "node:module";
 import { CocoonError, ThrottledError, UnavailableError } from "@cocoon-net/core";
 import { type RawAnswer, readAnswer } from "./api-errors.ts";
 import type { Credentials } from "./settings.ts";
@@ -114,7 +115,7 @@ export class VolcengineApi {
 
   async #once(action: Action, parameters: Parameters, signal: AbortSignal | undefined): Promise<unknown> {
     const credentials = await this.#resolvedCredentials();
-    const { query, headers } = await sign(action, parameters, credentials);
+    const { query, headers } = sign(action, parameters, credentials);
     const subject = subjectOf(parameters);
     const what = subject === undefined ? action : `${action} ${subject}`;
     const timeout = AbortSignal.timeout(this.timing.requestMs);
@@ -136,16 +137,25 @@ export class VolcengineApi {
   }
 }
 
+type SignerModule = typeof import("@volcengine/openapi/lib/base/sign.js", { with: {
+  "resolution-mode": "require",
+}});
+
 /**
- * Signs with the vendor's Signer. Only that module is loaded, and only now: the package's index brings in every
- * service it has (20 MB). Sending is ours, because its own client hides status and headers and cannot be aborted.
+ * Only the vendor's Signer is loaded, and only for the first call: the package's index brings in every service
+ * that it has (20 MB). It is CommonJS, and a `require` gives the same in every loader.
  */
-async function sign(
+function loadSigner(): SignerModule {
+  return createRequire(import.meta.url)("@volcengine/openapi/lib/base/sign.js");
+}
+
+/** Sending is ours, because the vendor's client hides status and headers and cannot be aborted. */
+function sign(
   action: Action,
   parameters: Parameters,
   credentials: Credentials,
-): Promise<{ query: string; headers: Record<string, string> }> {
-  const signing = await import("@volcengine/openapi/lib/base/sign.js");
+): { query: string; headers: Record<string, string> } {
+  const signing = loadSigner();
   const headers: Record<string, string> = {};
   const request = {
     region: credentials.region,
@@ -154,7 +164,7 @@ async function sign(
     params: { ...flatten(parameters), Action: action, Version: version },
     headers,
   };
-  const signer = new signing.default.default(request, actions[action].service);
+  const signer = new signing.default(request, actions[action].service);
   signer.addAuthorization({
     accessKeyId: credentials.accessKeyID,
     secretKey: credentials.secretAccessKey,

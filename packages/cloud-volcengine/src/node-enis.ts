@@ -19,10 +19,11 @@ export async function readNodeEnis(
   target: NodeResources,
   signal?: AbortSignal,
 ): Promise<NodeEnis> {
-  const subnets = await findSubnets(api, target, signal);
   const enis = new Map<string, Eni>();
-  for (const subnet of subnets) {
-    for (const eni of await listEnis(api, { SubnetId: subnet.subnetID }, signal)) enis.set(eni.eniID, eni);
+  const subnetIDs = await findSubnetIDs(api, target, signal);
+  for (const subnetID of subnetIDs) {
+    const listed = await listEnis(api, { SubnetId: subnetID }, signal).catch(noneIfNotFound);
+    for (const eni of listed) enis.set(eni.eniID, eni);
   }
   const recorded = await findEnis(
     api,
@@ -30,6 +31,9 @@ export async function readNodeEnis(
     signal,
   );
   for (const eni of recorded.values()) enis.set(eni.eniID, eni);
+  // Counted after the ENIs were listed, so that one which was deleted meanwhile casts no doubt.
+  const filter = { SubnetIds: subnetIDs };
+  const subnets = subnetIDs.length === 0 ? [] : await listSubnets(api, filter, signal).catch(noneIfNotFound);
   return {
     subnets,
     enis: [...enis.values()],
@@ -67,20 +71,17 @@ function doubtAbout(
  * By id; by CIDR where no id is on record. The same CIDR may be in several VPCs: then all of them are looked
  * at, because any of them could be the node's.
  */
-async function findSubnets(
+async function findSubnetIDs(
   api: VolcengineApi,
   target: NodeResources,
-  signal?: AbortSignal,
-): Promise<Subnet[]> {
-  const { subnetID } = target;
-  if (subnetID === undefined) {
-    return (await listSubnets(api, {}, signal)).filter((subnet) => subnet.cidr === target.subnet);
-  }
-  try {
-    const found = await listSubnets(api, { SubnetIds: [subnetID] }, signal);
-    return found.filter((subnet) => subnet.subnetID === subnetID);
-  } catch (error) {
-    if (error instanceof NotFoundError) return [];
-    throw error;
-  }
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  if (target.subnetID !== undefined) return [target.subnetID];
+  const subnets = await listSubnets(api, {}, signal);
+  return subnets.filter((subnet) => subnet.cidr === target.subnet).map((subnet) => subnet.subnetID);
+}
+
+function noneIfNotFound(error: unknown): never[] {
+  if (error instanceof NotFoundError) return [];
+  throw error;
 }

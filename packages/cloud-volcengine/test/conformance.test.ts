@@ -1,0 +1,4 @@
+import { cloudConformance } from "@cocoon-net/cloud-testkit/conformance";
+import { VolcengineWorld } from "./volcengine-world.ts";
+
+cloudConformance({ name: "volcengine", open: () => VolcengineWorld.open() });

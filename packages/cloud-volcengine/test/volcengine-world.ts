@@ -1,0 +1,122 @@
+import {
+  isDelivering,
+  VolcengineSimulator,
+  type VolcengineSimulatorOptions,
+} from "@cocoon-net/cloud-testkit";
+import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
+import type { Environment } from "../src/settings.ts";
+import type { Timing } from "../src/timing.ts";
+import { VolcengineCloud } from "../src/volcengine-cloud.ts";
+
+/** Changes take a few milliseconds here, so the driver may look as often. */
+export const impatient: Timing = {
+  requestMs: 2_000,
+  retryMs: 5_000,
+  changeMs: 5_000,
+  firstPauseMs: 4,
+  maxPauseMs: 50,
+  metadataMs: 1_000,
+};
+
+const delays = {
+  createEniMs: 4,
+  attachMs: 6,
+  detachMs: 6,
+  deleteEniMs: 4,
+  createSubnetMs: 5,
+  instanceMs: 4,
+};
+
+/** A simulated account with its API on a loopback port, and the driver on it. */
+export class VolcengineWorld implements CloudWorld {
+  readonly simulator: VolcengineSimulator;
+  readonly api: string;
+  readonly #opened = new AsyncDisposableStack();
+
+  private constructor(simulator: VolcengineSimulator, api: string) {
+    this.simulator = this.#opened.use(simulator);
+    this.api = api;
+  }
+
+  static async open(options: VolcengineSimulatorOptions = {}): Promise<VolcengineWorld> {
+    const simulator = new VolcengineSimulator({ delays, ...options });
+    const { api } = await simulator.listen({ api: { host: "127.0.0.1", port: 0 } });
+    return new VolcengineWorld(simulator, api ?? "");
+  }
+
+  addInstance(): string {
+    return this.simulator.addInstance().instanceID;
+  }
+
+  stopInstance(instanceID: string): void {
+    this.simulator.stopInstance(instanceID);
+  }
+
+  deleteInstance(instanceID: string): void {
+    this.simulator.deleteInstance(instanceID);
+  }
+
+  async environment(instanceID: string): Promise<Environment> {
+    const at = { host: "127.0.0.1", port: 0, instanceID };
+    const { metadata } = await this.simulator.listen({ metadata: at });
+    return {
+      COCOON_NET_VOLCENGINE_ENDPOINT: this.api,
+      COCOON_NET_METADATA_ENDPOINT: metadata,
+      VOLCENGINE_ACCESS_KEY_ID: "AKTEST",
+      VOLCENGINE_SECRET_ACCESS_KEY: "SKTEST",
+      VOLCENGINE_REGION: this.simulator.region,
+    };
+  }
+
+  async cloudOn(instanceID: string, timing: Partial<Timing> = {}): Promise<VolcengineCloud> {
+    const env = await this.environment(instanceID);
+    return this.#opened.use(new VolcengineCloud(env, { ...impatient, ...timing }));
+  }
+
+  block(n: number): string {
+    return `172.20.${n}.0/24`;
+  }
+
+  delivered(block: string): ReadonlyMap<string, string> {
+    const delivered = new Map<string, string>();
+    for (const eni of this.simulator.describeState().enis) {
+      if (eni.subnet !== block || eni.instanceID === undefined || !isDelivering(eni)) continue;
+      for (const { address } of eni.addresses) delivered.set(address, eni.instanceID);
+    }
+    return delivered;
+  }
+
+  /** Not the subnet: it stays for the next node by design. */
+  resources(block: string): readonly string[] {
+    const { enis } = this.simulator.describeState();
+    return enis.filter((eni) => eni.subnet === block).map((eni) => eni.eniID);
+  }
+
+  addForeign(block: string): string {
+    return this.simulator.addEni({ subnetID: this.subnetID(block), addresses: [this.lastAddress(block)] })
+      .eniID;
+  }
+
+  attachForeign(block: string, instanceID: string): void {
+    this.simulator.addEni({
+      subnetID: this.subnetID(block),
+      instanceID,
+      addresses: [this.lastAddress(block)],
+    });
+  }
+
+  subnetID(block: string): string {
+    const { subnets } = this.simulator.describeState();
+    return (
+      subnets.find((subnet) => subnet.cidr === block)?.subnetID ?? this.simulator.addSubnet({ cidr: block })
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened.disposeAsync();
+  }
+
+  private lastAddress(block: string): string {
+    return block.replace(/\.0\/24$/, ".254");
+  }
+}
