@@ -221,3 +221,18 @@ test("a node that gives its block back while it is being fenced ends the reclaim
   await cluster.until("it has ended", () => a.events.some(({ type }) => type === "reclaim-ended"));
   expect(Object.keys(await cluster.records())).toEqual(["config", "nodes/n1"]);
 });
+
+test("the record of another instance that took the name and left again is not touched", async () => {
+  await using cluster = await TestCluster.open();
+  const dead = await cluster.join("n1");
+  const a = cluster.start("a");
+  await cluster.die(dead);
+  await cluster.until("quarantine", () => a.events.some(({ type }) => type === "subnet-quarantined"));
+  const heir = await cluster.join("n1", "i-heir");
+  for (const id of ["eni-i-heir-0", "eni-i-heir-1"]) cluster.vpc.nics.delete(id);
+  await heir.registration.leave();
+  const record = (await cluster.records())["nodes/n1"];
+  await cluster.until("the old block is free", () => a.events.some(({ type }) => type === "subnet-freed"));
+  expect(await cluster.records()).toMatchObject({ "nodes/n1": Object(record) });
+  expect(record).toMatchObject({ uid: "i-heir", eniIDs: ["eni-i-heir-0", "eni-i-heir-1"] });
+});
