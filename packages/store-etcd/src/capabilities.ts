@@ -3,24 +3,28 @@ import type { EtcdConnection } from "./connection.ts";
 import type { Keyspace } from "./keyspace.ts";
 import { limits } from "./transaction.ts";
 
-/** Asks the server what it is, and proves that we may read under our prefix. */
+const openTimeoutMs = 5_000;
+
+/** Asks the server what it is, and proves that we may read under our prefix; all in one deadline. */
 export async function readCapabilities(
   connection: EtcdConnection,
   keyspace: Keyspace,
-  options: CallOptions,
+  { signal, timeoutMs = openTimeoutMs }: CallOptions = {},
 ): Promise<StoreCapabilities> {
+  const end = performance.now() + timeoutMs;
+  const left = () => ({ signal, timeoutMs: end - performance.now() });
   const status = await connection.call(
     { what: "open", writes: false, send: (client, limit) => client.maintenance.status(limit) },
-    options,
+    left(),
   );
-  await connection.probe(keyspace.range(""), options);
+  await connection.probe(keyspace.range(""), left());
   const { members } = await connection.call(
     {
       what: "list the members",
       writes: false,
       send: (client, limit) => client.cluster.memberList({}, limit),
     },
-    options,
+    left(),
   );
   const corrupt = status.errors.some((alarm) => alarm.includes("CORRUPT"));
   return {

@@ -97,9 +97,10 @@ export class EtcdConnection {
 
   /** A call on the key space. Every one is linearizable, so its revision must not be behind an earlier one's. */
   async kv<T extends { readonly header: IResponseHeader }>(call: Call<T>, options?: CallOptions): Promise<T> {
-    const before = this.#highest;
+    const [before, losses] = [this.#highest, this.#losses];
     const answer = await this.call(call, options);
-    this.#observe(answer.header, before);
+    // An answer that crossed the discovery of a loss may be from before it.
+    if (losses === this.#losses) this.#observe(answer.header, before);
     return answer;
   }
 
@@ -199,15 +200,12 @@ export class EtcdConnection {
     }
   }
 
-  #observe(header: IResponseHeader, before: Revision): void {
-    const revision = Number(header.revision);
-    const known = this.#clusterId;
-    if (known !== undefined && (known !== header.cluster_id || revision < before)) {
-      this.#losses += 1;
-      this.#highest = revision;
-    }
-    this.#clusterId = header.cluster_id;
-    this.#highest = Math.max(this.#highest, revision);
+  #observe({ cluster_id: id, revision: text }: IResponseHeader, before: Revision): void {
+    const revision = Number(text);
+    const lost = this.#clusterId !== undefined && (this.#clusterId !== id || revision < before);
+    if (lost) this.#losses += 1;
+    this.#clusterId = id;
+    this.#highest = lost ? revision : Math.max(this.#highest, revision);
   }
 
   #renewClient(): void {

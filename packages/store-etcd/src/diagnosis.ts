@@ -23,6 +23,8 @@ export async function diagnoseOpening(error: unknown, options: ResolvedEtcdOptio
       cause: error,
     });
   }
+  // Somebody has taken the connection and ended it: the wrong protocol does that at once.
+  if (!/Failed to connect|socket disconnected|ECONNRESET/.test(error.message)) return error;
   for (const endpoint of options.endpoints) {
     const mismatch = await findSchemeMismatch(endpoint, options.tls !== undefined);
     if (mismatch !== undefined) {

@@ -44,7 +44,7 @@ const rules: readonly (readonly [pattern: RegExp, kind: Make, hint?: string])[] 
     "write less in one transaction; the server's limit is --max-request-bytes",
   ],
   [/too many operations/, InvalidError, "the server's limit is --max-txn-ops, which must be 128 or more"],
-  [/has been compacted/, InvalidError, "read without a revision, or compact less often"],
+  [/has been compacted|future revision/, InvalidError, "read at the present revision"],
   [/INVALID_ARGUMENT|OUT_OF_RANGE|UNIMPLEMENTED/, InvalidError],
 ];
 
@@ -74,9 +74,9 @@ export function isOutdatedToken(error: unknown): boolean {
   return error instanceof Error && error.message.includes("auth store is old");
 }
 
-/** True when a read needed history that compaction has removed. */
-export function isCompacted(error: unknown): boolean {
-  return error instanceof Error && error.message.includes("has been compacted");
+/** True when a read was pinned to a revision that the server has compacted away, or not reached yet. */
+export function isHistoryGone(error: unknown): boolean {
+  return error instanceof Error && /has been compacted|future revision/.test(error.message);
 }
 
 function isCertainlyNotApplied(error: unknown, text: string): boolean {

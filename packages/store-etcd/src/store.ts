@@ -1,7 +1,6 @@
 import {
   type CallOptions,
   type GetResult,
-  InvalidError,
   type ListOptions,
   type ListResult,
   parseConnectionUrl,
@@ -17,6 +16,7 @@ import { readCapabilities } from "./capabilities.ts";
 import { EtcdConnection } from "./connection.ts";
 import { diagnoseOpening } from "./diagnosis.ts";
 import { Keyspace } from "./keyspace.ts";
+import { readPage } from "./listing.ts";
 import {
   type EtcdStoreOptions,
   type ResolvedEtcdOptions,
@@ -25,13 +25,11 @@ import {
 } from "./options.ts";
 import { EtcdSession } from "./session.ts";
 import { decodeTxn, encodeTxn, writesAnything } from "./transaction.ts";
-import { readPage, watchPrefix } from "./watch.ts";
-
-const openTimeoutMs = 5_000;
+import { watchPrefix } from "./watch.ts";
 
 /**
  * Opens etcd by URL (`etcd://user:pass@h1:2379,h2:2379/prefix`, `etcds://…?ca=FILE&cert=FILE&key=FILE`) or by
- * options. `timeoutMs` is for each step of the opening, default 5,000.
+ * options. `timeoutMs` defaults to 5,000.
  * @throws {UnavailableError} nobody answers there; {@link AuthError} the user may not read under the prefix;
  * {@link InvalidError} the configuration cannot work: wrong scheme, wrong CA, unknown parameter.
  */
@@ -48,10 +46,7 @@ export async function openResolved(resolved: ResolvedEtcdOptions, options?: Call
   const connection = new EtcdConnection(resolved);
   const keyspace = new Keyspace(resolved.prefix);
   try {
-    const capabilities = await readCapabilities(connection, keyspace, {
-      timeoutMs: openTimeoutMs,
-      ...options,
-    });
+    const capabilities = await readCapabilities(connection, keyspace, options);
     return new EtcdStore(resolved.label, capabilities, connection, keyspace);
   } catch (error) {
     connection.close();
@@ -96,10 +91,7 @@ class EtcdStore implements Store {
   }
 
   async list(prefix: string, options: ListOptions = {}): Promise<ListResult> {
-    const { limit = 1_000, after, revision } = options;
-    if (!Number.isInteger(limit) || limit < 1)
-      throw new InvalidError(`list limit ${limit} is not a positive integer`);
-    return readPage(this.#connection, this.#keyspace, prefix, after, limit, revision, options);
+    return readPage(this.#connection, this.#keyspace, prefix, options);
   }
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
