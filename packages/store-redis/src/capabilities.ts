@@ -8,13 +8,22 @@ const keyTypes = ["hash", "zset", "hash", "stream", "zset", "zset"];
 
 /**
  * Reads what the server is and gives.
+ * `end` is the deadline, by `performance.now`.
  * @throws {InvalidError} when it must not be used: it evicts keys, or its keys belong to another program.
  */
 export async function readCapabilities(
   connection: Connection,
-  call: Omit<Call, "what" | "writes">,
+  signal: AbortSignal | undefined,
+  end: number,
 ): Promise<StoreCapabilities> {
-  const reading = { ...call, what: "read the server's configuration", writes: false };
+  const reading = {
+    what: "read the server's configuration",
+    writes: false,
+    signal,
+    get timeoutMs() {
+      return Math.max(1, Math.round(end - performance.now()));
+    },
+  };
   const sections = ["server", "memory", "persistence", "replication"];
   const [, , text, types] = await connection.run(inspect, sections, reading);
   const info = parseInfo(String(text));

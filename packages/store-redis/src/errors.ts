@@ -47,6 +47,12 @@ function serverError(cause: Error, what: string): CocoonError | undefined {
   if (/Error compiling script/.test(cause.message)) {
     return new InvalidError(message, { cause, hint: "use Redis 7.0 or newer, or Valkey" });
   }
+  if (/unknown (?:redis )?command/i.test(cause.message)) {
+    return new InvalidError(message, {
+      cause,
+      hint: "use Redis 7.0 or newer, or Valkey, with no command renamed",
+    });
+  }
   if (/ID specified in XADD is equal or smaller/.test(cause.message)) {
     return new CorruptError(message, {
       cause,

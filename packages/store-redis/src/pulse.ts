@@ -51,7 +51,7 @@ export class Wake implements Disposable {
  * It also reaps expired sessions when their time comes, so that watchers learn of it although nobody else calls.
  * Runs only while there are watches.
  */
-export class Pulse {
+export class Pulse implements Disposable {
   readonly #options: ResolvedOptions;
   readonly #wakes = new Set<Wake>();
   #stop: AbortController | undefined;
@@ -73,6 +73,11 @@ export class Pulse {
       void this.#run(this.#stop.signal);
     }
     return wake;
+  }
+
+  /** Ends it although watches are left: their consumers may never ask again. */
+  [Symbol.dispose](): void {
+    this.#stop?.abort();
   }
 
   async #run(stopped: AbortSignal): Promise<void> {

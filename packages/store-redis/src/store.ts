@@ -52,8 +52,9 @@ export async function openRedisStore(
   await using opened = new AsyncDisposableStack();
   const connection = opened.use(new Connection(options, silenceMs));
   const timeoutMs = call.timeoutMs ?? openTimeoutMs;
+  const end = performance.now() + timeoutMs;
   await connection.open(timeoutMs, call.signal);
-  const capabilities = await readCapabilities(connection, { timeoutMs, signal: call.signal });
+  const capabilities = await readCapabilities(connection, call.signal, end);
   opened.move();
   return new RedisStore(options, connection, capabilities);
 }
@@ -143,6 +144,7 @@ class RedisStore implements Store {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const session of [...this.#sessions]) session.abandon("its store was closed");
     this.#closed.abort();
+    this.#pulse[Symbol.dispose]();
     await this.#connection[Symbol.asyncDispose]();
   }
 

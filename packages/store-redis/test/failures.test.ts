@@ -64,6 +64,22 @@ describe("a server that is stopped (SIGSTOP)", () => {
   });
 });
 
+describe("an answer that is lost", () => {
+  it("leaves the write in doubt, and ioredis does not send it again behind our back", async () => {
+    await using server = await startRedis();
+    await using proxy = await startFaultProxy({ target: server });
+    await using store = await open(proxy);
+    await put(store, "n", "0");
+    proxy.swallow();
+    const error = await put(store, "n", "1").catch((reason: unknown) => reason);
+    assert.ok(error instanceof UnavailableError);
+    assert.equal(error.outcome, "unknown");
+    const { entry } = await until("an answer", 15_000, () => store.get("n"));
+    assert.equal(entry?.value, "1");
+    assert.equal(await redisCli(server, "xlen", "{/cocoon-net}#changes"), "2");
+  });
+});
+
 describe("a server that is killed and started again", () => {
   it("with every write on disk, goes on for watchers without a gap, in a new incarnation", async () => {
     await using server = await startRedis({ appendonly: true, appendfsync: "always" });

@@ -21,14 +21,14 @@ afterAll(async () => {
 const open = (prefix: string): Promise<Store> => openRedisStore(`redis://127.0.0.1:${server.port}${prefix}`);
 
 /** A process of its own that opens a session, ties a key to it and stays. */
-async function holder(prefix: string, script: string): Promise<ChildProcess> {
+function holder(prefix: string, script: string): ChildProcess & Disposable {
   const child = spawn(
     process.execPath,
     ["--conditions=@cocoon-net/source", "--input-type=module", "--eval", script],
     { cwd: import.meta.dirname, env: { ...process.env, STORE: `redis://127.0.0.1:${server.port}${prefix}` } },
   );
   child.stderr?.on("data", (text) => process.stderr.write(text));
-  return child;
+  return Object.assign(child, { [Symbol.dispose]: () => void child.kill("SIGKILL") });
 }
 
 const opening = `
@@ -43,7 +43,7 @@ describe("sessions", () => {
     await using watching = await open("/killed");
     await using log = new Watched(watching, "alive/");
     await log.until("the snapshot", 5_000, () => log.batches.length > 0);
-    const child = await holder("/killed", opening);
+    using child = holder("/killed", opening);
     await log.until("the key", 10_000, (state) => state.has("alive/n1"));
     child.kill("SIGKILL");
     const killedAt = performance.now();
@@ -93,11 +93,13 @@ describe("sessions", () => {
   });
 
   it("a process ends by itself once it has disposed its store", async () => {
-    const child = await holder(
+    using child = holder(
       "/exits",
       `${opening}
       const stop = new AbortController();
       for await (const _ of store.watch("alive/", { signal: stop.signal })) break;
+      // A consumer that has stopped asking must not keep the process either.
+      await store.watch("", {})[Symbol.asyncIterator]().next();
       const watching = (async () => { for await (const _ of store.watch("", { signal: stop.signal })); })();
       await session[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();
