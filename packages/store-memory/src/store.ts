@@ -157,6 +157,7 @@ class MemoryStore implements Store {
       },
       clock,
     );
+    if (this.#closed.signal.aborted) session.abandon("its store was closed");
     this.#sessions.add(session);
     session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
     return session;
