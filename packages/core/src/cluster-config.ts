@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { ConflictError, InvalidError, NotFoundError } from "./errors.ts";
+import { aggregate } from "./cidr.ts";
+import { ConflictError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys } from "./keys.ts";
 import { type ClusterConfig, clusterConfigSchema, decode, encode } from "./model.ts";
@@ -23,19 +24,60 @@ export interface ClusterInit {
 export interface ClusterView {
   readonly config: ClusterConfig;
   readonly revision: Revision;
+  /** The store's revision when it was read. */
+  readonly readAt: Revision;
   readonly parent: Cidr;
   readonly reserved: readonly Cidr[];
 }
 
 /**
- * Writes `config` once. Safe to run again with the same values. @throws {ConflictError} when the cluster exists
- * with other values, {@link InvalidError} for values that cannot work.
+ * Writes `config` once. Safe to run again with the same values; what the caller leaves open may be anything then.
+ * @throws {ConflictError} when the cluster exists with other values, {@link InvalidError} for values that cannot
+ * work.
  */
 export async function initCluster(
   store: Store,
   init: ClusterInit,
   options?: CallOptions,
 ): Promise<ClusterView> {
+  const wanted = configOf(init);
+  let lost: UnavailableError | undefined;
+  try {
+    await store.txn(
+      {
+        if: [{ key: keys.config, exists: false }],
+        then: [{ put: keys.config, value: encode(wanted) }],
+      },
+      options,
+    );
+  } catch (error) {
+    if (!(error instanceof UnavailableError) || error.outcome === "none") throw error;
+    lost = error;
+  }
+  // Read back in every case: it tells our own write whose answer was lost from another operator's.
+  const view = await readCluster(store, options).catch((error: unknown) => {
+    throw lost ?? error;
+  });
+  const differences = compared
+    .filter((name) => init[name] !== undefined && describe(view.config[name]) !== describe(wanted[name]))
+    .map((name) => `${name} ${describe(view.config[name])}, not ${describe(wanted[name])}`);
+  if (differences.length === 0) return view;
+  throw new ConflictError(`the cluster in ${store.label} exists already with ${differences.join("; ")}`, {
+    hint: "use another prefix in the store URL for another cluster",
+  });
+}
+
+const compared = [
+  "parentCIDR",
+  "nodePrefix",
+  "platform",
+  "reserved",
+  "leaseMs",
+  "quarantineMs",
+  "reclaimAfterMs",
+] as const;
+
+function configOf(init: ClusterInit): ClusterConfig {
   const parent = parseCidr(init.parentCIDR, "parent CIDR");
   const nodePrefix = init.nodePrefix ?? 24;
   if (!Number.isInteger(nodePrefix) || nodePrefix < parent.prefix || nodePrefix > 30) {
@@ -54,30 +96,22 @@ export async function initCluster(
     clusterUID: randomUUID(),
     schema: 1,
   };
-  await store.txn(
-    {
-      if: [{ key: keys.config, exists: false }],
-      then: [{ put: keys.config, value: encode(config) }],
-    },
-    options,
-  );
-  // Read back in every case: it tells our own write whose answer was lost from another operator's.
-  const view = await readCluster(store, options);
-  const differences = (["parentCIDR", "nodePrefix", "platform"] as const).filter(
-    (name) => view.config[name] !== config[name],
-  );
-  if (differences.length > 0) {
-    const list = differences.map((name) => `${name} ${view.config[name]}, not ${config[name]}`).join("; ");
-    throw new ConflictError(`the cluster in ${store.label} exists already with ${list}`, {
-      hint: "use another prefix in the store URL for another cluster",
-    });
-  }
-  return view;
+  // What is written once for all must be readable.
+  const issue = clusterConfigSchema.safeParse(config).error?.issues[0];
+  if (issue) throw new InvalidError(`cluster config: ${issue.path.join(".")}: ${issue.message}`);
+  return config;
+}
+
+/** For people; blocks that cover the same addresses read the same. */
+function describe(value: string | number | readonly string[]): string {
+  if (typeof value !== "object") return String(value);
+  const blocks = aggregate(value.map((text) => parseCidr(text)));
+  return blocks.map(formatCidr).join(" ") || "none";
 }
 
 /** @throws {NotFoundError} when there is no cluster under this prefix. */
 export async function readCluster(store: Store, options?: CallOptions): Promise<ClusterView> {
-  const { entry } = await store.get(keys.config, options);
+  const { entry, revision: readAt } = await store.get(keys.config, options);
   if (!entry) {
     throw new NotFoundError(`there is no cluster in ${store.label}`, {
       hint: "create it with `cocoon-net cluster init --parent-cidr …`, or give the first node --parent-cidr",
@@ -87,6 +121,7 @@ export async function readCluster(store: Store, options?: CallOptions): Promise<
   return {
     config,
     revision: entry.modRevision,
+    readAt,
     parent: parseCidr(config.parentCIDR),
     reserved: config.reserved.map((text) => parseCidr(text)),
   };

@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.ts";
-import { CocoonError } from "./errors.ts";
+import { AuthError, InvalidError } from "./errors.ts";
 import { keys } from "./keys.ts";
 import { encode } from "./model.ts";
 import type { Compare, Session, Store } from "./store.ts";
@@ -22,7 +22,10 @@ export interface Leadership extends AsyncDisposable {
   readonly signal: AbortSignal;
 }
 
-/** Waits until this candidate leads. @throws the signal's reason when aborted; errors that retrying cannot mend. */
+/**
+ * Waits until this candidate leads. @throws the signal's reason when aborted; {@link AuthError}; {@link InvalidError}
+ * for a TTL that no session can have.
+ */
 export async function campaign(store: Store, options: CampaignOptions): Promise<Leadership> {
   const backoff = new Backoff({ firstMs: 200, maxMs: 5_000 });
   for (;;) {
@@ -32,10 +35,11 @@ export async function campaign(store: Store, options: CampaignOptions): Promise<
       session = await store.session(options.ttlMs ?? 15_000, { signal: options.signal });
       return await contend(store, session, options);
     } catch (error) {
-      const sessionEnded = session?.signal.aborted === true;
       await session?.[Symbol.asyncDispose]();
       options.signal?.throwIfAborted();
-      if (!sessionEnded && error instanceof CocoonError && !error.retryable) throw error;
+      // A session that the server has forgotten makes a write invalid: the next session mends that. One that cannot
+      // be had for what was asked does not come by asking again.
+      if (error instanceof AuthError || (!session && error instanceof InvalidError)) throw error;
       options.onProblem?.(error);
       await backoff.wait(options.signal);
     }

@@ -2,7 +2,7 @@ import { Backoff, pause } from "./backoff.ts";
 import { AuthError, FencedError } from "./errors.ts";
 import { keys } from "./keys.ts";
 import type { Registration } from "./registration.ts";
-import type { Session, Store } from "./store.ts";
+import type { Revision, Store } from "./store.ts";
 
 export interface HeartbeatOptions {
   /** Default 30,000 ms. */
@@ -26,42 +26,42 @@ export async function heartbeat(
   registration: Registration,
   options: HeartbeatOptions,
 ): Promise<void> {
+  const { signal } = options;
   const backoff = new Backoff({ firstMs: 200, maxMs: 5_000 });
   let reported = false;
-  while (!options.signal?.aborted) {
-    let session: Session | undefined;
-    let unsure = true;
+  while (!signal?.aborted) {
     try {
-      session = await store.session(options.ttlMs ?? 30_000, { signal: options.signal });
-      await registration.announce(session, { signal: options.signal });
-      reported = false;
-      unsure = false;
-      backoff.reset();
+      await using session = await store.session(options.ttlMs ?? 30_000, { signal });
+      const held = signal ? AbortSignal.any([signal, session.signal]) : session.signal;
+      const revision = await registration.announce(session, { signal: held });
+      held.throwIfAborted();
+      // G7: every way out of here ends the session, and its end is told at that moment, whatever `onOwned` is doing.
+      session.signal.addEventListener("abort", () => {
+        if (!signal?.aborted) options.onUnsure(session.signal.reason);
+      });
       await options.onOwned();
-      await ownershipEnd(store, registration, session, options.signal);
+      reported = false;
+      backoff.reset();
+      await ownershipEnd(store, registration, revision, held);
     } catch (error) {
-      if (options.signal?.aborted) break;
+      if (signal?.aborted) break;
       if (error instanceof FencedError || error instanceof AuthError) throw error;
       if (!reported) options.onProblem?.(error);
       reported = true;
-    } finally {
-      if (!unsure && !options.signal?.aborted) options.onUnsure(session?.signal.reason);
-      await session?.[Symbol.asyncDispose]();
     }
-    if (!options.signal?.aborted) await pause(backoff.next(), options.signal).catch(() => undefined);
+    if (!signal?.aborted) await pause(backoff.next(), signal).catch(() => undefined);
   }
 }
 
-/** Returns when the session ends or the registration changes; the caller then proves ownership anew. */
+/** Returns when `signal` aborts. The watch tells of every change of the node's claim after `revision`. */
 async function ownershipEnd(
   store: Store,
   registration: Registration,
-  session: Session,
-  stop: AbortSignal | undefined,
+  fromRevision: Revision,
+  signal: AbortSignal,
 ): Promise<void> {
-  const signal = stop ? AbortSignal.any([stop, session.signal]) : session.signal;
   const key = keys.subnet(registration.node);
-  for await (const batch of store.watch(key, { fromRevision: registration.epoch, signal })) {
+  for await (const batch of store.watch(key, { fromRevision, signal })) {
     const changed =
       batch.type === "snapshot"
         ? batch.entries.find((entry) => entry.key === key)?.modRevision !== registration.epoch

@@ -1,6 +1,8 @@
-import { FencedError, NotFoundError, UnavailableError } from "./errors.ts";
+import { Backoff } from "./backoff.ts";
+import { contains } from "./cidr.ts";
+import { FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
-import { type Cidr, formatAddress, lastOf, parseCidr, sizeOf } from "./ipv4.ts";
+import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import {
@@ -13,7 +15,7 @@ import {
   nodeSchema,
 } from "./model.ts";
 import { slotsOf } from "./slots.ts";
-import type { CallOptions, Compare, Operation, Revision, Session, Store } from "./store.ts";
+import type { CallOptions, Compare, Entry, Operation, Revision, Session, Store } from "./store.ts";
 
 export interface RegistrationFields {
   readonly node: string;
@@ -45,6 +47,7 @@ export class Registration {
   readonly config: ClusterConfig;
   readonly #store: Store;
   readonly #now: () => Date;
+  readonly #block: Cidr;
 
   constructor(store: Store, fields: RegistrationFields) {
     this.node = fields.node;
@@ -53,6 +56,7 @@ export class Registration {
     this.epoch = fields.epoch;
     this.config = fields.config;
     this.#store = store;
+    this.#block = parseCidr(fields.subnet, "subnet");
     this.#now = fields.now ?? (() => new Date());
   }
 
@@ -65,17 +69,28 @@ export class Registration {
     await this.#write([], options);
   }
 
-  /** Ties `alive/{node}` to the session. Its absence, and nothing else, makes the node suspect. */
-  async announce(session: Session, options?: CallOptions): Promise<void> {
+  /**
+   * Ties `alive/{node}` to the session. Its absence, and nothing else, makes the node suspect. The answer is a
+   * revision at which the node owned its subnet.
+   */
+  async announce(session: Session, options?: CallOptions): Promise<Revision> {
     const value = encode({ uid: this.uid, since: this.#now().toISOString() });
-    await this.#write([{ put: keys.alive(this.node), value, session }], options);
+    return this.#write([{ put: keys.alive(this.node), value, session }], options);
   }
 
-  /** Writes leases to the store, in as many transactions as its limits ask for. Running it again is harmless. */
+  /**
+   * Writes leases to the store, in as many transactions as its limits ask for. Of several changes of one address the
+   * last counts. Running it again is harmless. @throws {InvalidError} for an address outside the subnet.
+   */
   async mirror(changes: readonly MirrorChange[], options?: CallOptions): Promise<void> {
+    const newest = [...new Map(changes)];
+    // G2: the epoch says nothing about another node's addresses.
+    const foreign = newest.find(([address]) => !this.#covers(address));
+    if (foreign)
+      throw new InvalidError(`${foreign[0]} is outside ${this.subnet}, the subnet of node ${this.node}`);
     const size = this.#store.capabilities.maxOperations;
-    for (let start = 0; start < changes.length; start += size) {
-      const operations = changes
+    for (let start = 0; start < newest.length; start += size) {
+      const operations = newest
         .slice(start, start + size)
         .map(
           ([address, lease]): Operation =>
@@ -87,11 +102,11 @@ export class Registration {
 
   /** What the store holds about this subnet, by address. */
   async mirrored(options?: CallOptions): Promise<Map<string, LeaseRecord>> {
-    const subnet = parseCidr(this.subnet);
     const leases = new Map<string, LeaseRecord>();
-    for (const prefix of textPrefixes(subnet)) {
+    for (const prefix of textPrefixes(this.#block)) {
       for (const entry of (await listAll(this.#store, prefixes.pool + prefix, options)).entries) {
-        leases.set(entry.key.slice(prefixes.pool.length), decode(leaseSchema, entry));
+        const address = entry.key.slice(prefixes.pool.length);
+        if (this.#covers(address)) leases.set(address, decode(leaseSchema, entry));
       }
     }
     return leases;
@@ -99,25 +114,11 @@ export class Registration {
 
   /** Updates the node's record and its `lastSeen`; fields it does not know are kept. */
   async update(change: NodeUpdate, options?: CallOptions): Promise<void> {
-    for (let attempt = 0; attempt < 8; attempt++) {
-      const { entry } = await this.#store.get(keys.node(this.node), options);
-      if (!entry)
-        throw new NotFoundError(`${keys.node(this.node)} is missing although the node is registered`);
-      const record = { ...decode(nodeSchema, entry), ...change, lastSeen: this.#now().toISOString() };
-      const result = await this.#store.txn(
-        {
-          if: [this.fence, { key: entry.key, modRevision: entry.modRevision }],
-          then: [{ put: entry.key, value: encode(record) }],
-          else: [{ get: keys.subnet(this.node) }],
-        },
-        options,
-      );
-      if (result.succeeded) return;
-      if (result.reads[0]?.modRevision !== this.epoch) throw this.#fenced(result.reads[0]?.value);
-    }
-    throw new UnavailableError(`${keys.node(this.node)} kept changing while it was updated`, {
-      outcome: "none",
-    });
+    await this.#rewrite(
+      (record) => ({ ...record, ...change, lastSeen: this.#now().toISOString() }),
+      () => [],
+      options,
+    );
   }
 
   /**
@@ -149,47 +150,83 @@ export class Registration {
       [...leases.keys()].map((address) => [address, undefined]),
       options,
     );
-    const { entry } = await this.#store.get(keys.node(this.node), options);
-    const slots = slotsOf(parseCidr(this.subnet), this.config.nodePrefix);
-    await this.#write(
-      [
-        ...slots.map(
-          (slot): Operation => ({ delete: keys.slot(`${formatAddress(slot.base)}/${slot.prefix}`) }),
+    await this.#rewrite(
+      (record) => ({ ...record, status: "left" }),
+      (readAt) => [
+        ...slotsOf(this.#block, this.config.nodePrefix).map(
+          (slot): Operation => ({ delete: keys.slot(formatCidr(slot)) }),
         ),
         { delete: keys.alive(this.node) },
-        ...(entry
-          ? [
-              {
-                put: entry.key,
-                value: encode({ ...decode(nodeSchema, entry), status: "left" }),
-              } satisfies Operation,
-            ]
-          : []),
-        eventOperation(this.epoch, {
+        { delete: keys.subnet(this.node) },
+        eventOperation(readAt, {
           time: this.#now().toISOString(),
           type: "node-left",
           node: this.node,
           subnet: this.subnet,
           message: `${this.node} gave ${this.subnet} back`,
         }),
-        { delete: keys.subnet(this.node) },
       ],
       options,
     );
   }
 
-  async #write(operations: readonly Operation[], options?: CallOptions): Promise<void> {
+  /** Changes the node's record, and what belongs to that, without losing what others write into it meanwhile. */
+  async #rewrite(
+    change: (record: NodeRecord) => NodeRecord,
+    more: (readAt: Revision) => readonly Operation[],
+    options: CallOptions = {},
+  ): Promise<void> {
+    const key = keys.node(this.node);
+    const backoff = new Backoff({ firstMs: 5, maxMs: 500 });
+    for (let attempt = 1; ; attempt++) {
+      const { reads, revision } = await this.#store.txn(
+        { then: [{ get: key }, { get: keys.subnet(this.node) }] },
+        options,
+      );
+      const [entry, owned] = reads;
+      this.#requireOwned(owned);
+      if (!entry) throw new NotFoundError(`${key} is missing although the node is registered`);
+      const value = encode(change(decode(nodeSchema, entry)));
+      const result = await this.#store.txn(
+        {
+          if: [this.fence, { key, modRevision: entry.modRevision }],
+          then: [{ put: key, value }, ...more(revision)],
+          else: [{ get: keys.subnet(this.node) }],
+        },
+        options,
+      );
+      if (result.succeeded) return;
+      this.#requireOwned(result.reads[0]);
+      if (attempt === 8) {
+        throw new UnavailableError(`${key} kept changing while it was updated`, { outcome: "none" });
+      }
+      await backoff.wait(options.signal);
+    }
+  }
+
+  async #write(operations: readonly Operation[], options?: CallOptions): Promise<Revision> {
     const result = await this.#store.txn(
       { if: [this.fence], then: operations, else: [{ get: keys.subnet(this.node) }] },
       options,
     );
-    if (!result.succeeded) throw this.#fenced(result.reads[0]?.value);
+    if (!result.succeeded) throw this.#fenced(result.reads[0]);
+    return result.revision;
   }
 
-  #fenced(now: string | undefined): FencedError {
+  #covers(address: string): boolean {
+    return contains(this.#block, parseAddress(address));
+  }
+
+  #requireOwned(owned: Entry | undefined): void {
+    if (owned?.modRevision !== this.epoch) throw this.#fenced(owned);
+  }
+
+  #fenced(owned: Entry | undefined): FencedError {
     return new FencedError(
       `node ${this.node} no longer owns ${this.subnet} (epoch ${this.epoch}): ${
-        now === undefined ? "its registration is gone" : `it is registered anew with ${now}`
+        owned === undefined
+          ? "its registration is gone"
+          : `its name is registered anew with ${owned.value} (epoch ${owned.modRevision})`
       }`,
       {
         hint: "its addresses were reclaimed; run `cocoon-net init` or `adopt` again to join with a new subnet",
@@ -198,11 +235,12 @@ export class Registration {
   }
 }
 
-/** Text prefixes of the dotted addresses of a block: one for a /24 or longer, one per /24 for a wider block. */
-function textPrefixes(subnet: Cidr): string[] {
-  const third = Math.max(1, sizeOf(subnet.prefix) / 256);
-  return Array.from({ length: third }, (_, i) => {
-    const address = formatAddress(Math.min(subnet.base + i * 256, lastOf(subnet)));
-    return address.slice(0, address.lastIndexOf(".") + 1);
-  });
+/** Text prefixes of the dotted addresses of a block, that together cover it, and whole octets around its ends. */
+function textPrefixes(block: Cidr): string[] {
+  const octets = block.prefix > 16 ? 3 : block.prefix > 8 ? 2 : 1;
+  const prefixes: string[] = [];
+  for (let base = block.base; base <= lastOf(block); base += sizeOf(octets * 8)) {
+    prefixes.push(`${formatAddress(base).split(".").slice(0, octets).join(".")}.`);
+  }
+  return prefixes;
 }

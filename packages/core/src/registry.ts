@@ -1,7 +1,8 @@
 import { Backoff } from "./backoff.ts";
 import { type ClusterView, readCluster } from "./cluster-config.ts";
-import { CocoonError, ConflictError, ExhaustedError, UnavailableError } from "./errors.ts";
+import { ConflictError, InvalidError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
+import { freeSlots, lowestFreeSlot } from "./free-slots.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
@@ -10,13 +11,12 @@ import {
   encode,
   type NodeRecord,
   nodeSchema,
-  type QuarantineRecord,
   quarantineSchema,
   type SlotRecord,
   slotSchema,
 } from "./model.ts";
 import { Registration } from "./registration.ts";
-import { candidateSlot, checkSubnet, SlotTable, slotsOf } from "./slots.ts";
+import { checkSubnet, slotsOf } from "./slots.ts";
 import type { CallOptions, Compare, Entry, Operation, Revision, Store } from "./store.ts";
 
 export interface RegisterRequest {
@@ -42,8 +42,15 @@ interface Claim {
   readonly extra: readonly Operation[];
 }
 
-const roundsOfProbing = 6;
-const slotsPerProbe = 32;
+/**
+ * Why a claim came to nothing: somebody else was faster, or what the claim was made from has changed (the config,
+ * or this very node was registered meanwhile) and must be read again.
+ */
+type Refusal = "taken" | "outdated";
+
+const rounds = 8;
+/** What a transaction about a subnet needs beside one operation for each of its slots, the controller's included. */
+const otherOperations = 8;
 
 /**
  * Gives nodes their subnets (G1). Ownership is two keys written in one transaction: `subnets/{node}`, whose
@@ -61,40 +68,49 @@ export class Registry {
   /**
    * Registers a node, or returns the registration it has. Safe to repeat after a lost answer.
    * @throws {ConflictError} when the name, or the explicit subnet, belongs to somebody else;
-   * {@link ExhaustedError} when the parent CIDR is full; {@link InvalidError} for a subnet outside the parent.
+   * {@link ExhaustedError} when the parent CIDR is full; {@link InvalidError} for a subnet outside the parent, and for
+   * a name that is no host name.
    */
   async register(request: RegisterRequest, options: CallOptions = {}): Promise<Registration> {
     checkName(request.node);
     const explicit = request.subnet === undefined ? undefined : parseCidr(request.subnet, "subnet");
     const backoff = new Backoff({ firstMs: 20, maxMs: 2_000 });
-    const problems: unknown[] = [];
-    // Conflicts among nodes registering at once are settled by the probes below; the rounds here only serve
-    // lost answers and configuration changes.
-    for (let round = 0; round < 8; round++) {
+    // For lost answers and for what changes between look and claim; races for a slot are settled inside.
+    for (let round = 1; ; round++) {
       try {
         const cluster = await readCluster(this.#store, options);
-        if (explicit) checkSubnet(explicit, { ...cluster, nodePrefix: cluster.config.nodePrefix });
-        const found = await this.#existing(request, explicit, cluster, options);
-        if (found) return found;
-        const registration = await this.#claimSome(request, explicit, cluster, options);
-        if (registration) return registration;
+        const result =
+          (await this.#existing(request, explicit, cluster, options)) ??
+          (await this.#claimSome(request, explicit, cluster, options));
+        if (result instanceof Registration) return result;
+        if (round === rounds) {
+          throw new ConflictError(`node ${request.node} could not be registered: the cluster kept changing`, {
+            hint: "try again",
+          });
+        }
       } catch (error) {
         options.signal?.throwIfAborted();
-        if (!(error instanceof UnavailableError)) throw error;
-        problems.push(error);
+        if (!(error instanceof UnavailableError) || round === rounds) throw error;
       }
       await backoff.wait(options.signal);
     }
-    throw problems.at(-1) instanceof CocoonError
-      ? problems.at(-1)
-      : new ConflictError(`node ${request.node} found no slot that stayed free while it registered`, {
-          hint: "try again",
-        });
   }
 
   /** The slot that the next node would get, without taking it. */
   async nextFree(options: CallOptions = {}): Promise<string> {
-    return formatCidr(await this.#lowestFree(await readCluster(this.#store, options), options));
+    const cluster = await readCluster(this.#store, options);
+    return formatCidr(await lowestFreeSlot(this.#store, cluster, options));
+  }
+
+  #checkExplicit(subnet: Cidr, cluster: ClusterView): void {
+    checkSubnet(subnet, { ...cluster, nodePrefix: cluster.config.nodePrefix });
+    const slots = slotsOf(subnet, cluster.config.nodePrefix).length;
+    const most = this.#store.capabilities.maxOperations - otherOperations;
+    if (slots <= most) return;
+    throw new InvalidError(
+      `subnet ${formatCidr(subnet)} is too wide: it has ${slots} slots, ${this.#store.label} takes ${most} at once`,
+      { hint: "choose a longer prefix" },
+    );
   }
 
   async #existing(
@@ -135,29 +151,25 @@ export class Registry {
     explicit: Cidr | undefined,
     cluster: ClusterView,
     options: CallOptions,
-  ): Promise<Registration | undefined> {
+  ): Promise<Registration | "outdated"> {
+    if (explicit) this.#checkExplicit(explicit, cluster);
     const own = await this.#quarantinedClaim(request, explicit, cluster, options);
     if (own) {
-      const registration = await this.#claim(request, own, cluster, options);
-      if (registration) return registration;
+      const result = await this.#claim(request, own, cluster, options);
+      return result === "taken" ? "outdated" : result;
     }
     if (explicit) {
-      const registration = await this.#claim(request, claimOf(explicit, cluster), cluster, options);
-      if (registration) return registration;
-      throw await this.#ownerConflict(explicit, cluster, options);
+      const result = await this.#claim(request, claimOf(explicit, cluster), cluster, options);
+      if (result !== "taken") return result;
+      const owner = await this.#ownerConflict(explicit, cluster, options);
+      if (owner) throw owner;
+      return "outdated";
     }
-    // People like to see .0, .1, .2: the lowest free slot first. Nodes that lose that race spread out by the
-    // hash of their names, or a thousand of them would collide a thousand times.
-    const lowest = await this.#lowestFree(cluster, options);
-    const first = await this.#claim(request, claimOf(lowest, cluster), cluster, options);
-    if (first) return first;
-    for (let round = 0; round < roundsOfProbing; round++) {
-      for (const slot of await this.#probe(request.node, round, cluster, options)) {
-        const registration = await this.#claim(request, claimOf(slot, cluster), cluster, options);
-        if (registration) return registration;
-      }
+    for await (const slot of freeSlots(this.#store, cluster, request.node, options)) {
+      const result = await this.#claim(request, claimOf(slot, cluster), cluster, options);
+      if (result !== "taken") return result;
     }
-    return this.#claim(request, claimOf(await this.#lowestFree(cluster, options), cluster), cluster, options);
+    return "outdated";
   }
 
   /** The node's former block, when it is still in quarantine: nobody else has used it, so it may return. */
@@ -167,61 +179,33 @@ export class Registry {
     cluster: ClusterView,
     options: CallOptions,
   ): Promise<Claim | undefined> {
-    const { entries } = await listAll(this.#store, prefixes.quarantine, options);
-    for (const entry of entries) {
-      const record: QuarantineRecord = decode(quarantineSchema, entry);
+    for (const entry of (await listAll(this.#store, prefixes.quarantine, options)).entries) {
+      if (decode(quarantineSchema, entry).uid !== request.uid) continue;
       const subnet = parseCidr(entry.key.slice(prefixes.quarantine.length));
-      if (record.uid !== request.uid) continue;
       if (explicit && formatCidr(explicit) !== formatCidr(subnet)) continue;
       const slots = slotsOf(subnet, cluster.config.nodePrefix);
-      const held = encode({ node: "", uid: record.uid } satisfies SlotRecord);
+      const held = (await this.#slotEntries(slots, options)).filter((slot) => {
+        const record: SlotRecord = decode(slotSchema, slot);
+        return record.node === "" && record.uid === request.uid;
+      });
+      if (held.length < slots.length) continue;
       return {
         subnet,
         slots,
-        conditions: [
-          { key: entry.key, modRevision: entry.modRevision },
-          ...slots.map((slot) => ({ key: keys.slot(formatCidr(slot)), value: held })),
-        ],
+        conditions: [entry, ...held].map(({ key, modRevision }) => ({ key, modRevision })),
         extra: [{ delete: entry.key }],
       };
     }
     return undefined;
   }
 
-  async #lowestFree(cluster: ClusterView, options: CallOptions): Promise<Cidr> {
-    const table = new SlotTable(cluster.parent, cluster.config.nodePrefix, cluster.reserved);
-    for (const entry of (await listAll(this.#store, prefixes.slots, options)).entries) {
-      table.take(parseCidr(entry.key.slice(prefixes.slots.length)));
-    }
-    const slot = table.lowestFree();
-    if (slot) return slot;
-    throw new ExhaustedError(
-      `no free /${cluster.config.nodePrefix} is left in ${cluster.config.parentCIDR} (${table.total} slots)`,
-      { hint: "reclaim nodes that are gone, or wait for a quarantine to end (`cocoon-net cluster subnets`)" },
-    );
-  }
-
-  /** A few free ones among the hash candidates of this round, in one read-only transaction. */
-  async #probe(node: string, round: number, cluster: ClusterView, options: CallOptions): Promise<Cidr[]> {
-    const candidates = new Map<string, Cidr>();
-    for (let i = 0; i < slotsPerProbe; i++) {
-      const slot = candidateSlot(
-        { ...cluster, nodePrefix: cluster.config.nodePrefix },
-        node,
-        round * slotsPerProbe + i,
-      );
-      candidates.set(formatCidr(slot), slot);
-    }
-    const table = new SlotTable(cluster.parent, cluster.config.nodePrefix, cluster.reserved);
-    const allowed = [...candidates].filter(([, slot]) => table.isFree(slot));
+  /** Those of the slots that have an owner, or are in quarantine. */
+  async #slotEntries(slots: readonly Cidr[], options: CallOptions): Promise<Entry[]> {
     const { reads } = await this.#store.txn(
-      { then: allowed.map(([cidr]) => ({ get: keys.slot(cidr) })) },
+      { then: slots.map((slot) => ({ get: keys.slot(formatCidr(slot)) })) },
       options,
     );
-    return allowed
-      .filter((_, index) => reads[index] === undefined)
-      .map(([, slot]) => slot)
-      .slice(0, 4);
+    return reads.filter((entry) => entry !== undefined);
   }
 
   async #claim(
@@ -229,7 +213,7 @@ export class Registry {
     claim: Claim,
     cluster: ClusterView,
     options: CallOptions,
-  ): Promise<Registration | undefined> {
+  ): Promise<Registration | Refusal> {
     const subnet = formatCidr(claim.subnet);
     const slot = encode({ node: request.node, uid: request.uid } satisfies SlotRecord);
     const result = await this.#store.txn(
@@ -237,6 +221,7 @@ export class Registry {
         if: [
           { key: keys.subnet(request.node), exists: false },
           { key: keys.config, modRevision: cluster.revision },
+          // G1
           ...claim.conditions,
         ],
         then: [
@@ -244,7 +229,7 @@ export class Registry {
           { put: keys.node(request.node), value: encode(this.#nodeRecord(request, subnet)) },
           ...claim.slots.map((cidr) => ({ put: keys.slot(formatCidr(cidr)), value: slot })),
           ...claim.extra,
-          eventOperation(cluster.revision, {
+          eventOperation(cluster.readAt, {
             time: this.#now().toISOString(),
             type: "node-registered",
             node: request.node,
@@ -252,23 +237,29 @@ export class Registry {
             message: `${request.node} (${request.uid}) owns ${subnet}`,
           }),
         ],
+        else: [{ get: keys.subnet(request.node) }, { get: keys.config }],
       },
       options,
     );
-    return result.succeeded ? this.#registration(request, subnet, result.revision, cluster) : undefined;
+    if (result.succeeded) return this.#registration(request, subnet, result.revision, cluster);
+    const [registered, config] = result.reads;
+    return registered || config?.modRevision !== cluster.revision ? "outdated" : "taken";
   }
 
-  async #ownerConflict(subnet: Cidr, cluster: ClusterView, options: CallOptions): Promise<CocoonError> {
-    for (const slot of slotsOf(subnet, cluster.config.nodePrefix)) {
-      const { entry } = await this.#store.get(keys.slot(formatCidr(slot)), options);
-      if (!entry) continue;
-      const owner = decode(slotSchema, entry).node;
-      const who = owner === "" ? "is in quarantine" : `belongs to node ${owner}`;
-      return new ConflictError(`subnet ${formatCidr(subnet)} overlaps ${formatCidr(slot)}, which ${who}`, {
-        hint: "choose another --subnet, or leave it out to get a free one",
-      });
-    }
-    return new UnavailableError(`subnet ${formatCidr(subnet)} could not be taken`, { outcome: "none" });
+  /** Undefined when what stood in the way has gone meanwhile. */
+  async #ownerConflict(
+    subnet: Cidr,
+    cluster: ClusterView,
+    options: CallOptions,
+  ): Promise<ConflictError | undefined> {
+    const [entry] = await this.#slotEntries(slotsOf(subnet, cluster.config.nodePrefix), options);
+    if (!entry) return undefined;
+    const { node } = decode(slotSchema, entry);
+    const who = node === "" ? "is in quarantine" : `belongs to node ${node}`;
+    return new ConflictError(
+      `subnet ${formatCidr(subnet)} overlaps ${entry.key.slice(prefixes.slots.length)}, which ${who}`,
+      { hint: "choose another --subnet, or leave it out to get a free one" },
+    );
   }
 
   #nodeRecord(request: RegisterRequest, subnet: string): NodeRecord {
@@ -316,5 +307,5 @@ function subnetIn(entry: Entry): string {
 
 function checkName(node: string): void {
   if (/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(node)) return;
-  throw new ConflictError(`node name "${node}" is not a host name (letters, digits, dots and dashes)`);
+  throw new InvalidError(`node name "${node}" is not a host name (letters, digits, dots and dashes)`);
 }

@@ -1,0 +1,212 @@
+import {
+  AuthError,
+  FencedError,
+  heartbeat,
+  keys,
+  type Registration,
+  Registry,
+  type Store,
+} from "@cocoon-net/core";
+import { type Bench, until, within } from "@cocoon-net/store-testkit";
+import { expect } from "vitest";
+import { openCluster, requestOf, takeAway } from "./cluster-fixture.ts";
+import { interceptTxn } from "./intercepted-store.ts";
+import type { Rule } from "./rule.ts";
+
+/** etcd grants no less with its default election timeout. */
+const ttlMs = 2_000;
+
+/** A heartbeat that runs, and what it has said. */
+interface Beat extends AsyncDisposable {
+  readonly said: readonly string[];
+  readonly problems: readonly unknown[];
+  /** Settles as the heartbeat does. */
+  readonly end: Promise<void>;
+  /** Waits until it has said this, and nothing else. */
+  heard(...said: string[]): Promise<void>;
+}
+
+function beat(store: Store, registration: Registration, onOwned = async () => {}): Beat {
+  const stop = new AbortController();
+  const said: string[] = [];
+  const problems: unknown[] = [];
+  const end = heartbeat(store, registration, {
+    ttlMs,
+    signal: stop.signal,
+    onOwned: () => {
+      said.push("owned");
+      return onOwned();
+    },
+    onUnsure: () => void said.push("unsure"),
+    onProblem: (error) => void problems.push(error),
+  });
+  end.catch(() => {});
+  return {
+    said,
+    problems,
+    end,
+    async heard(...expected) {
+      const what = `the heartbeat to say ${expected.join(", ")}`;
+      await until(what, 15_000, () => said.length >= expected.length).catch((error: unknown) => {
+        throw new Error(`${String(error)}; it said ${said.join(", ")}`);
+      });
+      expect(said).toEqual(expected);
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await end.catch(() => {});
+    },
+  };
+}
+
+const isAlive = async (store: Store): Promise<boolean> =>
+  (await store.get(keys.alive("a"))).entry !== undefined;
+
+/** A cluster where node `a` is registered, and a second handle on it. */
+async function registered(bench: Bench): Promise<{ store: Store; other: Store; registration: Registration }> {
+  const store = await openCluster(bench);
+  const registration = await new Registry(store).register(requestOf("a"));
+  return { store, other: await bench.open(), registration };
+}
+
+/** The same, over a path that can fail. */
+async function faulty(bench: Bench) {
+  const other = await openCluster(bench);
+  const { store, faults } = await bench.openFaulty();
+  return { store, other, faults, registration: await new Registry(store).register(requestOf("a")) };
+}
+
+export function heartbeatRules(rule: Rule): void {
+  rule("a node is alive while its heart beats, and not after", async (bench) => {
+    const { store, other, registration } = await registered(bench);
+    const beating = bench.use(beat(store, registration));
+    await beating.heard("owned");
+    expect(await isAlive(other)).toBe(true);
+    await beating[Symbol.asyncDispose]();
+    expect(await isAlive(other)).toBe(false);
+    expect(beating.said).toEqual(["owned"]);
+    expect(beating.problems).toEqual([]);
+    await beating.end;
+    await registration.verify();
+  });
+
+  rule(
+    "the store out of reach makes it unsure, once, and the store's return sure again (G7)",
+    async (bench) => {
+      const { store, other, faults, registration } = await faulty(bench);
+      const beating = bench.use(beat(store, registration));
+      await beating.heard("owned");
+      const asked = performance.now();
+      await faults.blackhole();
+      await beating.heard("owned", "unsure");
+      // By its own clock, before the server's.
+      expect(performance.now() - asked).toBeLessThan(ttlMs + 500);
+      await until("the store to forget it", 15_000, async () => !(await isAlive(other)));
+      await until("a problem to be told", 15_000, () => beating.problems.length > 0);
+      await faults.pass();
+      await beating.heard("owned", "unsure", "owned");
+      expect(await isAlive(other)).toBe(true);
+      expect(beating.problems).toHaveLength(1);
+    },
+  );
+
+  rule("a connection that breaks and comes back at once changes nothing", async (bench) => {
+    const { store, other, faults, registration } = await faulty(bench);
+    const beating = bench.use(beat(store, registration));
+    await beating.heard("owned");
+    await faults.cut();
+    await takeAway(other, registration);
+    // The watch goes on over the new connection.
+    await expect(within("the end", 15_000, beating.end)).rejects.toThrow(FencedError);
+    await beating.heard("owned", "unsure");
+  });
+
+  rule("the loss of the subnet ends it with FencedError (G3)", async (bench) => {
+    const { store, other, registration } = await registered(bench);
+    const beating = bench.use(beat(store, registration));
+    await beating.heard("owned");
+    await takeAway(other, registration);
+    await expect(within("the end", 10_000, beating.end)).rejects.toThrow(FencedError);
+    expect(beating.said).toEqual(["owned", "unsure"]);
+    expect(await isAlive(other)).toBe(false);
+  });
+
+  rule("a node whose subnet went while it was away never calls it its own again (G3)", async (bench) => {
+    const { store, other, faults, registration } = await faulty(bench);
+    const beating = bench.use(beat(store, registration));
+    await beating.heard("owned");
+    await faults.blackhole();
+    await beating.heard("owned", "unsure");
+    await takeAway(other, registration);
+    await new Registry(other).register(requestOf("a"));
+    await faults.pass();
+    await expect(within("the end", 15_000, beating.end)).rejects.toThrow(FencedError);
+    expect(beating.said).toEqual(["owned", "unsure"]);
+  });
+
+  rule("it is unsure in time also while the caller still catches up (G7)", async (bench) => {
+    const { store, faults, registration } = await faulty(bench);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const beating = bench.use(beat(store, registration, () => promise));
+    await beating.heard("owned");
+    await faults.blackhole();
+    await beating.heard("owned", "unsure");
+    await faults.pass();
+    resolve();
+    await beating.heard("owned", "unsure", "owned");
+  });
+
+  rule("a session that ended before its announcement was answered proves nothing (G7)", async (bench) => {
+    const { store } = await registered(bench);
+    let announcements = 0;
+    // As after a stop of the process: the answer is old when it is read.
+    const slow = interceptTxn(store, async ({ then = [] }, pass) => {
+      const answer = await pass();
+      for (const operation of then) {
+        if (!("put" in operation) || operation.put !== keys.alive("a")) continue;
+        announcements += 1;
+        if (announcements === 1) await operation.session?.[Symbol.asyncDispose]();
+      }
+      return answer;
+    });
+    const beating = bench.use(beat(slow, await new Registry(slow).register(requestOf("a"))));
+    await until("the second announcement", 10_000, () => announcements === 2);
+    await beating.heard("owned");
+  });
+
+  rule("a caller that fails when the subnet is its own is asked again", async (bench) => {
+    const { store, registration } = await registered(bench);
+    let calls = 0;
+    const beating = bench.use(
+      beat(store, registration, async () => {
+        calls += 1;
+        if (calls < 3) throw new Error("the route could not be set");
+      }),
+    );
+    await beating.heard("owned", "unsure", "owned", "unsure", "owned");
+    expect(beating.problems).toHaveLength(1);
+  });
+
+  rule("refused credentials end it", async (bench) => {
+    const { store } = await registered(bench);
+    const refusing = interceptTxn(store, async ({ then = [] }, pass) => {
+      if (then.some((operation) => "put" in operation && operation.put === keys.alive("a"))) {
+        throw new AuthError("permission denied");
+      }
+      return pass();
+    });
+    const beating = bench.use(beat(refusing, await new Registry(refusing).register(requestOf("a"))));
+    await expect(within("the end", 5_000, beating.end)).rejects.toThrow(AuthError);
+    expect(beating.said).toEqual([]);
+  });
+
+  rule("it stops in time also when the store does not answer", async (bench) => {
+    const { store, other, faults, registration } = await faulty(bench);
+    const beating = bench.use(beat(store, registration));
+    await beating.heard("owned");
+    await faults.blackhole();
+    await within("the end", 5_000, beating[Symbol.asyncDispose]());
+    await beating.end;
+    await until("the store to forget it", 15_000, async () => !(await isAlive(other)));
+  });
+}
