@@ -1,5 +1,6 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
 import { type AddressRecord, type Decision, type Grant, LeaseEngine, type Offer } from "@cocoon-net/dhcp";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { gateway, type Message, macOf, optionsWithPool, request } from "./client-messages.ts";
 
@@ -467,6 +468,37 @@ describe("defects of the program before ours", () => {
       expect(refusal(decision)).toBe("silence other-server");
     }
     expect(guests.live()).toHaveLength(1);
+  });
+});
+
+describe("expiry", () => {
+  it("finds what has ended, and only that, in order, whatever was renewed or released in between", () => {
+    const step = fc.tuple(
+      fc.constantFrom("lease", "lease", "release"),
+      fc.nat({ max: 39 }),
+      fc.integer({ min: 1, max: 500 }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 60, maxLength: 120 }), (steps) => {
+        const guests = new Guests(new LeaseEngine(optionsWithPool(40, { coolDownMs: 0 })));
+        const expiries = new Map<string, number>();
+        for (const [what, index, seconds] of steps) {
+          const [mac, ip] = [macOf(index), `10.0.0.${2 + index}`];
+          guests.engine.configure({ leaseMs: seconds * 1000 });
+          if (what === "lease") expiries.set(ip, guests.take(guests.renew(mac, ip)).lease.expiry);
+          else if (guests.release(mac, ip).kind === "release") expiries.delete(ip);
+        }
+        while (expiries.size > 0) {
+          const next = Math.min(...expiries.values());
+          expect(guests.engine.nextExpiry()).toBe(next);
+          const due = [...expiries].filter(([, expiry]) => expiry <= next).map(([ip]) => ip);
+          const expired = guests.engine.expire(next).map(({ lease }) => lease.ip);
+          expect(expired.toSorted()).toEqual(due.toSorted());
+          for (const ip of due) expiries.delete(ip);
+        }
+        expect(guests.live()).toEqual([]);
+      }),
+    );
   });
 });
 
