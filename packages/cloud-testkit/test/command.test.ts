@@ -1,0 +1,41 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { expect, it, onTestFinished } from "vitest";
+import { SignedClient } from "./signed-client.ts";
+
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url));
+
+function command(...args: string[]): { child: ChildProcess; output: () => string } {
+  const child = spawn(process.execPath, ["--conditions=@cocoon-net/source", main, ...args]);
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += String(chunk)));
+  return { child, output: () => output };
+}
+
+it("serves API and metadata, prints how to use them, and ends on Ctrl-C", async () => {
+  const at = ["--listen", "127.0.0.1:0", "--metadata-listen", "127.0.0.1:0"];
+  const { child, output } = command("volcengine", ...at, "--instance", "i-lab", "--region", "cn-shanghai");
+  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
+  const client = new SignedClient(setting("COCOON_NET_VOLCENGINE_ENDPOINT"));
+  const { body } = await client.call("DescribeInstances", {}, { service: "ecs", region: "cn-shanghai" });
+  expect(body.Result?.Instances).toMatchObject([{ InstanceId: "i-lab", ZoneId: "cn-shanghai-a" }]);
+  const metadata = await fetch(`${setting("COCOON_NET_METADATA_ENDPOINT")}/latest/instance_id`);
+  expect(await metadata.text()).toBe("i-lab");
+  child.kill("SIGINT");
+  expect(await once(child, "exit")).toEqual([0, null]);
+});
+
+it.each([
+  [["volcengine", "--listen", "nowhere"], /Give HOST:PORT/],
+  [["volcengine", "--instance", "nope"], /"nope" is not an instance id/],
+  [["volcengine", "--vpc-cidr", "10.0.0.1/8"], /host bits/],
+  [["volcengine", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],
+])("%j is one clear line", async (args, message) => {
+  const { child, output } = command(...args);
+  expect(await once(child, "exit")).toEqual([1, null]);
+  expect(output().trim()).toMatch(message);
+  expect(output().trim().split("\n")).toHaveLength(1);
+});
