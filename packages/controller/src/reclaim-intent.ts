@@ -91,13 +91,17 @@ export function resourcesOf(intent: ReclaimIntent): NodeResources {
   };
 }
 
+/** Failures of one action that are kept; a driver may derive a new client token from each. */
+const failuresKept = 32;
+
 /**
- * The steps with one more. A step that is written again, as each new try does, replaces its former self and
- * becomes the newest, so that tries without end do not make a record without end.
+ * The steps with one more, the newest last. An intent or a result that is written again, as each new try does,
+ * replaces its former self, so that tries without end do not make a record without end.
  */
 export function withStep(steps: readonly JobStep[], step: JobStep): JobStep[] {
-  const others = steps.filter(
-    (known) => known.action !== step.action || known.key !== step.key || known.phase !== step.phase,
-  );
-  return [...others, step];
+  const isSame = (known: JobStep) =>
+    known.action === step.action && known.key === step.key && known.phase === step.phase;
+  const former = steps.filter(isSame);
+  const kept = step.phase === "failed" ? former.slice(-failuresKept + 1) : [];
+  return [...steps.filter((known) => !isSame(known) || kept.includes(known)), step];
 }
