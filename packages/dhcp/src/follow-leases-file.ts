@@ -30,38 +30,45 @@ export async function* followLeasesFile(
 ): AsyncGenerator<LeasesSnapshot> {
   const { signal, pollMs = 2000 } = options;
   using bell = new Bell(path, signal);
-  let stamp: string | undefined;
+  let known: Known | undefined;
   let problem: string | undefined;
   while (!signal.aborted) {
-    const read = await readChanged(path, stamp);
+    const read = await readChanged(path, known);
     if (read.problem !== problem) {
       problem = read.problem;
       if (problem !== undefined) options.onProblem?.(problem);
     }
-    if (read.snapshot !== undefined) {
-      stamp = read.stamp;
-      yield read.snapshot;
-    }
+    known = read.known ?? known;
+    if (read.snapshot !== undefined) yield read.snapshot;
     await bell.rung(pollMs);
   }
 }
 
+/** The last content that could be parsed, and what the file looked like then. */
+interface Known {
+  readonly stamp: string;
+  readonly text: string;
+}
+
 interface Read {
-  readonly stamp?: string;
+  readonly known?: Known;
   /** Undefined when nothing changed, or nothing could be read. */
   readonly snapshot?: LeasesSnapshot;
   readonly problem?: string;
 }
 
-async function readChanged(path: string, known: string | undefined): Promise<Read> {
+async function readChanged(path: string, known: Known | undefined): Promise<Read> {
   let file: FileHandle | undefined;
   try {
     file = await open(path, "r");
     const { mtimeNs, size, ino } = await file.stat({ bigint: true });
     const stamp = `${mtimeNs} ${size} ${ino}`;
-    if (stamp === known) return {};
-    const { leases, skipped } = parseLeases(await file.readFile("utf8"), path);
-    return { stamp, snapshot: { leases, complete: skipped === 0 } };
+    if (stamp === known?.stamp) return {};
+    const text = await file.readFile("utf8");
+    // The file may have been finished between the two calls: then its stamp changes once more, its content does not.
+    if (text === known?.text) return { known: { stamp, text } };
+    const { leases, skipped } = parseLeases(text, path);
+    return { known: { stamp, text }, snapshot: { leases, complete: skipped === 0 } };
   } catch (error) {
     if (isMissing(error)) return { problem: `${path} does not exist` };
     return { problem: error instanceof Error ? error.message : String(error) };

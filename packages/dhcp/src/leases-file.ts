@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { CorruptError, parseAddress } from "@cocoon-net/core";
+import { type Address, CorruptError, parseAddress } from "@cocoon-net/core";
 import { isMissing, keepAside, replaceFile, writeAll } from "./durable-file.ts";
 import type { Lease } from "./lease.ts";
 
@@ -71,12 +71,13 @@ export async function readLeasesFile(path: string): Promise<ParsedLeases> {
 
 /** The file's content: sorted by address, so that equal leases make equal bytes. */
 export function formatLeases(leases: Iterable<FileLease>): string {
-  const sorted = [...leases].toSorted((one, other) => parseAddress(one.ip) - parseAddress(other.ip));
-  const entries = sorted.map(({ mac, ip, expiry }) => {
+  const entries: { readonly address: Address; readonly line: string }[] = [];
+  for (const { mac, ip, expiry } of leases) {
     const time = new Date(expiry).toISOString().replace(".000Z", "Z");
-    return JSON.stringify({ mac, ip, expiry: time });
-  });
-  return entries.length === 0 ? "[]\n" : `[\n${entries.join(",\n")}\n]\n`;
+    entries.push({ address: parseAddress(ip), line: JSON.stringify({ mac, ip, expiry: time }) });
+  }
+  entries.sort((one, other) => one.address - other.address);
+  return entries.length === 0 ? "[]\n" : `[\n${entries.map(({ line }) => line).join(",\n")}\n]\n`;
 }
 
 export interface LeasesFileOptions {
