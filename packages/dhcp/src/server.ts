@@ -1,10 +1,10 @@
-import { UnavailableError } from "@cocoon-net/core";
 import type { PoolCounts } from "./address-table.ts";
 import type { Grant } from "./decision.ts";
 import type { LeaseEngine } from "./engine.ts";
 import type { Journal, JournalStats } from "./journal.ts";
 import type { AddressRecord, Lease } from "./lease.ts";
 import type { LeasesFile } from "./leases-file.ts";
+import { OrderedNetwork } from "./ordered-network.ts";
 import { type DhcpPacket, decodePacket } from "./packet.ts";
 import { type Clock, type DhcpSocket, type LeaseNetwork, type ServerEvent, steadyClock } from "./ports.ts";
 import { type Answer, broadcastTo, buildReply } from "./reply.ts";
@@ -59,13 +59,11 @@ export class DhcpServer implements AsyncDisposable {
   readonly #journal: Journal;
   readonly #leasesFile: LeasesFile;
   readonly #socket: DhcpSocket;
-  readonly #network: LeaseNetwork;
+  readonly #network: OrderedNetwork;
   readonly #clock: Clock;
   readonly #onEvent: (event: ServerEvent) => void;
-  readonly #networkTimeoutMs: number;
   /** Messages that wait for an earlier one of the same client. */
   readonly #queues = new Map<string, Job[]>();
-  readonly #routeWork = new Map<string, Promise<void>>();
   readonly #running = new Set<Promise<void>>();
   readonly #grants = { ok: 0, failed: 0 };
   readonly #received = new Map<string, number>();
@@ -81,10 +79,9 @@ export class DhcpServer implements AsyncDisposable {
     this.#journal = options.journal;
     this.#leasesFile = options.leasesFile;
     this.#socket = options.socket;
-    this.#network = options.network;
+    this.#network = new OrderedNetwork(options.network, options.networkTimeoutMs ?? 5000);
     this.#clock = options.clock ?? steadyClock();
     this.#onEvent = options.onEvent ?? (() => undefined);
-    this.#networkTimeoutMs = options.networkTimeoutMs ?? 5000;
   }
 
   /**
@@ -204,15 +201,15 @@ export class DhcpServer implements AsyncDisposable {
     // G2: on disk and routed before the ACK.
     const [journalled, routed] = await Promise.allSettled([
       this.#journal.append(grant.records),
-      this.#onRoute(lease.ip, (ip) => this.#network.addRoute(ip)),
+      this.#network.addRoute(lease.ip),
     ]);
     this.#noteJournal(journalled);
     const done = journalled.status === "fulfilled" && routed.status === "fulfilled";
     if (done && this.#engine.commit(grant)) {
       this.#grants.ok++;
       this.#arm();
-      await this.#reply(job, { type: "ack", address, leaseMs });
       this.#leasesFile.touch();
+      await this.#reply(job, { type: "ack", address, leaseMs });
       this.#onEvent({ type: renews === undefined ? "granted" : "renewed", lease });
       if (replaces !== undefined) {
         this.#onEvent({ type: "released", lease: replaces });
@@ -227,7 +224,7 @@ export class DhcpServer implements AsyncDisposable {
     if (journalled.status === "fulfilled") this.#write(undo);
     this.#arm();
     const reason =
-      journalled.status === "rejected" ? "journal" : routed.status === "rejected" ? "route" : undefined;
+      routed.status === "rejected" ? "route" : journalled.status === "rejected" ? "journal" : undefined;
     if (reason !== undefined) this.#onEvent({ type: "refused", ip: lease.ip, mac: lease.mac, reason });
     if (routed.status === "rejected") {
       this.#problem(`the route to ${lease.ip} cannot be set`, routed.reason);
@@ -289,28 +286,15 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   async #restoreRoute(lease: Lease): Promise<void> {
-    await this.#onRoute(lease.ip, (ip) => this.#network.addRoute(ip)).catch((error: unknown) =>
-      this.#problem(`the route to ${lease.ip} cannot be restored`, error),
-    );
+    await this.#network
+      .addRoute(lease.ip)
+      .catch((error: unknown) => this.#problem(`the route to ${lease.ip} cannot be restored`, error));
   }
 
   async #dropRoute(ip: string): Promise<void> {
-    await this.#onRoute(ip, () => this.#network.removeRoute(ip)).catch((error: unknown) =>
-      this.#problem(`the route to ${ip} cannot be removed`, error),
-    );
-  }
-
-  /** Calls about one address one after the other, in the order in which they were decided. */
-  #onRoute(ip: string, call: (ip: string) => Promise<void>): Promise<void> {
-    const limited = (): Promise<void> => withDeadline(() => call(ip), this.#networkTimeoutMs);
-    const before = this.#routeWork.get(ip);
-    const work = before === undefined ? limited() : before.then(limited, limited);
-    this.#routeWork.set(ip, work);
-    const settled = (): void => {
-      if (this.#routeWork.get(ip) === work) this.#routeWork.delete(ip);
-    };
-    work.then(settled, settled);
-    return work;
+    await this.#network
+      .removeRoute(ip)
+      .catch((error: unknown) => this.#problem(`the route to ${ip} cannot be removed`, error));
   }
 
   /** Undefined when the reply has left already. */
@@ -318,12 +302,7 @@ export class DhcpServer implements AsyncDisposable {
     const reply = buildReply(job.packet, answer, this.#engine.options);
     count(this.#sent, answer.type);
     if (reply.neighbour === undefined) return this.#send(reply.bytes, reply.to);
-    const { neighbour } = reply;
-    const known = withDeadline(
-      () => this.#network.setNeighbour(neighbour, job.request.mac),
-      this.#networkTimeoutMs,
-    );
-    return known.then(
+    return this.#network.setNeighbour(reply.neighbour, job.request.mac).then(
       () => this.#send(reply.bytes, reply.to),
       () => this.#send(reply.bytes, broadcastTo), // every client hears a broadcast
     );
@@ -372,17 +351,4 @@ export class DhcpServer implements AsyncDisposable {
 
 function count(counters: Map<string, number>, name: string): void {
   counters.set(name, (counters.get(name) ?? 0) + 1);
-}
-
-function withDeadline(call: () => Promise<void>, timeoutMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      reject(
-        new UnavailableError(`the kernel did not answer within ${timeoutMs} ms`, { outcome: "unknown" }),
-      );
-    }, timeoutMs);
-    call()
-      .then(resolve, reject)
-      .finally(() => clearTimeout(timer));
-  });
 }
