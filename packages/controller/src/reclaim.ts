@@ -8,31 +8,21 @@ import {
   describeError,
   type Entry,
   encode,
-  formatCidr,
   type JobStep,
   keys,
   type NodeRecord,
   nodeSchema,
   type Operation,
-  parseCidr,
-  type QuarantineRecord,
   quarantineSchema,
   type SlotRecord,
   type Store,
-  slotSchema,
-  slotsOf,
   UnavailableError,
 } from "@cocoon-net/core";
 import type { Clock } from "./clock.ts";
 import { LeadLostError } from "./fenced-writer.ts";
 import { deleteLeases } from "./lease-deletion.ts";
-import {
-  type ReclaimIntent,
-  type ReclaimQuarantine,
-  reclaimIntentSchema,
-  resourcesOf,
-  withStep,
-} from "./reclaim-intent.ts";
+import { type Facts, readFacts, readSlots, unchanged } from "./reclaim-facts.ts";
+import { type ReclaimIntent, type ReclaimQuarantine, resourcesOf, withStep } from "./reclaim-intent.ts";
 import type { ReclaimLog } from "./reclaim-log.ts";
 
 export interface ReclaimContext {
@@ -48,16 +38,6 @@ export interface ReclaimContext {
   readonly tickMs: number;
   /** Whether the breaker holds everything that has not passed the fence (G13). */
   readonly paused: () => boolean;
-}
-
-/** Everything a step decides upon, as of one revision. */
-interface Facts {
-  /** `subnets/{node}` */
-  readonly owned: Entry | undefined;
-  readonly node: Entry | undefined;
-  readonly alive: Entry | undefined;
-  /** The block's quarantine, when it is this intent's. */
-  readonly quarantine: Entry | undefined;
 }
 
 /** The intent is gone, or how many milliseconds to wait before looking again. */
@@ -77,7 +57,7 @@ type Next = "ended" | number;
 export class Reclaim {
   readonly #log: ReclaimLog;
   readonly #context: ReclaimContext;
-  /** When this process knows the block to have been in quarantine. */
+  /** When this process first knew the block to be in quarantine. */
   #quarantinedAt: number | undefined;
 
   constructor(log: ReclaimLog, context: ReclaimContext) {
@@ -112,6 +92,7 @@ export class Reclaim {
   async #advance(): Promise<Next> {
     const facts = await this.#look();
     if (!facts) return "ended";
+    if (this.#intent.step !== "fencing") this.#quarantinedAt ??= this.#context.clock.monotonic();
     switch (this.#intent.step) {
       case "fencing":
         return this.#fence(facts);
@@ -124,24 +105,10 @@ export class Reclaim {
 
   /** Undefined when the intent is gone: an operator has ended it. */
   async #look(): Promise<Facts | undefined> {
-    const { node, subnet } = this.#intent;
-    const { reads } = await this.#context.store.txn(
-      {
-        then: [
-          { get: keys.intent(this.#log.id) },
-          { get: keys.subnet(node) },
-          { get: keys.node(node) },
-          { get: keys.alive(node) },
-          { get: keys.quarantine(subnet) },
-        ],
-      },
-      { signal: this.#context.signal },
-    );
-    const [own, owned, record, alive, quarantine] = reads;
-    if (!own) return undefined;
-    this.#log.adopt(decode(reclaimIntentSchema, own), own.modRevision);
-    const ours = quarantine && isOf(decode(quarantineSchema, quarantine), this.#log.id);
-    return { owned, node: record, alive, quarantine: ours ? quarantine : undefined };
+    const { store, signal } = this.#context;
+    const facts = await readFacts(store, this.#log.id, this.#intent, signal);
+    if (facts) this.#log.adopt(facts.intent, facts.revision);
+    return facts;
   }
 
   async #fence(facts: Facts): Promise<Next> {
@@ -236,9 +203,7 @@ export class Reclaim {
         ],
         event: ["subnet-quarantined", `${subnet} is taken from ${node}: ${evidence}`],
       });
-      if (!done) continue;
-      this.#quarantinedAt = this.#context.clock.monotonic();
-      return 0;
+      if (done) return 0;
     }
     throw new ConflictError(`${keys.node(node)} kept changing while it was put into quarantine`);
   }
@@ -271,10 +236,9 @@ export class Reclaim {
   async #await({ quarantine, owned, node }: Facts): Promise<Next> {
     if (!quarantine) return this.#takenBack();
     const now = this.#context.clock.monotonic();
-    this.#quarantinedAt ??= now;
     const { from, until } = decode(quarantineSchema, quarantine);
     const length = Date.parse(until) - Date.parse(from);
-    const left = this.#quarantinedAt + length - now;
+    const left = (this.#quarantinedAt ?? now) + length - now;
     // In a hundred looks or fewer: whether the node has taken its block back is worth no more.
     if (left > 0) return Math.min(left, Math.max(length / 100, 1_000));
     return this.#free(quarantine, owned, node);
@@ -305,23 +269,9 @@ export class Reclaim {
     return this.#ended(await this.#log.end({ event: ["reclaim-ended", message] }));
   }
 
-  /** The slots of the block. @throws {ConflictError} when one is not held as it must be (G1). */
-  async #slots(expected: (record: SlotRecord) => boolean): Promise<Entry[]> {
-    const names = slotsOf(parseCidr(this.#intent.subnet), this.#context.nodePrefix).map(formatCidr);
-    const { reads } = await this.#context.store.txn(
-      { then: names.map((name) => ({ get: keys.slot(name) })) },
-      { signal: this.#context.signal },
-    );
-    return names.map((name, index) => {
-      const entry = reads[index];
-      if (entry && expected(decode(slotSchema, entry))) return entry;
-      throw new ConflictError(
-        `${keys.slot(name)} does not hold what ${this.#intent.node}'s reclaim expects`,
-        {
-          hint: "look at it with `cocoon-net cluster subnets`; nothing is freed until it fits",
-        },
-      );
-    });
+  #slots(expected: (record: SlotRecord) => boolean): Promise<Entry[]> {
+    const { store, nodePrefix, signal } = this.#context;
+    return readSlots(store, this.#intent, nodePrefix, expected, signal);
   }
 
   /** A cloud job whose notes are in the intent; each is refused once `held` no longer holds. */
@@ -362,14 +312,6 @@ export class Reclaim {
       // A store that is full, say: the step is tried again all the same, and it fails where it matters.
     }
   }
-}
-
-function isOf(record: QuarantineRecord, intent: string): boolean {
-  return "intent" in record && record.intent === intent;
-}
-
-function unchanged(entries: readonly Entry[]): Compare[] {
-  return entries.map(({ key, modRevision }) => ({ key, modRevision }));
 }
 
 /** Rewrites a node's record; fields that this version does not know stay. */

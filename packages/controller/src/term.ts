@@ -20,8 +20,8 @@ import { ReclaimLog } from "./reclaim-log.ts";
 import { TaskGroup } from "./task-group.ts";
 
 /**
- * One term of leadership: loads the whole cluster, then looks it over at every tick and acts. Returns never; throws
- * when the term has to end. Whatever it started has stopped by then.
+ * One term of leadership: loads the whole cluster, then looks it over at every tick and acts. Ends with
+ * the leadership or the signal; whatever it started has stopped by then. @throws why it had to give the lead up.
  */
 export async function leadTerm(
   options: ResolvedOptions,
@@ -75,7 +75,7 @@ class Term {
     const owners = [...this.#state.owners()];
     await this.#updateBreaker(owners, now);
     this.#resume(config);
-    this.#reportOrphans(now);
+    this.#reportOrphans(owners, now);
     const detection: DetectionSettings = {
       ...settings,
       reclaimAfterMs: settings.reclaimAfterMs ?? config.reclaimAfterMs,
@@ -196,18 +196,19 @@ class Term {
     });
   }
 
-  /** A quarantine comes and goes with its intent; one without is reported and left alone (G8). */
-  #reportOrphans(now: number): void {
-    const orphans = new Set(this.#state.quarantine.keys());
-    for (const { value } of this.#state.intents.values()) orphans.delete(value.subnet ?? "");
-    for (const cidr of this.#orphans.keys()) if (!orphans.has(cidr)) this.#orphans.delete(cidr);
-    for (const cidr of orphans) {
+  /** What comes and goes with an intent, but has none, is reported and left alone (G8). */
+  #reportOrphans(owners: readonly NodeView[], now: number): void {
+    const blocks = new Set(this.#state.quarantine.keys());
+    for (const { subnet, record } of owners) if (record.status === "fencing") blocks.add(subnet);
+    for (const { value } of this.#state.intents.values()) blocks.delete(value.subnet ?? "");
+    for (const cidr of this.#orphans.keys()) if (!blocks.has(cidr)) this.#orphans.delete(cidr);
+    for (const cidr of blocks) {
       const since = this.#orphans.get(cidr) ?? now;
       this.#orphans.set(cidr, since);
-      // The watches of both may be a moment apart.
+      // The watches may be a moment apart.
       if (now - since < 10_000) continue;
       this.#orphans.set(cidr, Number.POSITIVE_INFINITY);
-      this.#problem(`quarantine of ${cidr} has no intent that would end it; it stays until somebody looks`);
+      this.#problem(`${cidr} is being reclaimed without an intent; it stays so until an operator looks`);
     }
   }
 

@@ -236,3 +236,22 @@ test("the record of another instance that took the name and left again is not to
   expect(await cluster.records()).toMatchObject({ "nodes/n1": Object(record) });
   expect(record).toMatchObject({ uid: "i-heir", eniIDs: ["eni-i-heir-0", "eni-i-heir-1"] });
 });
+
+test("a block of several slots is taken back and freed as a whole", async () => {
+  await using cluster = await TestCluster.open();
+  const registration = await cluster.registry.register({
+    node: "n1",
+    uid: "i-n1",
+    instanceID: "i-n1",
+    subnet: "10.0.4.0/22",
+    agentVersion: "1.0.0",
+  });
+  const lease = { node: "n1", mac: "02:00:00:00:00:01", expiry: "2026-01-02T00:00:00.000Z", seq: 1 };
+  await registration.mirror(["10.0.4.5", "10.0.7.250"].map((address) => [address, lease]));
+  const a = cluster.start("a");
+  await cluster.until("quarantine", () => a.events.some(({ type }) => type === "subnet-quarantined"));
+  const held = Object.entries(await cluster.records()).filter(([key]) => key.startsWith("slots/"));
+  expect(held.map(([key]) => key)).toEqual(["4", "5", "6", "7"].map((third) => `slots/10.0.${third}.0/24`));
+  await cluster.until("it is free", () => a.events.some(({ type }) => type === "subnet-freed"));
+  expect(Object.keys(await cluster.records())).toEqual(["config", "nodes/n1"]);
+});

@@ -8,14 +8,17 @@ import {
 import {
   decode,
   eventSchema,
+  formatCidr,
   initCluster,
   type LeaseRecord,
   listAll,
+  parseCidr,
   prefixes,
   type Registration,
   Registry,
   type Session,
   type Store,
+  slotsOf,
 } from "@cocoon-net/core";
 import { ManualClock, MemoryDatabase, MemoryLink, openMemoryStore } from "@cocoon-net/store-memory";
 import { expect } from "vitest";
@@ -231,9 +234,11 @@ export class TestCluster implements AsyncDisposable {
     );
     for (const { key, value } of all) {
       if (!key.startsWith("subnets/")) continue;
-      const slot = slots.get(JSON.parse(value) as string);
-      if (slot === undefined || (JSON.parse(slot) as { node: string }).node !== key.slice(8)) {
-        this.violations.push(`G1: ${key} owns ${value}, its slot says ${slot}`);
+      for (const cidr of slotsOf(parseCidr(JSON.parse(value)), 24)) {
+        const slot = slots.get(formatCidr(cidr));
+        if (slot === undefined || (JSON.parse(slot) as { node: string }).node !== key.slice(8)) {
+          this.violations.push(`G1: ${key} owns ${value}, its slot says ${slot}`);
+        }
       }
     }
     for (const [id, nic] of this.vpc.nics) {
