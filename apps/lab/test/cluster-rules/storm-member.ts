@@ -1,4 +1,6 @@
 import { parseConnectionUrl, Registry, type Store } from "@cocoon-net/core";
+import { etcdDriver } from "@cocoon-net/store-etcd";
+import { redisDriver } from "@cocoon-net/store-redis";
 import { requestOf } from "./cluster-fixture.ts";
 import { countTxns } from "./intercepted-store.ts";
 
@@ -37,6 +39,7 @@ async function register({ first, count }: MemberOrder): Promise<MemberResult> {
 
 async function open(text: string): Promise<Store> {
   const url = parseConnectionUrl(text);
-  const { etcdDriver } = await import("@cocoon-net/store-etcd");
-  return etcdDriver.open(url);
+  const driver = [etcdDriver, redisDriver].find(({ schemes }) => schemes.includes(url.scheme));
+  if (!driver) throw new Error(`nothing opens ${url.label}`);
+  return driver.open(url);
 }
