@@ -1,6 +1,6 @@
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { CocoonError } from "@cocoon-net/core";
+import { CocoonError, DisposeStack } from "@cocoon-net/core";
 import { checkInterfaceName } from "./interface-name.ts";
 import { codeOf, kernelError } from "./kernel-errors.ts";
 
@@ -39,7 +39,7 @@ export async function writeConflist(bridge: string, path: string = DEFAULT_CONFL
   try {
     if ((await readIfThere(path)) === content) return false;
     await mkdir(dirname(path), { recursive: true });
-    await using cleanup = new AsyncDisposableStack();
+    await using cleanup = new DisposeStack();
     cleanup.defer(() => rm(temporary, { force: true }));
     await using file = await open(temporary, "w", 0o644);
     await file.writeFile(content);

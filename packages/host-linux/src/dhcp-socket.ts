@@ -49,12 +49,13 @@ export async function openDhcpSocket(options: DhcpSocketOptions = {}): Promise<D
     // Without SO_REUSEADDR: of two DHCP servers on one link, the kernel refuses the second.
     libc.bindToPort(fd, port);
     socket = createSocket({ type: "udp4", lookup: (host, _options, done) => done(null, host, 4) });
+    const listening = once(socket, "listening");
     socket.bind({ fd });
+    await listening;
   } catch (error) {
     libc.closeSocket(fd);
     throw await explain(error, device, port);
   }
-  await once(socket, "listening");
   // libuv has just turned it on for the socket that it took over.
   libc.setAddressReuse(fd, false);
   try {

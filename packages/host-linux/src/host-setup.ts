@@ -1,4 +1,4 @@
-import { formatCidr, InvalidError, lastOf, parseAddress, parseCidr } from "@cocoon-net/core";
+import { DisposeStack, formatCidr, InvalidError, lastOf, parseAddress, parseCidr } from "@cocoon-net/core";
 import { DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.ts";
 import { applyForwardingRules, forwardingRules } from "./forwarding-rules.ts";
 import { type CallOptions, type HostNetwork, openHostNetwork } from "./host-network.ts";
@@ -63,7 +63,7 @@ export async function setUpHost(plan: HostPlan, options: HostSetUpOptions = {}):
     dropCIDRs: [...(plan.dropInternalAccess ? [plan.subnet] : []), ...(plan.dropCIDRs ?? [])],
   });
 
-  await using stack = new AsyncDisposableStack();
+  await using stack = new DisposeStack();
   const network = options.network ?? stack.use(openHostNetwork());
   const changes: string[] = [];
   const warnings: string[] = [];

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { UnavailableError } from "@cocoon-net/core";
+import { DisposeStack, UnavailableError } from "@cocoon-net/core";
 import { type CallOptions, type HostNetwork, openHostNetwork } from "./host-network.ts";
 import { formatMAC, parseMAC } from "./mac-address.ts";
 import type { Link } from "./rtnetlink.ts";
@@ -37,7 +37,7 @@ export async function bringUpLinksByMAC(
 ): Promise<string[]> {
   const { signal, timeoutMs = 30_000 } = options;
   const wanted = macs.map((mac) => formatMAC(parseMAC(mac)));
-  await using stack = new AsyncDisposableStack();
+  await using stack = new DisposeStack();
   const network = options.network ?? stack.use(openHostNetwork());
   const deadline = performance.now() + timeoutMs;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {

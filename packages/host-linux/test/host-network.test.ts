@@ -1,11 +1,12 @@
+import { DisposeStack } from "@cocoon-net/core";
 import { expect, test } from "vitest";
 import { connect, Namespace, Resident } from "./support/namespace.ts";
 
 async function inNamespace(): Promise<AsyncDisposable & { namespace: Namespace; host: Resident }> {
-  const stack = new AsyncDisposableStack();
+  const stack = new DisposeStack();
   const namespace = stack.use(await Namespace.create());
   const host = stack.use(new Resident(namespace));
-  return { namespace, host, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  return { namespace, host, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
 }
 
 const MAC = "02:c0:ac:14:64:01";

@@ -33,6 +33,21 @@ export class Namespace implements AsyncDisposable {
     return (await run("ip", ["netns", "exec", this.name, program, ...args])).stdout;
   }
 
+  /** Starts a program here and waits for its first output. */
+  async serve(program: string, ...args: string[]): Promise<AsyncDisposable & { pid: number | undefined }> {
+    const child = spawn("ip", ["netns", "exec", this.name, program, ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const stop = async (): Promise<void> => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, "exit");
+      child.kill();
+      await exit;
+    };
+    await once(child.stdout, "data", { signal: AbortSignal.timeout(10_000) });
+    return { pid: child.pid, [Symbol.asyncDispose]: stop };
+  }
+
   /** What the kernel holds, without what changes by itself (counters, timers, ages). */
   async snapshot(): Promise<string> {
     const parts = [

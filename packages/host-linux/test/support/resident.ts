@@ -117,6 +117,8 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 await Promise.all([...sockets.values()].map((socket) => socket.close()));
 await network[Symbol.asyncDispose]();
+// Whatever a failed test has left under way must not outlive it.
+process.exit();
 
 function answer(message: object): void {
   process.stdout.write(`${JSON.stringify(message)}\n`);

@@ -1,0 +1,155 @@
+import { DisposeStack } from "@cocoon-net/core";
+import { expect, test } from "vitest";
+import { connect, eventually, Namespace, Resident } from "./support/namespace.ts";
+
+const GUEST_MAC = "52:54:00:00:00:07";
+
+/** A node with a bridge, and a guest without an address behind one of its ports. */
+async function nodeAndGuest(): Promise<
+  AsyncDisposable & { node: Namespace; guest: Namespace; server: Resident; client: Resident }
+> {
+  const stack = new DisposeStack();
+  const node = stack.use(await Namespace.create());
+  const guest = stack.use(await Namespace.create());
+  const server = stack.use(new Resident(node));
+  const client = stack.use(new Resident(guest));
+  await server.call("ensureBridge", "cni0", "02:c0:ac:14:64:01");
+  await server.call("network", "ensureAddress", "172.20.100.1/24", "cni0");
+  await server.call("network", "setLinkUp", "cni0");
+  await connect({ namespace: node, name: "port0" }, { namespace: guest, name: "eth0" });
+  await node.ip("link", "set", "port0", "master", "cni0");
+  await guest.ip("link", "set", "eth0", "down");
+  await guest.ip("link", "set", "eth0", "address", GUEST_MAC, "up");
+  await eventually("bridge port forwards", async () => {
+    const [port] = JSON.parse(await node.ip("-j", "-d", "link", "show", "port0"));
+    return port.linkinfo.info_slave_data.state === "forwarding" ? true : undefined;
+  });
+  return { node, guest, server, client, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+}
+
+const packetOf = (resident: Resident, text: string): Promise<{ address: string; port: number }> =>
+  eventually(`packet "${text}"`, async () =>
+    (await resident.call("packets")).find((packet) => packet.text === text),
+  );
+
+test("a broadcast of a guest without an address is heard and answered from the gateway's address", async () => {
+  await using world = await nodeAndGuest();
+  const { guest, server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  await client.call("send", "eth0", "discover", "255.255.255.255", 67);
+  expect(await packetOf(server, "discover")).toMatchObject({ address: "0.0.0.0", port: 68 });
+
+  await server.call("send", "cni0", "broadcast offer", "255.255.255.255", 68);
+  expect(await packetOf(client, "broadcast offer")).toMatchObject({ address: "172.20.100.1", port: 67 });
+
+  // The guest takes packets for this address but answers no ARP: only the neighbour entry can get one through.
+  await guest.ip("link", "set", "eth0", "arp", "off");
+  await guest.ip("address", "add", "172.20.100.7/24", "dev", "eth0");
+  await server.call("network", "replaceNeighbour", "172.20.100.7", GUEST_MAC, "cni0");
+  await server.call("send", "cni0", "unicast offer", "172.20.100.7", 68);
+  expect(await packetOf(client, "unicast offer")).toMatchObject({ address: "172.20.100.1", port: 67 });
+  expect(await server.call("socketErrors")).toEqual([]);
+});
+
+test("an address outside the bridge's subnet is answered by its host route, from the gateway's address", async () => {
+  await using world = await nodeAndGuest();
+  const { guest, server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  await guest.ip("address", "add", "172.20.7.7/32", "dev", "eth0");
+  await server.call("network", "replaceHostRoute", "172.20.7.7", "cni0");
+  await server.call("network", "replaceNeighbour", "172.20.7.7", GUEST_MAC, "cni0");
+  await server.call("send", "cni0", "moved", "172.20.7.7", 68);
+  expect(await packetOf(client, "moved")).toMatchObject({ address: "172.20.100.1", port: 67 });
+});
+
+test("what arrives on another device is not heard", async () => {
+  await using world = await nodeAndGuest();
+  await using stranger = await Namespace.create();
+  await using outside = new Resident(stranger);
+  const { node, server, client } = world;
+  await connect({ namespace: node, name: "eth9" }, { namespace: stranger, name: "eth0" });
+  await server.call("openSocket", "cni0", 67);
+  await outside.call("openSocket", "eth0", 68);
+  await client.call("openSocket", "eth0", 68);
+  // A witness on eth9 shows that the packet of the stranger has arrived on the node.
+  await server.call("openSocket", "eth9", 67);
+  await outside.call("send", "eth0", "from outside", "255.255.255.255", 67);
+  await packetOf(server, "from outside");
+  await client.call("send", "eth0", "from the guest", "255.255.255.255", 67);
+  await packetOf(server, "from the guest");
+  const heard = await server.call("packets");
+  expect(heard.filter(({ text }) => text === "from outside")).toHaveLength(1);
+});
+
+test("a packet that cannot be sent is reported, and the socket lives on", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  await node.ip("link", "set", "cni0", "down");
+  await server.call("send", "cni0", "nobody hears", "172.20.100.7", 68);
+  const errors = await eventually("an error", async () => {
+    const found = await server.call("socketErrors");
+    return found.length > 0 ? found : undefined;
+  });
+  expect(errors[0]).toMatch(/^send to 172\.20\.100\.7:68 on cni0: E[A-Z]+$/);
+  await node.ip("link", "set", "cni0", "up");
+  await client.call("send", "eth0", "again", "255.255.255.255", 67);
+  await packetOf(server, "again");
+});
+
+test("a second server on the port is refused, whichever options it sets, and the first is named", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server } = world;
+  await using rival = new Resident(node);
+  await server.call("openSocket", "cni0", 67);
+  await expect(rival.call("openSocket", "cni0", 67)).rejects.toMatchObject({
+    code: "conflict",
+    message: expect.stringMatching(/^UDP port 67 on cni0 is in use by (node|MainThread) \(pid \d+\)$/),
+    hint: expect.stringContaining("stop it"),
+  });
+  // node:dgram sets SO_REUSEADDR when asked to share.
+  const sharing = `require("node:dgram").createSocket({ type: "udp4", reuseAddr: true })
+    .on("error", (error) => { console.log(error.code); process.exit(); })
+    .bind(67, () => { console.log("bound"); process.exit(); });`;
+  expect(await node.exec(process.execPath, "-e", sharing)).toBe("EADDRINUSE\n");
+  await server.call("closeSocket", "cni0");
+  await rival.call("openSocket", "cni0", 67);
+});
+
+test("a server that listens on all devices is in the way", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server } = world;
+  await using other = await node.serve(
+    process.execPath,
+    "-e",
+    `require("node:dgram").createSocket({ type: "udp4", reuseAddr: true }).bind(67, () => console.log("ready"))`,
+  );
+  await expect(server.call("openSocket", "cni0", 67)).rejects.toMatchObject({
+    code: "conflict",
+    message: expect.stringContaining(`(pid ${other.pid})`),
+  });
+});
+
+test("missing device and missing privilege are said in one line", async () => {
+  await using world = await nodeAndGuest();
+  const { server } = world;
+  await expect(server.call("openSocket", "cni7", 67)).rejects.toMatchObject({
+    code: "not-found",
+    message: "listen on UDP port 67 on cni7: there is no link named cni7",
+  });
+  await server.call("becomeNobody");
+  await expect(server.call("openSocket", "cni0", 67)).rejects.toMatchObject({
+    code: "auth",
+    message: expect.stringMatching(/^listen on UDP port 67 on cni0: (EPERM|EACCES)$/),
+    hint: expect.stringContaining("run as root"),
+  });
+});
+
+test("200 rounds of opening and closing leave no descriptor behind", async () => {
+  await using world = await nodeAndGuest();
+  const { before, after } = await world.server.call("descriptorsAfterCycles", "cni0", 200);
+  expect(after).toBe(before);
+});
