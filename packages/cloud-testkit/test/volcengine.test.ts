@@ -10,6 +10,7 @@ import { describe, expect, it } from "vitest";
 import { SignedClient, type SigningOptions } from "./signed-client.ts";
 
 const slow = 60_000;
+const patience = { timeout: 10_000 };
 const quick = { createEniMs: 0, attachMs: 0, detachMs: 0, deleteEniMs: 0, createSubnetMs: 0, instanceMs: 0 };
 
 interface Bench extends AsyncDisposable {
@@ -48,7 +49,7 @@ async function start(options: VolcengineSimulatorOptions = {}): Promise<Bench> {
     run: async (action, parameters = {}, service = "vpc") => {
       const { status, body } = await client.call(action, parameters, { service });
       expect({ status, error: body.ResponseMetadata.Error }).toEqual({ status: 200 });
-      if (!action.startsWith("Describe")) await expect.poll(settled).toBe(true);
+      if (!action.startsWith("Describe")) await expect.poll(settled, patience).toBe(true);
       return body.Result ?? {};
     },
     refusal: async (action, parameters = {}, signing = {}) => {
@@ -364,11 +365,13 @@ describe("instances", () => {
       (await bench.run("DescribeInstances", { "InstanceIds.1": instanceID }, "ecs")).Instances;
 
     bench.simulator.stopInstance(instanceID);
-    await expect.poll(shown).toMatchObject([{ Status: "STOPPED" }]);
+    await expect.poll(shown, patience).toMatchObject([{ Status: "STOPPED" }]);
     expect(bench.eni(eniID)).toMatchObject({ status: "InUse", instanceID });
     bench.simulator.deleteInstance(instanceID);
-    await expect.poll(shown).toEqual([]);
-    await expect.poll(() => bench.eni(eniID)).toMatchObject({ status: "Available", instanceID: undefined });
+    await expect.poll(shown, patience).toEqual([]);
+    await expect
+      .poll(() => bench.eni(eniID), patience)
+      .toMatchObject({ status: "Available", instanceID: undefined });
     expect(bench.eni(eniID)?.addresses).toHaveLength(2);
     expect(bench.eni(primaryEniID)).toBeUndefined();
   });
@@ -391,7 +394,7 @@ describe("instances", () => {
       SecondaryPrivateIpAddressCount: 1,
     });
     bench.simulator.deleteInstance(instanceID);
-    await expect.poll(() => bench.eni(NetworkInterfaceId)?.status).toBe("Available");
+    await expect.poll(() => bench.eni(NetworkInterfaceId)?.status, patience).toBe("Available");
     stop();
     await bench.run("DeleteNetworkInterface", { NetworkInterfaceId: ids.NetworkInterfaceId });
     expect(seen).toEqual([

@@ -68,8 +68,9 @@ export function isAdoptable(eni: Eni, request: ProvisionRequest): boolean {
 export function whyNotOurs(eni: Eni, target: NodeResources): string | undefined {
   if (eni.type !== "secondary" || eni.serviceManaged) return "it is not a secondary ENI of the account";
   const instance = eni.tags[instanceTag];
-  if (instance === undefined)
+  if (instance === undefined) {
     return `it carries no ${instanceTag} tag; delete it by hand if it is not needed`;
+  }
   if (target.instanceID === undefined) {
     return eni.tags[nodeTag] === target.node ? undefined : `it belongs to the node ${eni.tags[nodeTag]}`;
   }

@@ -119,13 +119,7 @@ interface Plan {
 /** Fills the ENIs that there are, then creates the missing ones with their addresses inside. */
 async function completeEnis(steps: Steps, request: ProvisionRequest, plan: Plan): Promise<Eni[]> {
   const { job, progress } = steps;
-  const enis: Eni[] = [];
-  for (const eni of plan.mine) {
-    const refused =
-      eni.status === "Available" && job.last("AttachNetworkInterface", eni.eniID)?.phase === "failed";
-    if (refused) await deleteEni(steps, eni);
-    else enis.push(eni);
-  }
+  const enis = [...plan.mine];
   let missing = request.poolSize - enis.reduce((sum, eni) => sum + eni.secondaryAddresses.length, 0);
   let free = plan.subnet.freeAddresses;
   for (const [index, eni] of enis.entries()) {
@@ -139,6 +133,7 @@ async function completeEnis(steps: Steps, request: ProvisionRequest, plan: Plan)
 
   const numbers = new Set(plan.mine.map((eni) => eniNumber(request.node, eni.name)));
   const created = new Map<string, number>();
+  const securityGroupIDs = missing > 0 ? await securityGroups(steps, request, plan) : [];
   let refusal: CocoonError | undefined;
   for (let number = 1; missing > 0 && enis.length + created.size < plan.room; number++) {
     if (numbers.has(number)) continue;
@@ -146,7 +141,6 @@ async function completeEnis(steps: Steps, request: ProvisionRequest, plan: Plan)
     const count = Math.min(missing, plan.limits.secondariesPerEni, free - 1);
     if (count < 1) break;
     try {
-      const securityGroupIDs = await securityGroups(steps, request, plan);
       const subnetID = plan.subnet.subnetID;
       created.set(await createEni(steps, request, { number, subnetID, securityGroupIDs, count }), number);
     } catch (error) {

@@ -1,9 +1,9 @@
-import { RecordedJob } from "@cocoon-net/cloud-testkit";
+import { RecordedJob, SimulatedCrash } from "@cocoon-net/cloud-testkit";
 import { AuthError, ThrottledError, UnavailableError } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
 import { VolcengineCloud } from "../src/volcengine-cloud.ts";
 import { NodeFixture } from "./node-fixture.ts";
-import { impatient, VolcengineWorld } from "./volcengine-world.ts";
+import { impatient, patience, VolcengineWorld } from "./volcengine-world.ts";
 
 const writes = (calls: Readonly<Record<string, number>>): number =>
   Object.entries(calls)
@@ -52,6 +52,43 @@ describe("lost answers", () => {
       expect(result.remaining).toEqual([]);
       expect(world.resources(world.block(0))).toEqual([]);
     }
+  });
+});
+
+describe("a list that lags behind", () => {
+  // The two lists that a run begins with, of the instance's and of the subnet's ENIs.
+  const lag = { action: "DescribeNetworkInterfaces", kind: "empty-list", times: 2 } as const;
+
+  it("after a creation whose answer was lost makes no second ENI, also when another size is asked for", async () => {
+    await using world = await VolcengineWorld.open();
+    const node = await NodeFixture.start(world, { poolSize: 20 }, { retryMs: 0 });
+    const patient = await world.cloudOn(node.instanceID);
+    world.simulator.injectFault({ action: "CreateNetworkInterface", kind: "lost-answer" });
+    const job = node.job();
+    await expect(node.provision(job)).rejects.toThrow(UnavailableError);
+    await expect.poll(() => world.resources(world.block(0)), patience).toHaveLength(1);
+    world.simulator.injectFault(lag);
+    const network = await patient.provision({ ...node.request, poolSize: 10 }, job.restarted());
+    expect(world.resources(world.block(0))).toEqual(network.eniIDs);
+    expect(network.addresses).toHaveLength(20);
+  });
+
+  it("after a creation that is on record makes no second ENI", async () => {
+    await using world = await VolcengineWorld.open();
+    const node = await NodeFixture.start(world, { poolSize: 20 });
+    const model = new RecordedJob("model");
+    await node.provision(model);
+    const created = model.written.findIndex(
+      (step) => step.action === "CreateNetworkInterface" && step.phase === "done",
+    );
+    await node.cloud.release(node.target(), node.job());
+    const steps = model.written.slice(0, 2);
+    // The subnet is there now: the job starts with the creation of the ENI.
+    const job = new RecordedJob("job", { crash: { at: created - steps.length, durable: true } });
+    await expect(node.provision(job)).rejects.toThrow(SimulatedCrash);
+    world.simulator.injectFault(lag);
+    const network = await node.provision(job.restarted());
+    expect(world.resources(world.block(0))).toEqual(network.eniIDs);
   });
 });
 
@@ -109,7 +146,7 @@ describe("an API in trouble", () => {
     const reason = new Error("enough");
     const failure = node.cloud.provision(node.request, node.job(), { signal: abort.signal });
     const done = expect(failure).rejects.toBe(reason);
-    await expect.poll(() => world.simulator.calls.DescribeSubnets).toBe(1);
+    await expect.poll(() => world.simulator.calls.DescribeSubnets, patience).toBe(1);
     abort.abort(reason);
     await done;
   });
@@ -226,6 +263,6 @@ it("a node that never had a subnet is fenced once its instance is gone", async (
   const node = await NodeFixture.start(world);
   expect((await node.cloud.fence(node.target(), node.job())).verified).toBe(false);
   world.deleteInstance(node.instanceID);
-  await expect.poll(() => node.cloud.describeInstance(node.instanceID)).toBe("gone");
+  await expect.poll(() => node.cloud.describeInstance(node.instanceID), patience).toBe("gone");
   expect((await node.cloud.fence(node.target(), node.job())).verified).toBe(true);
 });

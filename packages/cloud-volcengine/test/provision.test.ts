@@ -1,7 +1,7 @@
 import { ConflictError, ExhaustedError, InvalidError, NotFoundError } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
 import { cluster, NodeFixture } from "./node-fixture.ts";
-import { VolcengineWorld } from "./volcengine-world.ts";
+import { patience, VolcengineWorld } from "./volcengine-world.ts";
 
 describe("provision: pool size", () => {
   it.each([
@@ -176,7 +176,7 @@ describe("provision: ENIs", () => {
     const network = await node.provision();
     expect(network.addresses).toHaveLength(20);
     expect(node.progress.join("\n")).toMatch(/skipping eni-\S+: AttachNetworkInterface .*LimitExceeded/);
-    await expect.poll(() => world.resources(world.block(0))).toEqual(network.eniIDs);
+    await expect.poll(() => world.resources(world.block(0)), patience).toEqual(network.eniIDs);
   });
 
   it("fails when none can be attached, and leaves none behind", async () => {

@@ -4,6 +4,7 @@ import {
   type VolcengineSimulatorOptions,
 } from "@cocoon-net/cloud-testkit";
 import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
+import { DisposeStack } from "@cocoon-net/core";
 import type { Environment } from "../src/settings.ts";
 import type { Timing } from "../src/timing.ts";
 import { VolcengineCloud } from "../src/volcengine-cloud.ts";
@@ -18,6 +19,9 @@ export const impatient: Timing = {
   metadataMs: 1_000,
 };
 
+/** For `expect.poll`, on a busy machine. */
+export const patience = { timeout: 10_000 };
+
 const delays = {
   createEniMs: 4,
   attachMs: 6,
@@ -31,7 +35,7 @@ const delays = {
 export class VolcengineWorld implements CloudWorld {
   readonly simulator: VolcengineSimulator;
   readonly api: string;
-  readonly #opened = new AsyncDisposableStack();
+  readonly #opened = new DisposeStack();
 
   private constructor(simulator: VolcengineSimulator, api: string) {
     this.simulator = this.#opened.use(simulator);
@@ -93,7 +97,7 @@ export class VolcengineWorld implements CloudWorld {
   }
 
   addForeign(block: string): string {
-    return this.simulator.addEni({ subnetID: this.subnetID(block), addresses: [this.lastAddress(block)] })
+    return this.simulator.addEni({ subnetID: this.subnetID(block), addresses: [this.#lastAddress(block)] })
       .eniID;
   }
 
@@ -101,7 +105,7 @@ export class VolcengineWorld implements CloudWorld {
     this.simulator.addEni({
       subnetID: this.subnetID(block),
       instanceID,
-      addresses: [this.lastAddress(block)],
+      addresses: [this.#lastAddress(block)],
     });
   }
 
@@ -113,10 +117,10 @@ export class VolcengineWorld implements CloudWorld {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#opened.disposeAsync();
+    await this.#opened[Symbol.asyncDispose]();
   }
 
-  private lastAddress(block: string): string {
+  #lastAddress(block: string): string {
     return block.replace(/\.0\/24$/, ".254");
   }
 }
