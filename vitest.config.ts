@@ -1,11 +1,13 @@
 import { defineConfig } from "vitest/config";
 import { ClosingLine } from "./scripts/closing-line.ts";
 
-const conditions = ["@cocoon-net/source", "node", "import", "default"];
+// Workspace packages are tested from their sources. Nothing but that condition may reach Node for what is not
+// inlined: with "import" among them a CommonJS `require` gets ESM files, which breaks etcd3.
+const source = "@cocoon-net/source";
 
 export default defineConfig({
-  resolve: { conditions },
-  ssr: { resolve: { conditions, externalConditions: conditions } },
+  resolve: { conditions: [source, "node", "import", "default"] },
+  ssr: { resolve: { conditions: [source, "node"], externalConditions: [source] } },
   test: {
     include: ["packages/*/test/**/*.test.ts", "apps/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
     testTimeout: 30_000,

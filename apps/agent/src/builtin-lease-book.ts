@@ -1,4 +1,4 @@
-import { type LeaseRecord, type PoolUse, parseAddress, parseCidr } from "@cocoon-net/core";
+import { DisposeStack, type LeaseRecord, type PoolUse, parseAddress, parseCidr } from "@cocoon-net/core";
 import {
   DhcpServer,
   type DhcpSocket,
@@ -43,13 +43,13 @@ export class BuiltinLeaseBook implements LeaseBook {
   readonly #server: DhcpServer;
   readonly #network: HostRoutes;
   readonly #log: Logger;
-  #owned: AsyncDisposableStack | undefined;
+  #owned: DisposeStack | undefined;
   #listener: (address: string, lease: LeaseRecord | undefined) => void = () => {};
 
   private constructor(
     options: BuiltinOptions,
     engine: LeaseEngine,
-    parts: AsyncDisposableStack,
+    parts: DisposeStack,
     make: (onEvent: (event: ServerEvent) => void) => DhcpServer,
   ) {
     this.#node = options.pool.nodeName;
@@ -61,7 +61,7 @@ export class BuiltinLeaseBook implements LeaseBook {
 
   /** Loads what was granted before, puts the routes back, then serves (G9). */
   static async start(options: BuiltinOptions, signal: AbortSignal): Promise<BuiltinLeaseBook> {
-    await using parts = new AsyncDisposableStack();
+    await using parts = new DisposeStack();
     const { pool, log } = options;
     const clock = steadyClock();
     const loaded = await loadLeases({
@@ -144,7 +144,7 @@ export class BuiltinLeaseBook implements LeaseBook {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#owned?.disposeAsync();
+    await this.#owned?.[Symbol.asyncDispose]();
   }
 
   #record(lease: Lease): LeaseRecord {

@@ -85,8 +85,8 @@ export async function clusterTable(store: Store): Promise<string> {
   }));
   leases.sort((a, b) => parseAddress(a.address) - parseAddress(b.address));
   const table = new Table({
-    head: ["node", "status", "subnet", "alive", "leases"],
-    style: { head: ["cyan"], border: ["dim"] },
+    head: ["node", "status", "subnet", "alive", "leases"].map(pc.cyan),
+    style: { head: [], border: pc.isColorSupported ? ["dim"] : [] },
   });
   for (const entry of nodes ?? []) {
     const node = entry.key.slice(prefixes.nodes.length);

@@ -4,6 +4,7 @@ export * from "./cidr.ts";
 export * from "./cloud.ts";
 export * from "./cluster-config.ts";
 export * from "./connection-url.ts";
+export * from "./dispose-stack.ts";
 export * from "./election.ts";
 export * from "./errors.ts";
 export * from "./events.ts";

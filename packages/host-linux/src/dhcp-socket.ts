@@ -17,7 +17,8 @@ export interface DhcpSocketOptions {
 
 /**
  * A UDP socket that hears and speaks on one device only, broadcasts included. What it sends carries the device's own
- * address as its source, because the kernel takes it from the device.
+ * address as its source, because the kernel takes it from the device. It belongs to the link, not to the link's name: when
+ * the link is deleted and made anew, the socket hears nothing any more and has to be opened again.
  */
 export interface DhcpSocket extends AsyncDisposable {
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void;

@@ -2,6 +2,7 @@ import type { Link, LinkSelector } from "./rtnetlink.ts";
 import { RtnetlinkHostNetwork } from "./rtnetlink-host-network.ts";
 
 export interface CallOptions {
+  /** Takes a call back that has not reached the kernel yet; one that has is finished. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import {
   type CallOptions,
+  DisposeStack,
   type GetResult,
   InvalidError,
   type ListOptions,
@@ -49,7 +50,7 @@ export async function openRedisStore(
       ? optionsFromUrl(parseConnectionUrl(target, { readSecretFile: (path) => readFileSync(path, "utf8") }))
       : target;
   const options = resolveOptions(given);
-  await using opened = new AsyncDisposableStack();
+  await using opened = new DisposeStack();
   const connection = opened.use(new Connection(options, silenceMs));
   const timeoutMs = call.timeoutMs ?? openTimeoutMs;
   const end = performance.now() + timeoutMs;

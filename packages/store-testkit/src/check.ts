@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Store } from "@cocoon-net/core";
+import { DisposeStack, type Store } from "@cocoon-net/core";
 import type { Faults } from "./faults.ts";
 
 /** What the suite needs to know about a backend. Everything else it reads from `store.capabilities`. */
@@ -40,7 +40,7 @@ export interface CheckGroup {
 export class Bench implements AsyncDisposable {
   readonly prefix: string = `/conformance/${randomBytes(6).toString("hex")}`;
   readonly #subject: StoreUnderTest;
-  readonly #opened = new AsyncDisposableStack();
+  readonly #opened = new DisposeStack();
 
   constructor(subject: StoreUnderTest) {
     this.#subject = subject;
@@ -71,7 +71,7 @@ export class Bench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#opened.disposeAsync();
+    await this.#opened[Symbol.asyncDispose]();
   }
 }
 

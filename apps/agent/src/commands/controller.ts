@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { createController } from "@cocoon-net/controller";
-import type { Cloud } from "@cocoon-net/core";
+import { type Cloud, DisposeStack } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { openCloud, openStore } from "../drivers.ts";
 import { parseDuration } from "../duration.ts";
@@ -17,7 +17,7 @@ export interface ControllerFlags {
 
 export async function controller(flags: ControllerFlags, context: CommandContext): Promise<void> {
   const log = createLogger(context.env);
-  await using parts = new AsyncDisposableStack();
+  await using parts = new DisposeStack();
   const store = parts.use(await openStore(flags.store, { signal: context.signal }));
   if (!store.capabilities.trustworthy) {
     log.warn(

@@ -1,4 +1,4 @@
-import { InvalidError, type Registration, type Store } from "@cocoon-net/core";
+import { DisposeStack, InvalidError, type Registration, type Store } from "@cocoon-net/core";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { ClusterLink } from "../cluster-link.ts";
@@ -49,7 +49,7 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
   }
   if (follow === undefined) context.requireRoot();
   const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
-  await using parts = new AsyncDisposableStack();
+  await using parts = new DisposeStack();
   parts.use(await holdPidFile(pidFile));
   const register = registration(flags, pool, state, registered, context);
   // A node that was never registered must be before it grants; one that was may serve its guests meanwhile.
@@ -58,10 +58,9 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
     follow === undefined
       ? await builtin(flags, pool, state, granting, parts, log, context.signal)
       : parts.use(await FollowedLeaseBook.start(follow, pool, log));
-  const link =
-    flags.store === undefined
-      ? undefined
-      : new ClusterLink({ url: flags.store, register, book, sessionTtlMs, log });
+  const { store: url } = flags;
+  const open = (signal: AbortSignal): Promise<Store> => openStore(url ?? "", { signal });
+  const link = url === undefined ? undefined : new ClusterLink({ open, register, book, sessionTtlMs, log });
   if (flags.metricsAddr !== "") parts.use(serveMetrics(flags.metricsAddr, metricsOf(book, link), log));
   log.info(
     { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
@@ -90,7 +89,7 @@ async function builtin(
   pool: PoolFile,
   state: StateDirectory,
   granting: "open" | "renew-only",
-  parts: AsyncDisposableStack,
+  parts: DisposeStack,
   log: Logger,
   signal: AbortSignal,
 ): Promise<BuiltinLeaseBook> {

@@ -44,7 +44,8 @@ const log = createLogger({ COCOON_NET_LOG_LEVEL: "silent" });
 /** The same cluster without a kernel or a server: the agents' own parts on a memory store, all in this process. */
 export class EmbeddedWorld implements World {
   readonly patience = 20;
-  readonly description = `one process: memory store, simulated cloud and kernel, cocoon-net ${agentVersion}`;
+  readonly description: string =
+    `one process: memory store, simulated cloud and kernel, cocoon-net ${agentVersion}`;
   readonly store: Store;
   readonly #database: MemoryDatabase;
   readonly #simulator: VolcengineSimulator;

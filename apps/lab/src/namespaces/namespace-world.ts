@@ -200,7 +200,7 @@ export class NamespaceWorld implements World {
   async addController(name: string): Promise<void> {
     this.#start(name, [
       ...[process.execPath, cli, "controller", "--store", this.#storeUrl, "--id", name],
-      ...["--leader-ttl", "5s", "--suspect-after", "1s", "--reclaim-after", "2s", "--look-again-after", "1s"],
+      ...["--leader-ttl", "5s", "--suspect-after", "3s", "--reclaim-after", "2s", "--look-again-after", "1s"],
     ]);
   }
 

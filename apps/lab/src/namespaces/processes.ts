@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { pause } from "@cocoon-net/core";
 
 /** A long-running program of the lab, with its output in a file. It dies with the lab. */
 export class LabProcess implements AsyncDisposable {
@@ -40,12 +39,9 @@ export class LabProcess implements AsyncDisposable {
     if (this.#ended !== undefined) return;
     const exited = once(this.#child, "exit");
     this.#child.kill(signal);
-    const late = AbortSignal.timeout(10_000);
-    await Promise.race([exited, pause(10_000, late).catch(() => undefined)]);
-    if (this.#ended === undefined) {
-      this.#child.kill("SIGKILL");
-      await exited;
-    }
+    const late = setTimeout(() => this.#child.kill("SIGKILL"), 10_000);
+    await exited;
+    clearTimeout(late);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
