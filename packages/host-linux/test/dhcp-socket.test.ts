@@ -8,7 +8,7 @@ const GUEST_MAC = "52:54:00:00:00:07";
 async function nodeAndGuest(): Promise<
   AsyncDisposable & { node: Namespace; guest: Namespace; server: Resident; client: Resident }
 > {
-  const stack = new DisposeStack();
+  await using stack = new DisposeStack();
   const node = stack.use(await Namespace.create());
   const guest = stack.use(await Namespace.create());
   const server = stack.use(new Resident(node));
@@ -24,7 +24,8 @@ async function nodeAndGuest(): Promise<
     const [port] = JSON.parse(await node.ip("-j", "-d", "link", "show", "port0"));
     return port.linkinfo.info_slave_data.state === "forwarding" ? true : undefined;
   });
-  return { node, guest, server, client, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+  const world = stack.move();
+  return { node, guest, server, client, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }
 
 const packetOf = (resident: Resident, text: string): Promise<{ address: string; port: number }> =>

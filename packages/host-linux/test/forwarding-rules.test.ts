@@ -9,7 +9,7 @@ import { Namespace, Resident } from "./support/namespace.ts";
 async function inNamespace(): Promise<
   AsyncDisposable & { namespace: Namespace; host: Resident; plan: HostPlan; directory: string }
 > {
-  const stack = new DisposeStack();
+  await using stack = new DisposeStack();
   const namespace = stack.use(await Namespace.create());
   const host = stack.use(new Resident(namespace));
   const directory = await mkdtemp(join(tmpdir(), "host-linux-"));
@@ -19,7 +19,8 @@ async function inNamespace(): Promise<
     gateway: "172.20.100.1",
     conflistPath: join(directory, "30-cocoon-dhcp.conflist"),
   };
-  return { namespace, host, plan, directory, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+  const world = stack.move();
+  return { namespace, host, plan, directory, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }
 
 const TAG = ["-m", "comment", "--comment", "cocoon-net-drop"];

@@ -3,10 +3,11 @@ import { expect, test } from "vitest";
 import { connect, Namespace, Resident } from "./support/namespace.ts";
 
 async function inNamespace(): Promise<AsyncDisposable & { namespace: Namespace; host: Resident }> {
-  const stack = new DisposeStack();
+  await using stack = new DisposeStack();
   const namespace = stack.use(await Namespace.create());
   const host = stack.use(new Resident(namespace));
-  return { namespace, host, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+  const world = stack.move();
+  return { namespace, host, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }
 
 const MAC = "02:c0:ac:14:64:01";
