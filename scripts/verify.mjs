@@ -11,7 +11,7 @@ const published = ["packages", "apps"]
   .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
   .filter((folder) => JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).private !== true);
 
-step("format and lint", "biome", ["ci", "--error-on-warnings", "."]);
+step("format and lint", "biome", ["ci", "--colors=off", "--error-on-warnings", "."]);
 step("build", "tsc", ["-b", "tsconfig.json"]);
 step("types of the tests", "tsc", ["-p", "tsconfig.test.json"]);
 step("package boundaries", "turbo", ["boundaries"]);
