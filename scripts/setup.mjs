@@ -42,10 +42,12 @@ function installNpm() {
   // npm's own Node: the one in node_modules may be what is about to be replaced.
   const node = process.env.npm_node_execpath ?? process.execPath;
   const npm = process.env.npm_execpath;
-  const result = npm
-    ? spawnSync(node, [npm, "ci", "--no-audit", "--no-fund"], { cwd: root, stdio: "inherit" })
-    : spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: "inherit" });
-  if (result.status !== 0) fail("npm ci failed; its output above says why");
+  // Not `npm ci`: it refuses a lock file without the optional packages of platforms that a registry does not carry.
+  // `--no-save` keeps the lock file as it is; versions and integrity still come from it.
+  const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+  const [program, ...rest] = npm ? [node, npm, ...args] : ["npm", ...args];
+  const result = spawnSync(program, rest, { cwd: root, stdio: "inherit" });
+  if (result.status !== 0) fail("npm install failed; its output above says why");
   writeFileSync(stamp, wanted);
 }
 
