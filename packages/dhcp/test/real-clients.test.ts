@@ -156,14 +156,8 @@ async function dhclient(directory: string, guest: string): Promise<string> {
     },
   );
   await writeFile(`${script}.out`, "");
-  const files = [
-    "-lf",
-    join(directory, `${guest}.leases`),
-    "-pf",
-    join(directory, `${guest}.pid`),
-    "-cf",
-    "/dev/null",
-  ];
+  const leases = join(directory, `${guest}.leases`);
+  const files = ["-lf", leases, "-pf", join(directory, `${guest}.pid`), "-cf", "/dev/null"];
   const client = spawn(
     "ip",
     ["netns", "exec", guest, "dhclient", "-4", "-d", "-1", "-sf", script, ...files, "eth0"],
@@ -181,7 +175,10 @@ async function dhclient(directory: string, guest: string): Promise<string> {
     await until(
       async () => {
         out = await readFile(`${script}.out`, "utf8");
-        return out !== "";
+        const address = out.trim().split(" ")[1];
+        // Killed before it has written its lease file it would remember nothing.
+        const file = await readFile(leases, "utf8").catch(() => "");
+        return address !== undefined && file.includes(`fixed-address ${address};`);
       },
       "a lease of dhclient",
       20_000,
