@@ -1,6 +1,5 @@
 import { campaign, InvalidError, keys, type Leadership, type Store } from "@cocoon-net/core";
 import { type Bench, until, within } from "@cocoon-net/store-testkit";
-import { expect } from "vitest";
 import { interceptTxn, loseAnswers } from "./intercepted-store.ts";
 import type { Rule } from "./rule.ts";
 
@@ -50,7 +49,7 @@ class Candidates implements AsyncDisposable {
 }
 
 export function electionRules(rule: Rule): void {
-  rule("of five candidates exactly one leads, and when it resigns the next does", async (bench) => {
+  rule("of five candidates exactly one leads, and when it resigns the next does", async (bench, expect) => {
     const store = await bench.open();
     const candidates = new Candidates(bench);
     for (const id of ["a", "b", "c", "d", "e"]) await candidates.add(id);
@@ -72,7 +71,7 @@ export function electionRules(rule: Rule): void {
     expect((await store.get(keys.leader)).entry).toBeUndefined();
   });
 
-  rule("a leader that falls silent knows it before the next one leads", async (bench) => {
+  rule("a leader that falls silent knows it before the next one leads", async (bench, expect) => {
     const { store: path, faults } = await bench.openFaulty();
     const store = await bench.open();
     const candidates = new Candidates(bench);
@@ -97,20 +96,23 @@ export function electionRules(rule: Rule): void {
   });
 
   for (const outcome of ["unknown", "none"] as const) {
-    rule(`a lost answer (outcome ${outcome}) to the winning write still yields one leader`, async (bench) => {
-      const store = await bench.open();
-      const candidates = new Candidates(bench);
-      await candidates.add("a", loseAnswers(await bench.open(), keys.leader, outcome));
-      const first = await candidates.winner(1);
-      await candidates.add("b");
-      expect(await holds(store, first.leadership)).toBe(true);
-      expect(candidates.leading).toEqual(["a"]);
-      await first.leadership[Symbol.asyncDispose]();
-      expect((await candidates.winner(2)).id).toBe("b");
-    });
+    rule(
+      `a lost answer (outcome ${outcome}) to the winning write still yields one leader`,
+      async (bench, expect) => {
+        const store = await bench.open();
+        const candidates = new Candidates(bench);
+        await candidates.add("a", loseAnswers(await bench.open(), keys.leader, outcome));
+        const first = await candidates.winner(1);
+        await candidates.add("b");
+        expect(await holds(store, first.leadership)).toBe(true);
+        expect(candidates.leading).toEqual(["a"]);
+        await first.leadership[Symbol.asyncDispose]();
+        expect((await candidates.winner(2)).id).toBe("b");
+      },
+    );
   }
 
-  rule("a session that the server has forgotten does not end the campaign", async (bench) => {
+  rule("a session that the server has forgotten does not end the campaign", async (bench, expect) => {
     let forgotten = 0;
     const store = interceptTxn(await bench.open(), async ({ then = [] }, pass) => {
       if (forgotten === 0 && then.some((operation) => "put" in operation && operation.session)) {
@@ -124,7 +126,7 @@ export function electionRules(rule: Rule): void {
     expect((await candidates.winner(1)).id).toBe("a");
   });
 
-  rule("a campaign ends with its signal, and leaves nothing behind", async (bench) => {
+  rule("a campaign ends with its signal, and leaves nothing behind", async (bench, expect) => {
     const store = await bench.open();
     const leader = bench.use(await campaign(store, { id: "a", ttlMs }));
     const stop = new AbortController();
@@ -135,7 +137,7 @@ export function electionRules(rule: Rule): void {
     expect((await store.get(keys.leader)).entry).toBeUndefined();
   });
 
-  rule("unusable settings end a campaign at once", async (bench) => {
+  rule("unusable settings end a campaign at once", async (bench, expect) => {
     await expect(campaign(await bench.open(), { id: "a", ttlMs: -1 })).rejects.toThrow(InvalidError);
   });
 }

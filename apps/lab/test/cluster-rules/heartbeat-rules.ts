@@ -77,7 +77,7 @@ async function faulty(bench: Bench) {
 }
 
 export function heartbeatRules(rule: Rule): void {
-  rule("a node is alive while its heart beats, and not after", async (bench) => {
+  rule("a node is alive while its heart beats, and not after", async (bench, expect) => {
     const { store, other, registration } = await registered(bench);
     const beating = bench.use(beat(store, registration));
     await beating.heard("owned");
@@ -92,7 +92,7 @@ export function heartbeatRules(rule: Rule): void {
 
   rule(
     "the store out of reach makes it unsure, once, and the store's return sure again (G7)",
-    async (bench) => {
+    async (bench, expect) => {
       const { store, other, faults, registration } = await faulty(bench);
       const beating = bench.use(beat(store, registration));
       await beating.heard("owned");
@@ -110,7 +110,7 @@ export function heartbeatRules(rule: Rule): void {
     },
   );
 
-  rule("a connection that breaks and comes back at once changes nothing", async (bench) => {
+  rule("a connection that breaks and comes back at once changes nothing", async (bench, expect) => {
     const { store, other, faults, registration } = await faulty(bench);
     const beating = bench.use(beat(store, registration));
     await beating.heard("owned");
@@ -121,7 +121,7 @@ export function heartbeatRules(rule: Rule): void {
     await beating.heard("owned", "unsure");
   });
 
-  rule("the loss of the subnet ends it with FencedError (G3)", async (bench) => {
+  rule("the loss of the subnet ends it with FencedError (G3)", async (bench, expect) => {
     const { store, other, registration } = await registered(bench);
     const beating = bench.use(beat(store, registration));
     await beating.heard("owned");
@@ -131,18 +131,21 @@ export function heartbeatRules(rule: Rule): void {
     expect(await isAlive(other)).toBe(false);
   });
 
-  rule("a node whose subnet went while it was away never calls it its own again (G3)", async (bench) => {
-    const { store, other, faults, registration } = await faulty(bench);
-    const beating = bench.use(beat(store, registration));
-    await beating.heard("owned");
-    await faults.blackhole();
-    await beating.heard("owned", "unsure");
-    await takeAway(other, registration);
-    await new Registry(other).register(requestOf("a"));
-    await faults.pass();
-    await expect(within("the end", 15_000, beating.end)).rejects.toThrow(FencedError);
-    expect(beating.said).toEqual(["owned", "unsure"]);
-  });
+  rule(
+    "a node whose subnet went while it was away never calls it its own again (G3)",
+    async (bench, expect) => {
+      const { store, other, faults, registration } = await faulty(bench);
+      const beating = bench.use(beat(store, registration));
+      await beating.heard("owned");
+      await faults.blackhole();
+      await beating.heard("owned", "unsure");
+      await takeAway(other, registration);
+      await new Registry(other).register(requestOf("a"));
+      await faults.pass();
+      await expect(within("the end", 15_000, beating.end)).rejects.toThrow(FencedError);
+      expect(beating.said).toEqual(["owned", "unsure"]);
+    },
+  );
 
   rule("it is unsure in time also while the caller still catches up (G7)", async (bench) => {
     const { store, faults, registration } = await faulty(bench);
@@ -174,7 +177,7 @@ export function heartbeatRules(rule: Rule): void {
     await beating.heard("owned");
   });
 
-  rule("a caller that fails when the subnet is its own is asked again", async (bench) => {
+  rule("a caller that fails when the subnet is its own is asked again", async (bench, expect) => {
     const { store, registration } = await registered(bench);
     let calls = 0;
     const beating = bench.use(
@@ -187,7 +190,7 @@ export function heartbeatRules(rule: Rule): void {
     expect(beating.problems).toHaveLength(1);
   });
 
-  rule("refused credentials end it", async (bench) => {
+  rule("refused credentials end it", async (bench, expect) => {
     const { store } = await registered(bench);
     const refusing = interceptTxn(store, async ({ then = [] }, pass) => {
       if (then.some((operation) => "put" in operation && operation.put === keys.alive("a"))) {

@@ -12,7 +12,6 @@ import {
   Registry,
   type Store,
 } from "@cocoon-net/core";
-import { expect } from "vitest";
 import { contentsOf, endQuarantine, openCluster, ownersIn, requestOf, takeAway } from "./cluster-fixture.ts";
 import { beforeWriting, countTxns, loseAnswers } from "./intercepted-store.ts";
 import type { Rule } from "./rule.ts";
@@ -21,7 +20,7 @@ const register = (store: Store, node: string, subnet?: string, uid?: string): Pr
   new Registry(store).register(requestOf(node, subnet, uid));
 
 export function registerRules(rule: Rule): void {
-  rule("nodes get the lowest free slots, reserved ones left out", async (bench) => {
+  rule("nodes get the lowest free slots, reserved ones left out", async (bench, expect) => {
     const store = await openCluster(bench, { reserved: ["10.64.1.128/25", "10.64.4.0/23"] });
     expect(await new Registry(store).nextFree()).toBe("10.64.0.0/24");
     const subnets: string[] = [];
@@ -29,7 +28,7 @@ export function registerRules(rule: Rule): void {
     expect(subnets).toEqual(["10.64.0.0/24", "10.64.2.0/24", "10.64.3.0/24", "10.64.6.0/24", "10.64.7.0/24"]);
   });
 
-  rule("a slot that was left is the lowest again", async (bench) => {
+  rule("a slot that was left is the lowest again", async (bench, expect) => {
     const store = await openCluster(bench);
     await register(store, "a");
     const b = await register(store, "b");
@@ -38,7 +37,7 @@ export function registerRules(rule: Rule): void {
     expect((await register(store, "d")).subnet).toBe(b.subnet);
   });
 
-  rule("wide and narrow subnets take whole slots", async (bench) => {
+  rule("wide and narrow subnets take whole slots", async (bench, expect) => {
     const store = await openCluster(bench);
     await register(store, "wide", "10.64.0.0/23");
     await register(store, "narrow", "10.64.2.128/25");
@@ -51,7 +50,7 @@ export function registerRules(rule: Rule): void {
     }
   });
 
-  rule("the same node gets the same registration again, with its epoch", async (bench) => {
+  rule("the same node gets the same registration again, with its epoch", async (bench, expect) => {
     const store = await openCluster(bench);
     const first = await register(store, "a");
     const before = await contentsOf(store);
@@ -64,7 +63,7 @@ export function registerRules(rule: Rule): void {
     await expect(other).rejects.toThrow("owns 10.64.0.0/24 already");
   });
 
-  rule("another instance with the same name gets nothing of it (G12)", async (bench) => {
+  rule("another instance with the same name gets nothing of it (G12)", async (bench, expect) => {
     const store = await openCluster(bench);
     const first = await register(store, "a");
     const before = await contentsOf(store);
@@ -76,7 +75,7 @@ export function registerRules(rule: Rule): void {
     expect(await contentsOf(store)).toEqual(before);
   });
 
-  rule("a name is free for anybody once its node has left", async (bench) => {
+  rule("a name is free for anybody once its node has left", async (bench, expect) => {
     const store = await openCluster(bench);
     await (await register(store, "a")).leave();
     const next = await register(store, "a", undefined, "another");
@@ -88,7 +87,7 @@ export function registerRules(rule: Rule): void {
     });
   });
 
-  rule("a node that is being reclaimed waits", async (bench) => {
+  rule("a node that is being reclaimed waits", async (bench, expect) => {
     const store = await openCluster(bench);
     await register(store, "a");
     const { entry } = await store.get(keys.node("a"));
@@ -97,7 +96,7 @@ export function registerRules(rule: Rule): void {
     await expect(register(store, "a")).rejects.toThrow("being reclaimed (fencing)");
   });
 
-  rule("a subnet of somebody else names its owner", async (bench) => {
+  rule("a subnet of somebody else names its owner", async (bench, expect) => {
     const store = await openCluster(bench);
     await register(store, "owner", "10.64.4.0/23");
     const attempt = register(store, "b", "10.64.5.0/25");
@@ -110,7 +109,7 @@ export function registerRules(rule: Rule): void {
 
   rule(
     "unusable requests are refused: subnet outside, reserved, malformed, too wide; a bad name",
-    async (bench) => {
+    async (bench, expect) => {
       const store = await openCluster(bench, { reserved: ["10.64.0.0/24"] });
       const before = await contentsOf(store);
       for (const subnet of [
@@ -132,7 +131,7 @@ export function registerRules(rule: Rule): void {
     },
   );
 
-  rule("a full parent says so, until something is free again", async (bench) => {
+  rule("a full parent says so, until something is free again", async (bench, expect) => {
     const store = await openCluster(bench, { parentCIDR: "10.64.0.0/22", reserved: ["10.64.1.0/24"] });
     for (const node of ["a", "b", "c"]) await register(store, node);
     const attempt = register(store, "d");
@@ -152,7 +151,7 @@ export function registerRules(rule: Rule): void {
     const what = subnet === undefined ? "any slot" : "a given subnet";
     rule(
       `a claim of ${what} whose answer was lost (outcome ${outcome}) ends in one registration`,
-      async (bench) => {
+      async (bench, expect) => {
         const store = await openCluster(bench);
         const lossy = loseAnswers(store, keys.subnet("a"), outcome, 2);
         const registration = await register(lossy, "a", subnet);
@@ -167,7 +166,7 @@ export function registerRules(rule: Rule): void {
     );
   }
 
-  rule("a claim that arrives late, while the node tries again, is its own", async (bench) => {
+  rule("a claim that arrives late, while the node tries again, is its own", async (bench, expect) => {
     const store = await openCluster(bench);
     for (const [node, subnet] of [["a"], ["b", "10.64.9.0/24"]] as const) {
       const late = beforeWriting(store, keys.subnet(node), async () => {
@@ -182,7 +181,24 @@ export function registerRules(rule: Rule): void {
     expect((await ownersIn(store)).size).toBe(2);
   });
 
-  rule("a config that changes between look and claim is looked at again", async (bench) => {
+  rule("a name that is taken between look and claim owns one subnet (G1, G12)", async (bench, expect) => {
+    const store = await openCluster(bench);
+    const racing = (node: string, subnet: string, uid?: string) =>
+      beforeWriting(store, keys.subnet(node), async () => {
+        await register(store, node, subnet, uid);
+      });
+    expect((await register(racing("a", "10.64.9.0/24"), "a")).subnet).toBe("10.64.9.0/24");
+    await expect(register(racing("b", "10.64.8.0/24"), "b", "10.64.7.0/24")).rejects.toThrow(ConflictError);
+    await expect(register(racing("c", "10.64.6.0/24", "another"), "c")).rejects.toThrow(ConflictError);
+    expect(Object.fromEntries(await ownersIn(store))).toEqual({
+      a: "10.64.9.0/24",
+      b: "10.64.8.0/24",
+      c: "10.64.6.0/24",
+    });
+    expect(Object.keys(await contentsOf(store, prefixes.slots))).toHaveLength(3);
+  });
+
+  rule("a config that changes between look and claim is looked at again", async (bench, expect) => {
     const store = await openCluster(bench);
     const { entry } = await store.get(keys.config);
     const changed = encode({ ...JSON.parse(entry?.value ?? ""), reserved: ["10.64.0.0/23"] });
@@ -200,7 +216,7 @@ export function registerRules(rule: Rule): void {
     await expect(register(racing("c", changed), "c", "10.64.1.0/24")).rejects.toThrow(InvalidError);
   });
 
-  rule("a block in quarantine goes back to its instance, and to nobody else", async (bench) => {
+  rule("a block in quarantine goes back to its instance, and to nobody else", async (bench, expect) => {
     const store = await openCluster(bench, { parentCIDR: "10.64.0.0/22" });
     const lost = await register(store, "a", "10.64.0.0/23");
     await takeAway(store, lost);
@@ -226,7 +242,7 @@ export function registerRules(rule: Rule): void {
     });
   });
 
-  rule("a lost answer on the way out of quarantine ends in one registration", async (bench) => {
+  rule("a lost answer on the way out of quarantine ends in one registration", async (bench, expect) => {
     const store = await openCluster(bench);
     const lost = await register(store, "a");
     await takeAway(store, lost);
@@ -236,7 +252,7 @@ export function registerRules(rule: Rule): void {
     expect([...(await ownersIn(store))]).toEqual([["a", lost.subnet]]);
   });
 
-  rule("a quarantine that ends between look and claim is no way in", async (bench) => {
+  rule("a quarantine that ends between look and claim is no way in", async (bench, expect) => {
     const store = await openCluster(bench);
     const lost = await register(store, "a");
     await takeAway(store, lost);
@@ -248,7 +264,7 @@ export function registerRules(rule: Rule): void {
     expect(Object.fromEntries(await ownersIn(store))).toEqual({ a: "10.64.1.0/24", b: "10.64.0.0/24" });
   });
 
-  rule("quarantine and slots written by another version are understood", async (bench) => {
+  rule("quarantine and slots written by another version are understood", async (bench, expect) => {
     const store = await openCluster(bench);
     const lost = await register(store, "a");
     await takeAway(store, lost);
@@ -257,7 +273,7 @@ export function registerRules(rule: Rule): void {
     expect((await register(store, "a")).subnet).toBe(lost.subnet);
   });
 
-  rule("the event log tells the story in its order", async (bench) => {
+  rule("the event log tells the story in its order", async (bench, expect) => {
     const store = await openCluster(bench);
     const a = await register(store, "a");
     await register(store, "b");

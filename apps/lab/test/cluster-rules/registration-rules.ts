@@ -61,7 +61,7 @@ export function registrationRules(rule: Rule): void {
       ],
     ];
   for (const [what, lose] of losses) {
-    rule(`a node can change nothing once ${what} (G3)`, async (bench) => {
+    rule(`a node can change nothing once ${what} (G3)`, async (bench, expect) => {
       const store = await openCluster(bench);
       const registration = await register(store, "a");
       await registration.mirror([["10.64.0.9", leaseOf("a")]]);
@@ -86,7 +86,24 @@ export function registrationRules(rule: Rule): void {
     });
   }
 
-  rule("the fence holds for as long as the node owns its subnet", async (bench) => {
+  rule("a node that loses its subnet between look and write changes nothing (G3)", async (bench, expect) => {
+    const store = await openCluster(bench);
+    for (const [node, key, write] of [
+      ["a", keys.node("a"), (registration: Registration) => registration.update({ agentVersion: "9.9.9" })],
+      ["b", keys.subnet("b"), (registration: Registration) => registration.leave()],
+    ] as const) {
+      let before = {};
+      const racing = beforeWriting(store, key, async () => {
+        await store.txn({ then: [{ delete: keys.subnet(node) }] });
+        before = await contentsOf(store);
+      });
+      const registration = through(racing, await register(store, node));
+      await expect(write(registration), node).rejects.toThrow(FencedError);
+      expect(await contentsOf(store), node).toEqual(before);
+    }
+  });
+
+  rule("the fence holds for as long as the node owns its subnet", async (bench, expect) => {
     const store = await openCluster(bench);
     const registration = await register(store, "a");
     await registration.verify();
@@ -96,7 +113,7 @@ export function registrationRules(rule: Rule): void {
     expect((await store.txn({ if: [registration.fence] })).succeeded).toBe(true);
   });
 
-  rule("more leases than one transaction takes are mirrored, again and away", async (bench) => {
+  rule("more leases than one transaction takes are mirrored, again and away", async (bench, expect) => {
     const store = await openCluster(bench);
     const count = { transactions: 0 };
     const registration = through(countTxns(store, count), await register(store, "a", "10.64.4.0/22"));
@@ -116,21 +133,24 @@ export function registrationRules(rule: Rule): void {
     expect(await registration.mirrored()).toEqual(new Map(leases.slice(250)));
   });
 
-  rule("all of a large subnet's leases are read, also when history is compacted meanwhile", async (bench) => {
-    const store = await openCluster(bench, { nodePrefix: 16 });
-    const registration = await register(store, "a");
-    const base = parseCidr(registration.subnet).base;
-    const leases = Array.from({ length: 5_100 }, (_, i): [string, LeaseRecord] => [
-      formatAddress(base + i),
-      leaseOf("a", i),
-    ]);
-    await registration.mirror(leases);
-    const read = await through(compactWhileListing(store), registration).mirrored();
-    expect(read.size).toBe(leases.length);
-    expect(Object.fromEntries(read)).toEqual(Object.fromEntries(leases));
-  });
+  rule(
+    "all of a large subnet's leases are read, also when history is compacted meanwhile",
+    async (bench, expect) => {
+      const store = await openCluster(bench, { nodePrefix: 16 });
+      const registration = await register(store, "a");
+      const base = parseCidr(registration.subnet).base;
+      const leases = Array.from({ length: 5_100 }, (_, i): [string, LeaseRecord] => [
+        formatAddress(base + i),
+        leaseOf("a", i),
+      ]);
+      await registration.mirror(leases);
+      const read = await through(compactWhileListing(store), registration).mirrored();
+      expect(read.size).toBe(leases.length);
+      expect(Object.fromEntries(read)).toEqual(Object.fromEntries(leases));
+    },
+  );
 
-  rule("of two changes of one address the later is mirrored", async (bench) => {
+  rule("of two changes of one address the later is mirrored", async (bench, expect) => {
     const store = await openCluster(bench);
     const registration = await register(store, "a");
     await registration.mirror([
@@ -140,7 +160,7 @@ export function registrationRules(rule: Rule): void {
     expect((await registration.mirrored()).get("10.64.0.9")?.seq).toBe(2);
   });
 
-  rule("a node mirrors nothing outside its subnet (G2)", async (bench) => {
+  rule("a node mirrors nothing outside its subnet (G2)", async (bench, expect) => {
     const store = await openCluster(bench);
     const registration = await register(store, "a");
     const other = await register(store, "b");
@@ -183,47 +203,53 @@ export function registrationRules(rule: Rule): void {
       ["10.63.255.255", "10.65.0.0", "10.6.4.0"],
     ],
   ] as const) {
-    rule(`what is mirrored of ${subnet} is read, and left, without its neighbours'`, async (bench) => {
-      const store = await openCluster(bench, { parentCIDR: "10.0.0.0/8", nodePrefix });
-      const registration = await register(store, "a", subnet);
-      await registration.mirror(inside.map((address): MirrorChange => [address, leaseOf("a")]));
-      const foreign = Object.fromEntries(
-        outside.map((address) => [keys.pool(address), encode(leaseOf("b"))]),
-      );
-      await store.txn({ then: Object.entries(foreign).map(([key, value]) => ({ put: key, value })) });
-      expect(await registration.mirrored()).toEqual(
-        new Map(inside.map((address) => [address, leaseOf("a")])),
-      );
-      await registration.leave();
-      expect(await contentsOf(store, prefixes.pool)).toEqual(foreign);
-    });
+    rule(
+      `what is mirrored of ${subnet} is read, and left, without its neighbours'`,
+      async (bench, expect) => {
+        const store = await openCluster(bench, { parentCIDR: "10.0.0.0/8", nodePrefix });
+        const registration = await register(store, "a", subnet);
+        await registration.mirror(inside.map((address): MirrorChange => [address, leaseOf("a")]));
+        const foreign = Object.fromEntries(
+          outside.map((address) => [keys.pool(address), encode(leaseOf("b"))]),
+        );
+        await store.txn({ then: Object.entries(foreign).map(([key, value]) => ({ put: key, value })) });
+        expect(await registration.mirrored()).toEqual(
+          new Map(inside.map((address) => [address, leaseOf("a")])),
+        );
+        await registration.leave();
+        expect(await contentsOf(store, prefixes.pool)).toEqual(foreign);
+      },
+    );
   }
 
-  rule("an update keeps what others write into the record meanwhile, and unknown fields", async (bench) => {
-    const [store, other] = [await openCluster(bench), await bench.open()];
-    const registration = through(
-      beforeWriting(store, keys.node("a"), async () => {
-        const record = JSON.parse((await other.get(keys.node("a"))).entry?.value ?? "");
-        const value = encode({ ...record, status: "suspect", rack: { row: 7 } });
-        await other.txn({ then: [{ put: keys.node("a"), value }] });
-      }),
-      await register(store, "a"),
-    );
-    await registration.update({
-      pool: { size: 140, leased: 3, free: 137 },
-      maxLeaseEnd: "2030-01-01T00:00:00Z",
-    });
-    const record = JSON.parse((await store.get(keys.node("a"))).entry?.value ?? "");
-    expect(record).toMatchObject({
-      uid: "uid-a",
-      status: "suspect",
-      rack: { row: 7 },
-      pool: { size: 140, leased: 3, free: 137 },
-      maxLeaseEnd: "2030-01-01T00:00:00Z",
-    });
-  });
+  rule(
+    "an update keeps what others write into the record meanwhile, and unknown fields",
+    async (bench, expect) => {
+      const [store, other] = [await openCluster(bench), await bench.open()];
+      const registration = through(
+        beforeWriting(store, keys.node("a"), async () => {
+          const record = JSON.parse((await other.get(keys.node("a"))).entry?.value ?? "");
+          const value = encode({ ...record, status: "suspect", rack: { row: 7 } });
+          await other.txn({ then: [{ put: keys.node("a"), value }] });
+        }),
+        await register(store, "a"),
+      );
+      await registration.update({
+        pool: { size: 140, leased: 3, free: 137 },
+        maxLeaseEnd: "2030-01-01T00:00:00Z",
+      });
+      const record = JSON.parse((await store.get(keys.node("a"))).entry?.value ?? "");
+      expect(record).toMatchObject({
+        uid: "uid-a",
+        status: "suspect",
+        rack: { row: 7 },
+        pool: { size: 140, leased: 3, free: 137 },
+        maxLeaseEnd: "2030-01-01T00:00:00Z",
+      });
+    },
+  );
 
-  rule("a node that leaves leaves nothing but its record and the log", async (bench) => {
+  rule("a node that leaves leaves nothing but its record and the log", async (bench, expect) => {
     const store = await openCluster(bench);
     const registration = await register(store, "a", "10.64.2.0/23");
     const session = bench.use(await store.session(20_000));
@@ -240,7 +266,7 @@ export function registrationRules(rule: Rule): void {
     });
   });
 
-  rule("leaving can be repeated after a lost answer, whatever was lost", async (bench) => {
+  rule("leaving can be repeated after a lost answer, whatever was lost", async (bench, expect) => {
     const store = await openCluster(bench);
     for (const [node, key] of [
       ["a", keys.subnet("a")],
@@ -258,7 +284,7 @@ export function registrationRules(rule: Rule): void {
     expect(Object.keys(await contentsOf(store, prefixes.events))).toHaveLength(4);
   });
 
-  rule("leaving keeps what others write into the record meanwhile", async (bench) => {
+  rule("leaving keeps what others write into the record meanwhile", async (bench, expect) => {
     const store = await openCluster(bench);
     const racing = beforeWriting(store, keys.subnet("a"), async () => {
       const record = JSON.parse((await store.get(keys.node("a"))).entry?.value ?? "");

@@ -1,13 +1,16 @@
 import { Bench, type StoreUnderTest } from "@cocoon-net/store-testkit";
-import { it } from "vitest";
+import { type ExpectStatic, it } from "vitest";
 
-/** Makes a test out of a rule: it gets a prefix of its own, and its handles are closed after it. */
-export type Rule = (name: string, run: (bench: Bench) => Promise<void>) => void;
+/**
+ * Makes a test out of a rule: it gets a prefix of its own, and its handles are closed after it. Rules run at the same
+ * time: what they `expect` of promises must be charged to themselves.
+ */
+export type Rule = (name: string, run: (bench: Bench, expect: ExpectStatic) => Promise<void>) => void;
 
 export function ruleOn(subject: StoreUnderTest): Rule {
   return (name, run) =>
-    it(name, async () => {
+    it(name, async ({ expect }) => {
       await using bench = new Bench(subject);
-      await run(bench);
+      await run(bench, expect);
     });
 }

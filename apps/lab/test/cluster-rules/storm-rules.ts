@@ -10,13 +10,13 @@ import type { Rule } from "./rule.ts";
 import type { MemberOrder, MemberResult } from "./storm-member.ts";
 
 export function stormRules(rule: Rule, url: ((prefix: string) => string) | undefined): void {
-  rule("200 nodes over four handles register at once", async (bench) => {
+  rule("200 nodes over four handles register at once", async (bench, expect) => {
     const first = await openCluster(bench);
     const others = [await bench.open(), await bench.open(), await bench.open()];
     expect(await storm("200 nodes, 256 slots", [first, ...others], 200)).toBeLessThan(6);
   });
 
-  rule("as many nodes as slots register at once, and one more is told", async (bench) => {
+  rule("as many nodes as slots register at once, and one more is told", async (bench, expect) => {
     const store = await openCluster(bench, { parentCIDR: "10.64.0.0/18", reserved: ["10.64.7.0/24"] });
     expect(await storm("63 nodes, 63 slots", [store], 63)).toBeLessThan(8);
     await expect(new Registry(store).register(requestOf("late"))).rejects.toMatchObject({
@@ -24,14 +24,14 @@ export function stormRules(rule: Rule, url: ((prefix: string) => string) | undef
     });
   });
 
-  rule("50 nodes register at once where 50 slots of 1,024 are left", async (bench) => {
+  rule("50 nodes register at once where 50 slots of 1,024 are left", async (bench, expect) => {
     const store = await openCluster(bench, { parentCIDR: "10.64.0.0/14" });
     await fill(store, 1_024 - 50);
     expect(await storm("50 nodes, 50 of 1,024 slots free", [store], 50)).toBeLessThan(8);
   });
 
   if (!url) return;
-  rule("four processes with 50 nodes each register at once", async (bench) => {
+  rule("four processes with 50 nodes each register at once", async (bench, expect) => {
     const store = await openCluster(bench);
     const results = await runMembers(url(bench.prefix));
     const ms = Math.max(...results.map((result) => result.ms));
