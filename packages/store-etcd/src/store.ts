@@ -1,5 +1,6 @@
 import {
   type CallOptions,
+  checkTxn,
   type GetResult,
   type ListOptions,
   type ListResult,
@@ -11,6 +12,7 @@ import {
   type TxnResult,
   type WatchBatch,
   type WatchOptions,
+  writesOf,
 } from "@cocoon-net/core";
 import { readCapabilities } from "./capabilities.ts";
 import { EtcdConnection } from "./connection.ts";
@@ -23,8 +25,8 @@ import {
   resolveEtcdOptions,
   resolveEtcdUrl,
 } from "./options.ts";
-import { EtcdSession } from "./session.ts";
-import { decodeTxn, encodeTxn, writesAnything } from "./transaction.ts";
+import { openSession } from "./session.ts";
+import { decodeTxn, encodeTxn } from "./transaction.ts";
 import { watchPrefix } from "./watch.ts";
 
 /**
@@ -61,7 +63,7 @@ class EtcdStore implements Store {
   readonly capabilities: StoreCapabilities;
   readonly #connection: EtcdConnection;
   readonly #keyspace: Keyspace;
-  readonly #sessions = new Set<EtcdSession>();
+  readonly #sessions = new Set<Session>();
   readonly #closing = new AbortController();
   #disposed: Promise<void> | undefined;
 
@@ -95,11 +97,12 @@ class EtcdStore implements Store {
   }
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
-    const wire = encodeTxn(request, this.#keyspace, (session) => session.connection === this.#connection);
+    checkTxn(request, this.capabilities);
+    const wire = encodeTxn(request, this.#keyspace, (session) => this.#sessions.has(session));
     const answer = await this.#connection.kv(
       {
         what: describeTxn(request),
-        writes: writesAnything(wire),
+        writes: writesOf(request),
         send: (client, limit) => client.kv.txn(wire, limit),
       },
       options,
@@ -115,7 +118,7 @@ class EtcdStore implements Store {
   }
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {
-    const session = await EtcdSession.open(this.#connection, ttlMs, options);
+    const session = await openSession(this.#connection, ttlMs, options);
     this.#sessions.add(session);
     session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
     if (this.#closing.signal.aborted) await session[Symbol.asyncDispose]();

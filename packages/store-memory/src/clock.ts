@@ -1,17 +1,4 @@
-/** The time a database and its clients live by. Monotonic milliseconds; the origin does not matter. */
-export interface MemoryClock {
-  now(): number;
-  /** Runs `task` once after `ms`; the answer cancels it. */
-  after(ms: number, task: () => void): () => void;
-}
-
-export const systemClock: MemoryClock = {
-  now: () => performance.now(),
-  after(ms, task) {
-    const timer = setTimeout(task, ms);
-    return () => clearTimeout(timer);
-  },
-};
+import type { MonotonicClock } from "@cocoon-net/core";
 
 interface Alarm {
   readonly at: number;
@@ -19,7 +6,7 @@ interface Alarm {
 }
 
 /** A clock that stands still until it is told to move, so that a test can let hours pass at once. */
-export class ManualClock implements MemoryClock {
+export class ManualClock implements MonotonicClock {
   #now = 0;
   readonly #alarms = new Set<Alarm>();
 

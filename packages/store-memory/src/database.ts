@@ -1,11 +1,17 @@
 import { randomUUID } from "node:crypto";
-import { type Compare, type Entry, InvalidError, type Revision } from "@cocoon-net/core";
-import { type MemoryClock, systemClock } from "./clock.ts";
+import {
+  type Compare,
+  type Entry,
+  InvalidError,
+  type MonotonicClock,
+  monotonicClock,
+  type Revision,
+} from "@cocoon-net/core";
 import { compareKeys, SortedKeys } from "./sorted-keys.ts";
 
 export interface MemoryDatabaseOptions {
   /** What sessions expire by; default the system's monotonic clock. */
-  readonly clock?: MemoryClock;
+  readonly clock?: MonotonicClock;
   /** Transactions that watchers and pinned reads can go back; default 10,000. */
   readonly historyLimit?: number;
 }
@@ -39,7 +45,7 @@ interface SessionState {
  * Every method is synchronous and thereby atomic; keys are full keys.
  */
 export class MemoryDatabase {
-  readonly clock: MemoryClock;
+  readonly clock: MonotonicClock;
   readonly #historyLimit: number;
   readonly #entries = new Map<string, Entry>();
   readonly #order = new SortedKeys();
@@ -52,7 +58,7 @@ export class MemoryDatabase {
   #incarnation: string = randomUUID();
 
   constructor(options: MemoryDatabaseOptions = {}) {
-    this.clock = options.clock ?? systemClock;
+    this.clock = options.clock ?? monotonicClock;
     this.#historyLimit = options.historyLimit ?? 10_000;
   }
 

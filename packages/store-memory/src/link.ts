@@ -1,5 +1,4 @@
-import { type CallOptions, UnavailableError } from "@cocoon-net/core";
-import type { MemoryClock } from "./clock.ts";
+import { type CallOptions, type MonotonicClock, UnavailableError } from "@cocoon-net/core";
 
 /** One call on its way: what to say about it, and whether it may write. */
 export interface LinkCall extends CallOptions {
@@ -81,7 +80,7 @@ export class MemoryLink implements AsyncDisposable {
    * @throws {UnavailableError} refused (outcome none); cut, closed or no answer in time (outcome unknown
    * for writes); the signal's reason when aborted.
    */
-  carry<T>(call: LinkCall, clock: MemoryClock, apply: () => T): Promise<T> {
+  carry<T>(call: LinkCall, clock: MonotonicClock, apply: () => T): Promise<T> {
     call.signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const timeoutMs = call.timeoutMs ?? 2_000;

@@ -2,24 +2,27 @@ import {
   type CallOptions,
   type Change,
   type Compare,
+  checkTxn,
   type Entry,
   type GetResult,
   InvalidError,
+  KeptSession,
   type ListOptions,
   type ListResult,
   type Operation,
   type Session,
   type Store,
   type StoreCapabilities,
+  serverTtlMs,
   type TxnRequest,
   type TxnResult,
   UnavailableError,
   type WatchBatch,
   type WatchOptions,
+  writesOf,
 } from "@cocoon-net/core";
 import { type DatabaseOperation, MemoryDatabase, type Transaction } from "./database.ts";
 import { MemoryLink } from "./link.ts";
-import { MemorySession } from "./session.ts";
 
 export interface MemoryStoreOptions {
   /** Shared by all handles that are to see one another's writes; default a new, empty one. */
@@ -56,7 +59,7 @@ class MemoryStore implements Store {
   readonly #prefix: string;
   readonly #link: MemoryLink;
   readonly #closed = new AbortController();
-  readonly #sessions = new Set<MemorySession>();
+  readonly #sessions = new Set<KeptSession>();
 
   constructor(database: MemoryDatabase, prefix: string, link: MemoryLink) {
     this.#database = database;
@@ -86,16 +89,15 @@ class MemoryStore implements Store {
   }
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
+    checkTxn(request, capabilities);
     const compares = (request.if ?? []).map(
       (compare): Compare => ({ ...compare, key: this.#full(compare.key) }),
     );
     const [then, otherwise] = [request.then ?? [], request.else ?? []];
-    checkLimits(compares, then, otherwise);
     const operations = [then, otherwise].map((branch) =>
       branch.map((operation) => this.#operation(operation)),
     );
-    const writes = [...then, ...otherwise].some((operation) => !("get" in operation));
-    return this.#call("txn", options, writes, () => {
+    return this.#call("txn", options, writesOf(request), () => {
       const result = this.#database.txn(compares, operations[0] ?? [], operations[1] ?? []);
       return { ...result, reads: result.reads.map((entry) => this.#relative(entry)) };
     });
@@ -139,24 +141,16 @@ class MemoryStore implements Store {
   }
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {
-    if (!Number.isFinite(ttlMs) || ttlMs <= 0)
-      throw new InvalidError(`session TTL ${ttlMs} ms is not positive`);
+    const serverTtl = serverTtlMs(ttlMs);
     const { clock } = this.#database;
-    const askedAt = clock.now();
-    const id = await this.#call("open a session", options, true, () => this.#database.openSession(ttlMs));
-    const session = new MemorySession(
-      id,
-      ttlMs,
-      askedAt,
-      {
-        keepAlive: (name) =>
-          this.#call("keep a session alive", { timeoutMs: ttlMs / 3 }, true, () =>
-            this.#database.keepAlive(name),
-          ),
-        end: (name) => this.#call("end a session", undefined, true, () => this.#database.endSession(name)),
-      },
-      clock,
-    );
+    const sentAt = clock.now();
+    const id = await this.#call("open a session", options, true, () => this.#database.openSession(serverTtl));
+    const session = new KeptSession({
+      ...{ id, ttlMs, sentAt, clock, where: this.label },
+      renew: (timeoutMs) =>
+        this.#call("keep a session alive", { timeoutMs }, true, () => this.#database.keepAlive(id)),
+      end: () => this.#call("end a session", undefined, true, () => this.#database.endSession(id)),
+    });
     if (this.#closed.signal.aborted) session.abandon("its store was closed");
     this.#sessions.add(session);
     session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
@@ -197,13 +191,7 @@ class MemoryStore implements Store {
   #operation(operation: Operation): DatabaseOperation {
     if ("get" in operation) return { get: this.#full(operation.get) };
     if ("delete" in operation) return { delete: this.#full(operation.delete) };
-    const { session } = operation;
-    if (session?.signal.aborted) {
-      throw new InvalidError(`session ${session.id} is over, ${operation.put} was not put`, {
-        hint: "open a new session",
-      });
-    }
-    return { put: this.#full(operation.put), value: operation.value, sessionId: session?.id };
+    return { put: this.#full(operation.put), value: operation.value, sessionId: operation.session?.id };
   }
 
   #changes(transaction: Transaction, prefix: string): Change[] {
@@ -228,32 +216,6 @@ class MemoryStore implements Store {
       ended.removeEventListener("abort", onEnd);
       offCommit();
       offLink();
-    }
-  }
-}
-
-function checkLimits(
-  compares: readonly Compare[],
-  then: readonly Operation[],
-  otherwise: readonly Operation[],
-): void {
-  const { maxOperations, maxValueBytes } = capabilities;
-  for (const branch of [compares, then, otherwise]) {
-    if (branch.length <= maxOperations) continue;
-    throw new InvalidError(`a transaction of ${branch.length} operations is too large`, {
-      hint: `use at most ${maxOperations}`,
-    });
-  }
-  for (const branch of [then, otherwise]) {
-    const written = new Set<string>();
-    for (const operation of branch) {
-      if ("get" in operation) continue;
-      const key = "put" in operation ? operation.put : operation.delete;
-      if (written.has(key)) throw new InvalidError(`a transaction writes the key ${key} twice in one branch`);
-      written.add(key);
-      if ("put" in operation && Buffer.byteLength(operation.value) > maxValueBytes) {
-        throw new InvalidError(`the value for ${key} is longer than ${maxValueBytes} bytes`);
-      }
     }
   }
 }

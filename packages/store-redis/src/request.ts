@@ -1,4 +1,11 @@
-import { type Compare, type Entry, InvalidError, type Operation, type TxnRequest } from "@cocoon-net/core";
+import {
+  type Compare,
+  checkTxn,
+  type Entry,
+  InvalidError,
+  type Operation,
+  type TxnRequest,
+} from "@cocoon-net/core";
 import { checkKey } from "./layout.ts";
 
 /** Kept so that no script runs long: others wait meanwhile. */
@@ -13,26 +20,13 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
  */
 export function encodeTxn(request: TxnRequest): (string | number)[] {
   const { if: compares = [], then = [], else: otherwise = [] } = request;
-  for (const part of [compares, then, otherwise]) {
-    if (part.length <= limits.maxOperations) continue;
-    throw new InvalidError(`a transaction of ${part.length} operations is too large`, {
-      hint: `use at most ${limits.maxOperations}`,
-    });
-  }
+  checkTxn(request, limits);
   return [
     compares.length,
     ...compares.flatMap(encodeCompare),
     ...encodeBranch(then),
     ...encodeBranch(otherwise),
   ];
-}
-
-export function writes(request: TxnRequest): { puts: boolean; any: boolean } {
-  const operations = [...(request.then ?? []), ...(request.else ?? [])];
-  return {
-    puts: operations.some((operation) => "put" in operation),
-    any: operations.some((operation) => !("get" in operation)),
-  };
 }
 
 /** An entry as the scripts answer it: key, value, createRevision, modRevision. */
@@ -51,20 +45,10 @@ function encodeCompare(compare: Compare): string[] {
 }
 
 function encodeBranch(operations: readonly Operation[]): (string | number)[] {
-  const written = new Set<string>();
   const encoded = operations.flatMap((operation) => {
     if ("get" in operation) return ["get", checkKey(operation.get), "", ""];
-    const key = checkKey("put" in operation ? operation.put : operation.delete);
-    if (written.has(key)) throw new InvalidError(`a transaction writes the key ${key} twice in one branch`);
-    written.add(key);
-    if ("delete" in operation) return ["delete", key, "", ""];
-    const { value, session } = operation;
-    if (Buffer.byteLength(value) > limits.maxValueBytes) {
-      throw new InvalidError(`the value for ${key} is longer than ${limits.maxValueBytes} bytes`);
-    }
-    if (!value.isWellFormed()) throw new InvalidError(`the value for ${key} holds half a character`);
-    if (session?.signal.aborted) throw sessionOver(session.id, key);
-    return ["put", key, value, session?.id ?? ""];
+    if ("delete" in operation) return ["delete", checkKey(operation.delete), "", ""];
+    return ["put", checkKey(operation.put), operation.value, operation.session?.id ?? ""];
   });
   return [operations.length, ...encoded];
 }

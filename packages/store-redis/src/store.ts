@@ -5,28 +5,30 @@ import {
   DisposeStack,
   type GetResult,
   InvalidError,
+  KeptSession,
   type ListOptions,
   type ListResult,
   parseConnectionUrl,
   type Session,
   type Store,
   type StoreCapabilities,
+  serverTtlMs,
   type TxnRequest,
   type TxnResult,
   type WatchBatch,
   type WatchOptions,
+  writesOf,
 } from "@cocoon-net/core";
 import { readCapabilities, readIncarnation } from "./capabilities.ts";
 import { type Call, Connection } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
 import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Pulse } from "./pulse.ts";
-import { decodeEntry, type EntryReply, encodeTxn, sessionOver, writes } from "./request.ts";
+import { decodeEntry, type EntryReply, encodeTxn, sessionOver } from "./request.ts";
 import { list } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
 import { endSession, openSession, renewSession } from "./scripts/sessions.ts";
 import { txn, txnWithoutPut } from "./scripts/txn.ts";
-import { RedisSession } from "./session.ts";
 import { watch } from "./watch.ts";
 
 const defaultTimeoutMs = 2_000;
@@ -66,7 +68,7 @@ class RedisStore implements Store {
   readonly #connection: Connection;
   readonly #pulse: Pulse;
   readonly #closed = new AbortController();
-  readonly #sessions = new Set<RedisSession>();
+  readonly #sessions = new Set<KeptSession>();
 
   constructor(options: ResolvedOptions, connection: Connection, capabilities: StoreCapabilities) {
     this.label = options.label;
@@ -106,30 +108,24 @@ class RedisStore implements Store {
   }
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {
-    if (!Number.isFinite(ttlMs) || ttlMs <= 0) {
-      throw new InvalidError(`session TTL ${ttlMs} ms is not positive`);
-    }
-    const [id, ttl, now] = [randomUUID(), Math.ceil(ttlMs), () => performance.now()];
-    const askedAt = now();
+    const ttl = Math.ceil(serverTtlMs(ttlMs));
+    const id = randomUUID();
+    const sentAt = performance.now();
     await this.#connection.run(openSession, [id, ttl], call("open a session", true, options));
-    const session = new RedisSession(
-      id,
-      ttl,
-      askedAt,
-      {
-        renew: async (timeoutMs) => {
-          const renewal = call("keep a session alive", true, {
-            timeoutMs: Math.min(timeoutMs, defaultTimeoutMs),
-          });
-          const [answer] = await this.#connection.run(renewSession, [id, ttl], renewal);
-          return answer === status.done;
-        },
-        end: async () => {
-          await this.#connection.run(endSession, [id], call("end a session", true));
-        },
+    const session = new KeptSession({
+      ...{ id, ttlMs, sentAt, where: this.label },
+      renew: async (timeoutMs) => {
+        const [answer] = await this.#connection.run(
+          renewSession,
+          [id, ttl],
+          call("keep a session alive", true, { timeoutMs }),
+        );
+        return answer === status.done;
       },
-      now,
-    );
+      end: async () => {
+        await this.#connection.run(endSession, [id], call("end a session", true));
+      },
+    });
     // Closed while it was being opened: nobody else would end it.
     if (this.#closed.signal.aborted) session.abandon("its store was closed");
     this.#sessions.add(session);
@@ -151,8 +147,9 @@ class RedisStore implements Store {
 
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
-    const { puts, any } = writes(request);
-    const reply = await this.#connection.run(puts ? txn : txnWithoutPut, args, call(what, any, options));
+    const puts = [...(request.then ?? []), ...(request.else ?? [])].some((operation) => "put" in operation);
+    const described = call(what, writesOf(request), options);
+    const reply = await this.#connection.run(puts ? txn : txnWithoutPut, args, described);
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
     const [, succeeded, revision, reads] = reply;
     return {

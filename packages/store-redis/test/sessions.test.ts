@@ -49,8 +49,8 @@ describe("sessions", () => {
     const killedAt = performance.now();
     await log.until("its end", 5_000, (state) => !state.has("alive/n1"));
     const after = performance.now() - killedAt;
-    // Its TTL is 1 s, renewed up to a third of it before the kill.
-    assert.ok(after > 500 && after < 1_500, `gone after ${Math.round(after)} ms`);
+    // Its TTL is 1 s, which the server prolongs by its margin; it was renewed up to a third of it before the kill.
+    assert.ok(after > 1_000 && after < 4_000, `gone after ${Math.round(after)} ms`);
     assert.equal(await redisCli(server, "hget", "/killed", "alive/n1"), "");
     assert.equal(await redisCli(server, "zcard", "{/killed}#sessions"), "0");
   });
