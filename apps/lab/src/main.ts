@@ -1,20 +1,16 @@
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describeError } from "@cocoon-net/core";
+import { rm } from "node:fs/promises";
+import { delimiter } from "node:path";
 import { Command, Option } from "commander";
-import { EmbeddedWorld } from "./embedded/embedded-world.ts";
-import { NamespaceWorld } from "./namespaces/namespace-world.ts";
-import { namespacePrefix, removeLeftovers, removeNamespaces } from "./namespaces/namespaces.ts";
-import { play } from "./story.ts";
-import { followEvents, Timeline } from "./timeline.ts";
-import type { World } from "./world.ts";
+import { makeLabDirectory, removeLeftoverDirectories } from "./lab-directory.ts";
+import { ip } from "./namespaces/ip-command.ts";
+import { namespacePrefix, removeLeftoverNamespaces, removeNamespaces } from "./namespaces/namespaces.ts";
+import { obstacleToNamespaces, ownRoot, type StoreKind } from "./obstacle.ts";
+import { perform } from "./show.ts";
+import { Stage } from "./stage.ts";
 
 interface LabFlags {
   readonly once: boolean;
-  readonly store: "etcd" | "redis";
+  readonly store: StoreKind;
   readonly embedded: boolean;
   /** Set for the process inside the fabric's namespace. */
   readonly inside?: string;
@@ -22,7 +18,10 @@ interface LabFlags {
   readonly enter?: string;
 }
 
-/** `npm start`: plays the story, then stays up. Three stages: outside, in a user namespace if not root, inside. */
+/** Marks the stage that is root in a user namespace of its own. */
+const ownRootMark = "COCOON_LAB_OWN_ROOT";
+
+/** `npm start`: plays the story, then stays up. Stages: root in a user namespace if not root, outside, inside. */
 export async function main(argv: readonly string[]): Promise<void> {
   const program = new Command("lab")
     .description("a whole cocoon-net cluster on this machine")
@@ -34,133 +33,86 @@ export async function main(argv: readonly string[]): Promise<void> {
     .addOption(new Option("--enter <command>").hideHelp())
     .parse(argv);
   const flags = program.opts<LabFlags>();
-  if (flags.inside !== undefined && flags.directory !== undefined) {
-    const { inside: prefix, directory, store, enter = "" } = flags;
-    process.exitCode = await perform(flags, () =>
-      NamespaceWorld.start({ prefix, directory, store, enter, sessionTtl: "5s", quarantine: "5s" }),
-    );
-    return;
-  }
-  const obstacle = flags.embedded ? "asked to" : obstacleToNamespaces();
-  if (obstacle !== undefined) {
-    console.log(`Playing in one process, on embedded parts (memory store, simulated kernel): ${obstacle}.`);
-    process.exitCode = await perform(flags, () => EmbeddedWorld.start());
-    return;
-  }
-  process.exitCode = process.getuid?.() === 0 ? await outside(argv, flags) : reenterAsRoot(argv);
+  // Where `ip` and its like are on Debian; a user's PATH does not have them.
+  process.env.PATH = [process.env.PATH, "/usr/sbin", "/sbin"].join(delimiter);
+  // Whoever reads the output may go away; this must still clean up.
+  process.stdout.on("error", () => process.emit("SIGHUP"));
+  process.exitCode = await run(argv, flags);
+  // Whatever a broken part left behind shall not keep this process up.
+  setTimeout(() => process.exit(), 1_000).unref();
 }
 
-/** Makes the namespaces, runs the lab inside, and cleans up whatever became of it. */
-async function outside(argv: readonly string[], flags: LabFlags): Promise<number> {
-  const left = await removeLeftovers();
-  if (left > 0) console.log(`removed ${left} namespaces that a killed lab had left`);
+async function run(argv: readonly string[], flags: LabFlags): Promise<number> {
+  if (flags.inside !== undefined && flags.directory !== undefined) {
+    const { NamespaceWorld } = await import("./namespaces/namespace-world.ts");
+    const { inside: prefix, directory, store, enter = "" } = flags;
+    return perform({
+      once: flags.once,
+      header: NamespaceWorld.header(store, directory),
+      start: (signal) => NamespaceWorld.start({ prefix, directory, store, enter, signal }),
+    });
+  }
+  const obstacle = flags.embedded ? undefined : obstacleToNamespaces(flags.store);
+  if (flags.embedded || obstacle !== undefined) {
+    const { EmbeddedWorld } = await import("./embedded/embedded-world.ts");
+    if (obstacle !== undefined) console.log(`Playing in one process, on embedded parts: ${obstacle}.`);
+    await removeLeftoverDirectories();
+    return perform({
+      once: flags.once,
+      header: EmbeddedWorld.header,
+      start: (signal) => EmbeddedWorld.start(signal),
+    });
+  }
+  return process.getuid?.() === 0 ? await outside(argv, flags) : await becomeOwnRoot(argv);
+}
+
+/** Makes the first namespace and a directory, runs the lab inside, and cleans up whatever became of it. */
+async function outside([, script = ""]: readonly string[], flags: LabFlags): Promise<number> {
+  using stage = new Stage();
+  const left = (await removeLeftoverNamespaces()) + (await removeLeftoverDirectories());
+  if (left > 0) console.log(`removed ${left} namespaces and directories that killed labs had left`);
   const prefix = namespacePrefix(process.pid);
-  const directory = mkdtempSync(join(tmpdir(), "cocoon-lab-"));
   const fabric = `${prefix}-fabric`;
-  const userNamespace = process.env.COCOON_LAB_USER_NAMESPACE !== undefined;
-  const enter = userNamespace
-    ? `nsenter --preserve-credentials -U -m -t ${process.pid} ip netns exec ${fabric}`
-    : `sudo ip netns exec ${fabric}`;
-  // Both stages see the terminal's Ctrl-C; only the inner one acts on it, and this one cleans up after it.
-  const ignore = (): void => {};
-  process.on("SIGINT", ignore);
+  const directory = await makeLabDirectory();
   try {
-    spawnSync("ip", ["netns", "add", fabric], { stdio: "inherit" });
-    const script = argv[1] ?? "";
-    const args = [
-      "netns",
-      "exec",
-      fabric,
-      process.execPath,
-      script,
-      "--inside",
-      prefix,
-      "--directory",
-      directory,
-    ];
-    const child = spawn(
-      "ip",
-      [...args, "--enter", enter, "--store", flags.store, ...(flags.once ? ["--once"] : [])],
-      {
-        stdio: "inherit",
-      },
+    await ip("netns", "add", fabric);
+    return await stage.run(
+      [
+        // Not `ip netns exec`: its mount namespace would keep the nodes' namespaces from other terminals.
+        ...["nsenter", `--net=/run/netns/${fabric}`, "setpriv", "--pdeathsig", "TERM"],
+        ...[
+          process.execPath,
+          script,
+          "--inside",
+          prefix,
+          "--directory",
+          directory,
+          "--enter",
+          enterCommand(),
+        ],
+        ...["--store", flags.store, ...(flags.once ? ["--once"] : [])],
+      ],
+      { graceMs: 15_000, limitMs: flags.once ? 110_000 : undefined },
     );
-    process.on("SIGTERM", () => child.kill("SIGTERM"));
-    const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
-    if (signal !== null) console.error(`the lab was ended by ${signal}`);
-    return code ?? 1;
   } finally {
     await removeNamespaces(prefix);
-    rmSync(directory, { recursive: true, force: true });
-    process.off("SIGINT", ignore);
+    await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function perform(flags: LabFlags, start: () => Promise<World>): Promise<number> {
-  const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
-  const timeline = new Timeline();
-  let world: World | undefined;
-  try {
-    world = await start();
-    timeline.done(world.description);
-    const following = followEvents(world.store, timeline, stop.signal);
-    // Its failure would show in the story's own checks too; the story must not hang on it.
-    following.catch((error: unknown) =>
-      timeline.failed(`the event log cannot be followed: ${describeError(error)}`),
-    );
-    await play(world, timeline, stop.signal);
-    timeline.done("the story is over; every step held");
-    if (!flags.once) {
-      timeline.text(`\nThe cluster stays up. Look inside from another terminal:\n`);
-      for (const line of world.lookInside()) timeline.text(`  ${line}`);
-      timeline.text("\nCtrl-C ends it and cleans up.");
-      await waitFor(stop.signal);
-    }
-    return 0;
-  } catch (error) {
-    if (stop.signal.aborted) return flags.once ? 1 : 0;
-    timeline.failed(describeError(error));
-    for (const { name, tail } of (await world?.logs()) ?? []) console.error(`--- ${name}\n${tail}`);
-    return 1;
-  } finally {
-    stop.abort();
-    if (world) timeline.text("cleaning up");
-    await world?.[Symbol.asyncDispose]();
-  }
+/** What another terminal has to put in front of a command to see what this process sees. */
+function enterCommand(): string {
+  return process.env[ownRootMark] === undefined
+    ? ""
+    : `nsenter --preserve-credentials --user --mount --target ${process.pid}`;
 }
 
 /** Root in a user namespace of one's own can make network namespaces, where the kernel allows it. */
-function reenterAsRoot(argv: readonly string[]): number {
-  const setUp = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && exec "$@"';
-  const inner = ["sh", "-c", setUp, "lab", process.execPath, ...argv.slice(1)];
-  const result = spawnSync("unshare", ["--user", "--map-root-user", "--mount", "--net", ...inner], {
-    stdio: "inherit",
-    env: { ...process.env, COCOON_LAB_USER_NAMESPACE: "1" },
+async function becomeOwnRoot([, ...args]: readonly string[]): Promise<number> {
+  using stage = new Stage();
+  const setUp = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && exec setpriv --pdeathsig TERM "$@"';
+  return await stage.run([...ownRoot, "sh", "-c", setUp, "lab", process.execPath, ...args], {
+    env: { ...process.env, [ownRootMark]: "1" },
+    graceMs: 30_000,
   });
-  return result.status ?? 1;
-}
-
-/** Why namespaces cannot be had here; undefined when they can. */
-function obstacleToNamespaces(): string | undefined {
-  if (process.platform !== "linux") return `network namespaces need Linux, this is ${process.platform}`;
-  for (const program of ["ip", "iptables", "udhcpc", "ping", "setpriv", "unshare"]) {
-    if (spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0) return `${program} is not installed`;
-  }
-  const probe =
-    process.getuid?.() === 0 ? ["--net", "--mount"] : ["--user", "--map-root-user", "--mount", "--net"];
-  const made = spawnSync("unshare", [...probe, "ip", "link", "add", "probe0", "type", "bridge"], {
-    encoding: "utf8",
-  });
-  return made.status === 0
-    ? undefined
-    : `the kernel refuses network namespaces (${made.stderr.trim().split("\n")[0]})`;
-}
-
-async function waitFor(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  // A timer keeps the process up; the signal's listener alone would not.
-  const alive = setInterval(() => {}, 60_000);
-  await once(signal, "abort");
-  clearInterval(alive);
 }

@@ -1,69 +1,82 @@
-import {
-  decode,
-  eventSchema,
-  keys,
-  leaseSchema,
-  listAll,
-  nodeSchema,
-  parseAddress,
-  prefixes,
-  type Store,
-} from "@cocoon-net/core";
-import Table from "cli-table3";
-import pc from "picocolors";
+import { decode, eventSchema, keys, prefixes, type Store, type WatchBatch } from "@cocoon-net/core";
+import { paint } from "./paint.ts";
 
 /** Prints what happens, with the seconds since the start in front. */
 export class Timeline {
   readonly #start = performance.now();
+  #step = "starting";
+  #print: (text: string) => void = console.log;
 
   get seconds(): number {
     return (performance.now() - this.#start) / 1_000;
   }
 
+  /** What was begun last. */
+  get currentStep(): string {
+    return this.#step;
+  }
+
+  /** Lets somebody else print from now on: a prompt that has to stay below. */
+  printWith(print: (text: string) => void): void {
+    this.#print = print;
+  }
+
   step(text: string): void {
-    this.#print(pc.bold(pc.cyan("▶")), pc.bold(text));
+    this.#step = text;
+    this.#line(paint.cyan("▶"), text, paint.bold);
   }
 
   done(text: string): void {
-    this.#print(pc.green("✓"), text);
+    this.#line(paint.green("✓"), text);
   }
 
   failed(text: string): void {
-    this.#print(pc.red("✗"), pc.red(text));
+    this.#line(paint.red("✗"), text, paint.red);
   }
 
   /** Something that the cluster did by itself. */
   event(text: string): void {
-    this.#print(pc.yellow("●"), pc.dim(text));
+    this.#line(paint.yellow("●"), text, paint.dim);
   }
 
   text(text: string): void {
-    console.log(text);
+    this.#print(text);
   }
 
-  #print(mark: string, text: string): void {
-    console.log(`${pc.dim(`${this.seconds.toFixed(1).padStart(6)} s`)}  ${mark} ${text}`);
+  #line(mark: string, text: string, style: (line: string) => string = String): void {
+    const time = paint.dim(`${this.seconds.toFixed(1).padStart(6)} s`);
+    const [first = "", ...rest] = wrap(text, 12).map(style);
+    this.#print([`${time}  ${mark} ${first}`, ...rest].join(`\n${" ".repeat(12)}`));
   }
+}
+
+/** The text in lines that fit on the terminal beside an indent; whole where it is no terminal. */
+export function wrap(text: string, indent: number): string[] {
+  const width = process.stdout.isTTY
+    ? Math.max(process.stdout.columns - indent, 30)
+    : Number.POSITIVE_INFINITY;
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) {
+      lines[lines.length - 1] = `${last} ${word}`;
+    } else {
+      lines.push(word);
+    }
+  }
+  return lines;
 }
 
 /** Follows the cluster's own event log and who leads, until the signal aborts. */
 export async function followEvents(store: Store, timeline: Timeline, signal: AbortSignal): Promise<void> {
   const events = async (): Promise<void> => {
     for await (const batch of store.watch(prefixes.events, { signal })) {
-      const entries =
-        batch.type === "snapshot"
-          ? batch.entries
-          : batch.changes.flatMap((change) => (change.type === "put" ? [change.entry] : []));
-      for (const entry of entries) timeline.event(decode(eventSchema, entry).message);
+      for (const entry of entriesOf(batch)) timeline.event(decode(eventSchema, entry).message);
     }
   };
   const leaders = async (): Promise<void> => {
     for await (const batch of store.watch(keys.leader, { signal })) {
-      const entries =
-        batch.type === "snapshot"
-          ? batch.entries
-          : batch.changes.flatMap((change) => (change.type === "put" ? [change.entry] : []));
-      for (const { value } of entries) {
+      for (const { value } of entriesOf(batch)) {
         timeline.event(`${(JSON.parse(value) as { id: string }).id} leads the controllers`);
       }
     }
@@ -71,35 +84,7 @@ export async function followEvents(store: Store, timeline: Timeline, signal: Abo
   await Promise.all([events(), leaders()]);
 }
 
-/** One table of nodes with their leases, as they stand in the store. */
-export async function clusterTable(store: Store): Promise<string> {
-  const [nodes, pool, alive] = await Promise.all(
-    [prefixes.nodes, prefixes.pool, prefixes.alive].map(
-      async (prefix) => (await listAll(store, prefix)).entries,
-    ),
-  );
-  const living = new Set(alive?.map((entry) => entry.key.slice(prefixes.alive.length)));
-  const leases = (pool ?? []).map((entry) => ({
-    address: entry.key.slice(prefixes.pool.length),
-    ...decode(leaseSchema, entry),
-  }));
-  leases.sort((a, b) => parseAddress(a.address) - parseAddress(b.address));
-  const table = new Table({
-    head: ["node", "status", "subnet", "alive", "leases"].map(pc.cyan),
-    style: { head: [], border: pc.isColorSupported ? ["dim"] : [] },
-  });
-  for (const entry of nodes ?? []) {
-    const node = entry.key.slice(prefixes.nodes.length);
-    const record = decode(nodeSchema, entry);
-    const own = leases.filter((lease) => lease.node === node);
-    table.push([
-      node,
-      record.status === "ready" ? pc.green(record.status) : pc.yellow(record.status),
-      record.subnet,
-      living.has(node) ? pc.green("yes") : pc.red("no"),
-      own.map((lease) => `${lease.address}  ${lease.mac}  ${lease.hostname ?? ""}`.trimEnd()).join("\n") ||
-        "-",
-    ]);
-  }
-  return table.toString();
+function entriesOf(batch: WatchBatch) {
+  if (batch.type === "snapshot") return batch.entries;
+  return batch.changes.flatMap((change) => (change.type === "put" ? [change.entry] : []));
 }

@@ -8,12 +8,22 @@ export interface VirtualMachine {
   readonly address: string;
 }
 
+export interface LogTail {
+  /** Whose log, and what is to be known about it. */
+  readonly title: string;
+  readonly lines: readonly string[];
+}
+
 /** A cluster to play with: real processes in network namespaces, or everything embedded in this process. */
 export interface World extends AsyncDisposable {
-  /** What it is made of, one line. */
+  /** What is there already, one line. */
   readonly description: string;
   /** The cluster's store, for looking. */
   readonly store: Store;
+  /** By name, as they were booted. */
+  readonly machines: ReadonlyMap<string, VirtualMachine>;
+  /** Longest wait for anything that the cluster does by itself, in seconds. */
+  readonly patience: number;
   /** Boots an instance, runs `init`, starts the daemon; resolves when the node is alive in the store. */
   addNode(name: string): Promise<void>;
   /** Boots a VM on a node; resolves when its DHCP client has an address. */
@@ -25,10 +35,10 @@ export interface World extends AsyncDisposable {
   crash(node: string): Promise<void>;
   /** Starts another controller. */
   addController(name: string): Promise<void>;
-  /** Commands that show this cluster from another terminal. */
+  /** Commands that show this cluster from another terminal; empty when none can. */
   lookInside(): readonly string[];
-  /** What the parts wrote, for a failed run. */
-  logs(): Promise<readonly { readonly name: string; readonly tail: string }[]>;
-  /** Seconds for waits that depend on how fast this world is. */
-  readonly patience: number;
+  /** Parts that should run and have ended by themselves, each with how. */
+  ended(): readonly string[];
+  /** What the parts wrote that may explain a failure, the likeliest first. */
+  logs(): Promise<readonly LogTail[]>;
 }

@@ -5,6 +5,7 @@ import {
   type VolcengineChange,
   VolcengineSimulator,
 } from "@cocoon-net/cloud-testkit";
+import { formatAddress, parseAddress } from "@cocoon-net/core";
 import { ip, ipBatch } from "./ip-command.ts";
 
 export const fabricAddress = "172.31.0.1";
@@ -52,10 +53,15 @@ export class Fabric implements AsyncDisposable {
   }
 
   /** Makes an instance whose kernel is a network namespace, with its primary NIC on the VPC. */
-  async addInstance(instanceID: string, namespace: string, address: string, mac: string): Promise<void> {
-    const port = `p-${address.split(".").at(-1)}`;
-    await ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", namespace);
-    await ipBatch([`link set ${port} master vpc0`, `link set ${port} up`]);
+  async addInstance(instanceID: string, namespace: string, number: number): Promise<void> {
+    const address = formatAddress(parseAddress(fabricAddress) + 10 + number);
+    const mac = `02:00:00:00:00:${number.toString(16).padStart(2, "0")}`;
+    const port = `p-${number}`;
+    await ipBatch([
+      `link add ${port} type veth peer name eth0 address ${mac} netns ${namespace}`,
+      `link set ${port} master vpc0`,
+      `link set ${port} up`,
+    ]);
     await ipBatch(
       [
         "link set lo up",
@@ -114,21 +120,10 @@ export class Fabric implements AsyncDisposable {
     const number = (this.#nics.get(namespace) ?? 0) + 1;
     this.#nics.set(namespace, number);
     const link = linkOf(eni);
-    await ip(
-      "link",
-      "add",
-      link,
-      "type",
-      "veth",
-      "peer",
-      "name",
-      `eth${number}`,
-      "address",
-      eni.mac,
-      "netns",
-      namespace,
-    );
-    await ip("link", "set", link, "up");
+    await ipBatch([
+      `link add ${link} type veth peer name eth${number} address ${eni.mac} netns ${namespace}`,
+      `link set ${link} up`,
+    ]);
   }
 }
 

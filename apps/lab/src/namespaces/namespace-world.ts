@@ -2,9 +2,11 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openStore } from "@cocoon-net/agent";
-import { keys, parseAddress, pause, type Store } from "@cocoon-net/core";
+import { DisposeStack, keys, parseAddress, pause, type Store } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
-import type { VirtualMachine, World } from "../world.ts";
+import type { StoreKind } from "../obstacle.ts";
+import type { LogTail, VirtualMachine, World } from "../world.ts";
+import { writeEnterScript } from "./enter-script.ts";
 import { apiPort, Fabric, fabricAddress } from "./fabric.ts";
 import { command, ip, ipBatch } from "./ip-command.ts";
 import { LabProcess } from "./processes.ts";
@@ -14,13 +16,22 @@ export interface NamespaceWorldOptions {
   readonly prefix: string;
   /** Logs and state go below it. */
   readonly directory: string;
-  readonly store: "etcd" | "redis";
-  /** The cluster's times, short enough to watch. */
-  readonly sessionTtl: string;
-  readonly quarantine: string;
-  /** In front of a command line that shall run inside the fabric's namespace from another terminal. */
+  readonly store: StoreKind;
+  /** In front of a command of another terminal that shall see the namespaces. */
   readonly enter: string;
+  /** Ends every wait. */
+  readonly signal: AbortSignal;
 }
+
+/** Short enough to watch, long enough for a machine that is busy with something else. */
+const times = {
+  sessionTtl: "5s",
+  leaderTtl: "5s",
+  suspectAfter: "5s",
+  reclaimAfter: "2s",
+  lookAgainAfter: "1s",
+  quarantine: "5s",
+} as const;
 
 const cli = fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json")).replace(
   /package\.json$/,
@@ -33,7 +44,6 @@ interface Node {
   readonly namespace: string;
   readonly directory: string;
   readonly daemon: LabProcess;
-  readonly number: number;
 }
 
 /** Real processes: this process runs in the fabric's namespace; each node and each VM has one of its own. */
@@ -43,11 +53,13 @@ export class NamespaceWorld implements World {
   readonly store: Store;
   readonly #options: NamespaceWorldOptions;
   readonly #fabric: Fabric;
-  readonly #parts: AsyncDisposableStack;
+  readonly #server: TestServer;
+  readonly #parts: DisposeStack;
   readonly #processes: LabProcess[] = [];
   readonly #nodes = new Map<string, Node>();
+  readonly #machines = new Map<string, VirtualMachine>();
   readonly #storeUrl: string;
-  #machines = 0;
+  #booted = { nodes: 0, machines: 0 };
 
   private constructor(
     options: NamespaceWorldOptions,
@@ -55,45 +67,67 @@ export class NamespaceWorld implements World {
     server: TestServer,
     store: Store,
     storeUrl: string,
-    parts: AsyncDisposableStack,
+    parts: DisposeStack,
   ) {
     this.#options = options;
     this.#fabric = fabric;
+    this.#server = server;
     this.#parts = parts;
     this.#storeUrl = storeUrl;
     this.store = store;
-    this.description = `real processes in network namespaces; store ${store.capabilities.server} (pid ${server.pid}) at ${storeUrl}`;
+    this.description = `the VPC and ${store.capabilities.server} are up: ${storeUrl}`;
+  }
+
+  static header(store: StoreKind, directory: string): [string, string][] {
+    return [
+      ["", "cocoon-net lab: a cluster on this machine, in about half a minute"],
+      [
+        "real",
+        `${store}, two controllers, the agents' init and daemon, udhcpc in each VM, the kernel's routes; ` +
+          "nodes and VMs are network namespaces",
+      ],
+      ["simulated", "the cloud's API and metadata service; a fabric of routes follows what they say"],
+      [
+        "story",
+        "nodes join, VMs get addresses and talk, a node dies, its block comes back and is used again",
+      ],
+      ["logs", `${directory}/logs`],
+    ];
   }
 
   static async start(options: NamespaceWorldOptions): Promise<NamespaceWorld> {
-    await using parts = new AsyncDisposableStack();
-    await mkdir(join(options.directory, "logs"), { recursive: true });
+    await using parts = new DisposeStack();
+    const { directory, prefix, enter, signal } = options;
+    const dataDir = join(directory, options.store);
+    for (const path of [join(directory, "logs"), dataDir]) await mkdir(path, { recursive: true });
+    await writeEnterScript({ path: join(directory, "enter"), enter, prefix, cli });
     const fabric = parts.use(await Fabric.start());
     const server = parts.use(
       options.store === "etcd"
-        ? await startEtcd({ host: fabricAddress })
-        : await startRedis({ host: fabricAddress, appendonly: true }),
+        ? await startEtcd({ host: fabricAddress, dataDir })
+        : await startRedis({ host: fabricAddress, dataDir, appendonly: true }),
     );
+    signal.throwIfAborted();
     const storeUrl = `${options.store}://${server.host}:${server.port}`;
-    const args = ["--store", storeUrl, "--parent-cidr", "172.20.0.0/16", "--quarantine", options.quarantine];
+    const args = ["--store", storeUrl, "--parent-cidr", "172.20.0.0/16", "--quarantine", times.quarantine];
     await command(process.execPath, [cli, "cluster", "init", ...args]);
-    const store = parts.use(await openStore(storeUrl));
+    const store = parts.use(await openStore(storeUrl, { signal }));
     return new NamespaceWorld(options, fabric, server, store, storeUrl, parts.move());
   }
 
+  get machines(): ReadonlyMap<string, VirtualMachine> {
+    return this.#machines;
+  }
+
   async addNode(name: string): Promise<void> {
-    const number = this.#nodes.size + 1;
+    if (this.#nodes.has(name)) throw new Error(`there was a node ${name} already; take another name`);
+    const number = ++this.#booted.nodes;
     const instanceID = `i-${name}`;
-    const namespace = `${this.#options.prefix}-${name}`;
+    const namespace = this.#namespaceOf(name);
     const directory = join(this.#options.directory, name);
     await mkdir(directory, { recursive: true });
     await ip("netns", "add", namespace);
-    await this.#fabric.addInstance(
-      instanceID,
-      namespace,
-      `172.31.0.${10 + number}`,
-      `02:00:00:00:00:${hex(number)}`,
-    );
+    await this.#fabric.addInstance(instanceID, namespace, number);
     const files = ["--state-dir", directory, "--cni-conflist", join(directory, "30-cocoon-dhcp.conflist")];
     const common = [...files, "--store", this.#storeUrl, "--pid-file", join(directory, "daemon.pid")];
     const init = this.#run(`${name}-init`, namespace, [
@@ -101,69 +135,41 @@ export class NamespaceWorld implements World {
       ...common,
     ]);
     await this.#until(`init of ${name}`, async () => init.ended !== undefined);
-    if (init.ended !== "exit code 0")
-      throw new Error(`init of ${name} ended with ${init.ended}: ${await init.tail(3)}`);
-    await this.#fabric.settled();
+    if (init.failed) throw new Error(`init of ${name} ended with ${init.ended}`);
     const daemon = this.#run(`${name}-daemon`, namespace, [
       ...["daemon", "--lease-file", join(directory, "leases.json"), "--metrics-addr", "127.0.0.1:9092"],
-      ...["--session-ttl", this.#options.sessionTtl],
+      ...["--session-ttl", times.sessionTtl],
       ...common,
     ]);
-    this.#nodes.set(name, { instanceID, namespace, directory, daemon, number });
+    this.#nodes.set(name, { instanceID, namespace, directory, daemon });
     await this.#until(`${name} to be alive in the store`, async () => {
-      if (daemon.ended !== undefined)
-        throw new Error(`daemon of ${name} ended with ${daemon.ended}: ${await daemon.tail(3)}`);
+      if (daemon.ended !== undefined) throw new Error(`daemon of ${name} ended with ${daemon.ended}`);
       return (await this.store.get(keys.alive(name))).entry !== undefined;
     });
   }
 
   async addVirtualMachine(node: string, name: string): Promise<VirtualMachine> {
     const host = this.#node(node);
-    const number = ++this.#machines;
+    const number = ++this.#booted.machines;
     const namespace = this.#namespaceOf(name);
     const mac = `52:54:00:00:00:${hex(number)}`;
     const tap = `tap${number}`;
     await ip("netns", "add", namespace);
-    await ip(
-      "-n",
-      host.namespace,
-      "link",
-      "add",
-      tap,
-      "type",
-      "veth",
-      "peer",
-      "name",
-      "eth0",
-      "address",
-      mac,
-      "netns",
-      namespace,
-    );
     // As the CNI bridge plugin plugs a VM in: isolated from its neighbours on the bridge.
     await ipBatch(
-      [`link set ${tap} master cni0`, `link set ${tap} type bridge_slave isolated on`, `link set ${tap} up`],
-      {
-        netns: host.namespace,
-      },
+      [
+        `link add ${tap} type veth peer name eth0 address ${mac} netns ${namespace}`,
+        `link set ${tap} master cni0`,
+        `link set ${tap} type bridge_slave isolated on`,
+        `link set ${tap} up`,
+      ],
+      { netns: host.namespace },
     );
     await ipBatch(["link set lo up", "link set eth0 up"], { netns: namespace });
     const client = this.#start(`${name}-udhcpc`, [
-      ...[
-        "ip",
-        "netns",
-        "exec",
-        namespace,
-        "udhcpc",
-        "-f",
-        "-i",
-        "eth0",
-        "-s",
-        udhcpcScript,
-        "-x",
-        `hostname:${name}`,
-      ],
-      ...["-t", "10", "-T", "1", "-A", "1"],
+      ...["ip", "netns", "exec", namespace],
+      ...["udhcpc", "-f", "-i", "eth0", "-s", udhcpcScript, "-x", `hostname:${name}`],
+      ...["-t", "30", "-T", "1", "-A", "1"],
     ]);
     let address: string | undefined;
     await this.#until(`${name} to get an address`, async () => {
@@ -174,7 +180,9 @@ export class NamespaceWorld implements World {
       address = links[0]?.addr_info?.[0]?.local;
       return address !== undefined;
     });
-    return { name, node, mac, address: address ?? "" };
+    const machine = { name, node, mac, address: address ?? "" };
+    this.#machines.set(name, machine);
+    return machine;
   }
 
   async leasesFile(node: string): Promise<{ mac: string; ip: string }[]> {
@@ -184,6 +192,7 @@ export class NamespaceWorld implements World {
 
   async ping(from: VirtualMachine, address: string): Promise<boolean> {
     parseAddress(address);
+    await this.#fabric.settled();
     const args = ["netns", "exec", this.#namespaceOf(from.name), "ping", "-n", "-c", "1", "-W", "1", address];
     return command("ip", args).then(
       () => true,
@@ -200,40 +209,64 @@ export class NamespaceWorld implements World {
   async addController(name: string): Promise<void> {
     this.#start(name, [
       ...[process.execPath, cli, "controller", "--store", this.#storeUrl, "--id", name],
-      ...["--leader-ttl", "5s", "--suspect-after", "3s", "--reclaim-after", "2s", "--look-again-after", "1s"],
+      ...["--leader-ttl", times.leaderTtl, "--suspect-after", times.suspectAfter],
+      ...["--reclaim-after", times.reclaimAfter, "--look-again-after", times.lookAgainAfter],
     ]);
   }
 
   lookInside(): readonly string[] {
-    const node = [...this.#nodes.values()][0];
-    const command = (rest: string): string =>
-      `${this.#options.enter} npx cocoon-net ${rest} --store ${this.#storeUrl}`;
+    // Whoever became root by sudo has a terminal that is not.
+    const sudo = process.env.SUDO_USER !== undefined && this.#options.enter === "" ? "sudo " : "";
+    const enter = `${sudo}sh ${this.#options.directory}/enter`;
     return [
-      command("cluster nodes"),
-      command("cluster leases"),
-      command("cluster events"),
-      ...(node ? [`${this.#options.enter} ip netns exec ${node.namespace} ip route`] : []),
-      `ls ${this.#options.directory}`,
+      `${enter} fabric cocoon-net cluster nodes --store ${this.#storeUrl}`,
+      `${enter} fabric cocoon-net cluster leases --store ${this.#storeUrl}`,
+      `${enter} n1 ip route`,
+      `${enter} n1-vm1 ping ${this.#machines.get("n3-vm1")?.address ?? fabricAddress}`,
     ];
   }
 
-  async logs(): Promise<{ name: string; tail: string }[]> {
-    return Promise.all(this.#processes.map(async (item) => ({ name: item.name, tail: await item.tail(12) })));
+  ended(): readonly string[] {
+    const server = this.#server.pid === undefined ? [`${this.#options.store} has ended`] : [];
+    const failed = this.#processes.filter((item) => item.failed);
+    return [...server, ...failed.map((item) => `${item.name} has ended: ${item.ended}`)];
+  }
+
+  /** Of those that ended; only if all run, of those that complain. */
+  async logs(): Promise<LogTail[]> {
+    const tails: LogTail[] = [];
+    if (this.#server.pid === undefined) {
+      tails.push({
+        title: `${this.#options.store} has ended`,
+        lines: this.#server.output.trimEnd().split("\n").slice(-5),
+      });
+    }
+    for (const item of this.#processes) {
+      if (item.failed) tails.push({ title: `${item.name}: ${item.ended}`, lines: await item.tail(8) });
+    }
+    if (tails.length > 0) return tails;
+    for (const item of [...this.#processes].reverse()) {
+      // A DHCP client whose VM is up has nothing to complain about.
+      if (this.#machines.has(item.name.replace(/-udhcpc$/, ""))) continue;
+      const lines = await item.warnings(5);
+      if (lines.length > 0) tails.push({ title: item.name, lines });
+    }
+    return tails.slice(0, 5);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#processes.map((item) => item[Symbol.asyncDispose]()));
-    await this.#parts.disposeAsync();
+    await this.#parts[Symbol.asyncDispose]();
   }
 
   #node(name: string): Node {
     const node = this.#nodes.get(name);
-    if (!node) throw new Error(`there is no node ${name}`);
+    if (!node) throw new Error(`there is no node ${name}: ${[...this.#nodes.keys()].join(", ")}`);
     return node;
   }
 
-  #namespaceOf(machine: string): string {
-    return `${this.#options.prefix}-${machine}`;
+  #namespaceOf(name: string): string {
+    return `${this.#options.prefix}-${name}`;
   }
 
   #run(name: string, namespace: string, args: readonly string[]): LabProcess {
@@ -241,14 +274,16 @@ export class NamespaceWorld implements World {
   }
 
   #start(name: string, argv: readonly string[]): LabProcess {
-    const item = new LabProcess(name, join(this.#options.directory, "logs", `${name}.log`), argv, {
+    const logPath = join(this.#options.directory, "logs", `${name}.log`);
+    const env = {
       ...process.env,
       VOLCENGINE_ACCESS_KEY_ID: "AKTEST",
       VOLCENGINE_SECRET_ACCESS_KEY: "SKTEST",
       VOLCENGINE_REGION: this.#fabric.simulator.region,
       COCOON_NET_VOLCENGINE_ENDPOINT: `http://${fabricAddress}:${apiPort}`,
       NO_PROXY: "*",
-    });
+    };
+    const item = new LabProcess({ name, logPath, argv, env });
     this.#processes.push(item);
     return item;
   }
@@ -257,7 +292,7 @@ export class NamespaceWorld implements World {
     const deadline = performance.now() + this.patience * 1_000;
     while (!(await condition())) {
       if (performance.now() > deadline) throw new Error(`not within ${this.patience} s: ${what}`);
-      await pause(50);
+      await pause(50, this.#options.signal);
     }
     await this.#fabric.settled();
   }

@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { pause } from "@cocoon-net/core";
-import { command, ip } from "./ip-command.ts";
+import { isRunningLab } from "../lab-directory.ts";
+import { command, ip, ipBatch } from "./ip-command.ts";
 
 const stem = "cocoon";
 
@@ -9,12 +9,12 @@ export function namespacePrefix(pid: number): string {
   return `${stem}${pid}`;
 }
 
-/** Removes namespaces of labs whose process is gone. @returns how many there were */
-export async function removeLeftovers(): Promise<number> {
+/** Removes the namespaces of labs that are gone. @returns how many there were */
+export async function removeLeftoverNamespaces(): Promise<number> {
   const owners = new Set((await namespaces()).map((name) => new RegExp(`^${stem}(\\d+)-`).exec(name)?.[1]));
   let removed = 0;
   for (const owner of owners) {
-    if (owner === undefined || isLab(Number(owner))) continue;
+    if (owner === undefined || isRunningLab(Number(owner))) continue;
     removed += await removeNamespaces(namespacePrefix(Number(owner)));
   }
   return removed;
@@ -24,15 +24,14 @@ export async function removeLeftovers(): Promise<number> {
 export async function removeNamespaces(prefix: string): Promise<number> {
   const own = (await namespaces()).filter((name) => name.startsWith(`${prefix}-`));
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-    for (const name of own) {
-      for (const pid of (await ip("netns", "pids", name)).split("\n").filter((line) => line !== "")) {
-        if (Number(pid) !== process.pid) kill(Number(pid), signal);
-      }
+    const deadline = performance.now() + 2_000;
+    for (let pids = await processesIn(own); pids.length > 0; pids = await processesIn(own)) {
+      for (const pid of pids) kill(pid, signal);
+      if (performance.now() > deadline) break;
+      await pause(50);
     }
-    if (signal === "SIGTERM") await empty(own, 3_000);
   }
-  await empty(own, 3_000);
-  for (const name of own) await ip("netns", "delete", name);
+  await ipBatch(own.map((name) => `netns delete ${name}`));
   return own.length;
 }
 
@@ -41,21 +40,15 @@ async function namespaces(): Promise<string[]> {
   return list.trim() === "" ? [] : (JSON.parse(list) as { name: string }[]).map(({ name }) => name);
 }
 
-async function empty(names: readonly string[], timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  for (const name of names) {
-    while ((await ip("netns", "pids", name)).trim() !== "" && performance.now() < deadline) await pause(50);
-  }
-}
-
-function isLab(pid: number): boolean {
-  try {
-    return (
-      readdirSync(`/proc/${pid}`).length > 0 && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("lab")
-    );
-  } catch {
-    return false;
-  }
+/** Whatever runs in a namespace of ours is ours. */
+async function processesIn(names: readonly string[]): Promise<number[]> {
+  const lists = await Promise.all(names.map((name) => ip("netns", "pids", name).catch(() => "")));
+  return lists
+    .join("\n")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map(Number)
+    .filter((pid) => pid !== process.pid);
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {

@@ -3,19 +3,31 @@ import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 
-/** A long-running program of the lab, with its output in a file. It dies with the lab. */
-export class LabProcess implements AsyncDisposable {
+export interface LabProcessOptions {
   readonly name: string;
   readonly logPath: string;
+  readonly argv: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** A program of the lab, with its output in a file. It dies with the lab, however that ends. */
+export class LabProcess implements AsyncDisposable {
+  readonly name: string;
+  readonly #logPath: string;
   readonly #child: ChildProcess;
   #ended: string | undefined;
+  #asked = false;
 
-  constructor(name: string, logPath: string, argv: readonly string[], env: NodeJS.ProcessEnv) {
+  constructor({ name, logPath, argv, env }: LabProcessOptions) {
     this.name = name;
-    this.logPath = logPath;
+    this.#logPath = logPath;
     const log = openSync(logPath, "a");
-    const [program = "", ...args] = ["setpriv", "--pdeathsig", "KILL", "--", ...argv];
-    this.#child = spawn(program, args, { stdio: ["ignore", log, log], env });
+    // A session of its own: the terminal's Ctrl-C is for the lab, which ends its programs in order.
+    this.#child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...argv], {
+      stdio: ["ignore", log, log],
+      env,
+      detached: true,
+    });
     closeSync(log);
     this.#child.once("exit", (code, signal) => {
       this.#ended = signal ?? `exit code ${code}`;
@@ -30,21 +42,36 @@ export class LabProcess implements AsyncDisposable {
     return this.#ended;
   }
 
-  async tail(lines: number): Promise<string> {
-    const text = await readFile(this.logPath, "utf8").catch(() => "");
-    return text.trimEnd().split("\n").slice(-lines).join("\n");
+  /** Whether it ended without being asked to. */
+  get failed(): boolean {
+    return this.#ended !== undefined && this.#ended !== "exit code 0" && !this.#asked;
+  }
+
+  async tail(count: number): Promise<string[]> {
+    return (await this.#lines()).slice(-count);
+  }
+
+  /** The last lines that are warnings or worse, or that are no log lines at all. */
+  async warnings(count: number): Promise<string[]> {
+    return (await this.#lines()).filter((line) => !/"level":"(trace|debug|info)"/.test(line)).slice(-count);
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
+    this.#asked = true;
     if (this.#ended !== undefined) return;
     const exited = once(this.#child, "exit");
     this.#child.kill(signal);
-    const late = setTimeout(() => this.#child.kill("SIGKILL"), 10_000);
+    const late = setTimeout(() => this.#child.kill("SIGKILL"), 3_000);
     await exited;
     clearTimeout(late);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill("SIGTERM");
+  }
+
+  async #lines(): Promise<string[]> {
+    const text = (await readFile(this.#logPath, "utf8").catch(() => "")).trimEnd();
+    return text === "" ? [] : text.split("\n");
   }
 }
