@@ -1,20 +1,32 @@
-import { DisposeStack, type LeaseRecord, type PoolUse, parseAddress, parseCidr } from "@cocoon-net/core";
+import {
+  contains,
+  DisposeStack,
+  type LeaseRecord,
+  type PoolUse,
+  parseAddress,
+  parseCidr,
+} from "@cocoon-net/core";
 import {
   DhcpServer,
   type DhcpSocket,
+  type EngineState,
   type Granting,
   type Lease,
   LeaseEngine,
   type LeaseNetwork,
   LeasesFile,
+  type LoadedLeases,
   loadLeases,
   type ServerEvent,
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
 import type { LeaseBook } from "./lease-book.ts";
+import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
+import { examineRoutes, putAside } from "./unaccounted-routes.ts";
+import { unknownLeases } from "./unknown-leases.ts";
 
 /** What the server asks of the kernel, and which routes stand there now. */
 export interface HostRoutes extends LeaseNetwork {
@@ -22,6 +34,7 @@ export interface HostRoutes extends LeaseNetwork {
 }
 
 const defaultDNS: readonly string[] = ["8.8.8.8", "1.1.1.1"];
+const day = 86_400_000;
 
 export interface BuiltinOptions {
   readonly pool: PoolFile;
@@ -31,112 +44,85 @@ export interface BuiltinOptions {
   readonly leaseMs?: number | undefined;
   readonly granting: Granting;
   readonly network: HostRoutes;
-  /** Opened last, when everything is loaded (G9). It becomes the server's. */
+  /** Opened before any file is touched: of two servers on one bridge the kernel refuses the second. */
   readonly openSocket: () => Promise<DhcpSocket>;
   readonly log: Logger;
 }
 
+interface Serving extends AsyncDisposable {
+  readonly engine: LeaseEngine;
+  readonly server: DhcpServer;
+}
+
 /** This agent's own DHCP server on the bridge. */
 export class BuiltinLeaseBook implements LeaseBook {
-  readonly #node: string;
-  readonly #engine: LeaseEngine;
-  readonly #server: DhcpServer;
-  readonly #network: HostRoutes;
-  readonly #log: Logger;
-  #owned: DisposeStack | undefined;
+  readonly whenLost: string = "guests are told to leave their addresses, and their routes are taken out";
+  readonly #options: BuiltinOptions;
+  readonly #socket: LentSocket;
+  readonly #clock = steadyClock();
+  /** The newest one, also while it is being replaced. */
+  #engine: LeaseEngine | undefined;
+  #serving: Serving | undefined;
+  #granting: Granting;
+  #leaseMs: number;
   #listener: (address: string, lease: LeaseRecord | undefined) => void = () => {};
 
-  private constructor(
-    options: BuiltinOptions,
-    engine: LeaseEngine,
-    parts: DisposeStack,
-    make: (onEvent: (event: ServerEvent) => void) => DhcpServer,
-  ) {
-    this.#node = options.pool.nodeName;
-    this.#engine = engine;
-    this.#network = options.network;
-    this.#log = options.log;
-    this.#server = parts.use(make((event) => this.#onEvent(event)));
+  private constructor(options: BuiltinOptions, socket: LentSocket) {
+    this.#options = options;
+    this.#socket = socket;
+    this.#granting = options.granting;
+    this.#leaseMs = options.leaseMs ?? day;
   }
 
   /** Loads what was granted before, puts the routes back, then serves (G9). */
   static async start(options: BuiltinOptions, signal: AbortSignal): Promise<BuiltinLeaseBook> {
-    await using parts = new DisposeStack();
-    const { pool, log } = options;
-    const clock = steadyClock();
-    const loaded = await loadLeases({
-      journalPath: options.state.journalPath,
-      leasesFilePath: options.leaseFile,
-      now: clock.now(),
-    });
-    parts.use(loaded.journal);
-    if (loaded.cutBytes > 0) {
-      log.warn(
-        { bytes: loaded.cutBytes },
-        `${options.state.journalPath} ended in a torn record, which was cut off`,
-      );
+    const book = new BuiltinLeaseBook(options, new LentSocket(await options.openSocket()));
+    try {
+      await book.#serve(new Map(), signal);
+      return book;
+    } catch (error) {
+      await book[Symbol.asyncDispose]();
+      throw error;
     }
-    if (loaded.adopted.length > 0) {
-      log.info({ leases: loaded.adopted.length }, `took leases over from ${options.leaseFile}`);
-    }
-    if (!pool.dnsServers?.length)
-      log.warn(`pool.json names no DNS servers; guests get ${defaultDNS.join(", ")}`);
-    const engine = new LeaseEngine(
-      {
-        subnet: parseCidr(pool.subnet),
-        gateway: parseAddress(pool.gateway),
-        pool: pool.ips.map((ip) => parseAddress(ip)),
-        dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
-        granting: options.granting,
-        ...(options.leaseMs === undefined ? {} : { leaseMs: options.leaseMs }),
-      },
-      loaded.state,
-    );
-    const leasesFile = parts.use(
-      new LeasesFile(options.leaseFile, {
-        onProblem: (error) => log.error({ err: error }, `${options.leaseFile} could not be written`),
-      }),
-    );
-    const socket = await options.openSocket();
-    const book = new BuiltinLeaseBook(
-      options,
-      engine,
-      parts,
-      (onEvent) =>
-        new DhcpServer({
-          engine,
-          journal: loaded.journal,
-          leasesFile,
-          socket,
-          clock,
-          onEvent,
-          network: options.network,
-        }),
-    );
-    await book.#server.start(signal);
-    book.#owned = parts.move();
-    return book;
   }
 
-  get stats(): ServerStats {
-    return this.#server.stats();
+  get stats(): ServerStats | undefined {
+    return this.#serving?.server.stats();
   }
 
   leases(): ReadonlyMap<string, LeaseRecord> {
-    return new Map([...this.#engine.leases()].map((lease) => [lease.ip, this.#record(lease)]));
+    return new Map([...(this.#engine?.leases() ?? [])].map((lease) => [lease.ip, this.#record(lease)]));
   }
 
   use(): PoolUse {
-    const { pool, leased, free } = this.#engine.counts();
+    const { pool = 0, leased = 0, free = 0 } = this.#engine?.counts() ?? {};
     return { size: pool, leased, free };
   }
 
+  async adopt(stored: ReadonlyMap<string, LeaseRecord>): Promise<number> {
+    const { pool } = this.#options;
+    if (this.#serving && this.#engine) {
+      const known: EngineState = { seq: this.#engine.seq, records: [...this.#engine.records()] };
+      if (unknownLeases(known, stored, pool.nodeName, this.#clock.now()).length === 0) return 0;
+    }
+    // Rare: local files were lost. What is taken in goes the way of everything else, over the journal.
+    await this.#stopServing();
+    return this.#serve(stored);
+  }
+
   setGranting(granting: Granting): void {
-    this.#engine.configure({ granting });
+    this.#granting = granting;
+    this.#engine?.configure({ granting });
+  }
+
+  setLeaseTime(leaseMs: number): void {
+    this.#leaseMs = leaseMs;
+    this.#engine?.configure({ leaseMs });
   }
 
   async withdraw(): Promise<void> {
-    for (const address of await this.#network.listRoutes()) await this.#network.removeRoute(address);
+    const { network } = this.#options;
+    for (const address of await network.listRoutes()) await network.removeRoute(address);
   }
 
   onChange(listener: (address: string, lease: LeaseRecord | undefined) => void): void {
@@ -144,12 +130,98 @@ export class BuiltinLeaseBook implements LeaseBook {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#owned?.[Symbol.asyncDispose]();
+    await this.#stopServing();
+    await this.#socket[Symbol.asyncDispose]();
+  }
+
+  async #stopServing(): Promise<void> {
+    await this.#serving?.[Symbol.asyncDispose]();
+    this.#serving = undefined;
+  }
+
+  async #serve(stored: ReadonlyMap<string, LeaseRecord>, signal?: AbortSignal): Promise<number> {
+    await using parts = new DisposeStack();
+    const { pool, network, leaseFile, log } = this.#options;
+    const loaded = await this.#load();
+    parts.use(loaded.journal);
+    const adopted = unknownLeases(loaded.state, stored, pool.nodeName, this.#clock.now());
+    const state = await this.#explainRoutes(taking(loaded.state, adopted), loaded);
+    await loaded.journal.append(adopted.map((lease) => ({ state: "leased", ...lease })));
+    const engine = new LeaseEngine(
+      {
+        subnet: parseCidr(pool.subnet),
+        gateway: parseAddress(pool.gateway),
+        pool: pool.ips.map((ip) => parseAddress(ip)),
+        dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
+        granting: this.#granting,
+        leaseMs: this.#leaseMs,
+      },
+      state,
+    );
+    const leasesFile = parts.use(
+      new LeasesFile(leaseFile, {
+        onProblem: (error) => log.error({ err: error }, `${leaseFile} could not be written`),
+      }),
+    );
+    const server = parts.use(
+      new DhcpServer({
+        engine,
+        journal: loaded.journal,
+        leasesFile,
+        socket: this.#socket.lend(),
+        clock: this.#clock,
+        onEvent: (event) => this.#onEvent(event),
+        network,
+      }),
+    );
+    this.#engine = engine;
+    await server.start(signal);
+    const owned = parts.move();
+    this.#serving = { engine, server, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
+    return adopted.length;
+  }
+
+  async #load(): Promise<LoadedLeases> {
+    const { pool, state, leaseFile, log } = this.#options;
+    const loaded = await loadLeases({
+      journalPath: state.journalPath,
+      leasesFilePath: leaseFile,
+      now: this.#clock.now(),
+    });
+    const { cutBytes, adopted, skipped } = loaded;
+    if (cutBytes > 0) {
+      log.warn({ bytes: cutBytes }, `${state.journalPath} ended in a torn record, which was cut off`);
+    }
+    if (adopted.length > 0) log.info({ leases: adopted.length }, `took leases over from ${leaseFile}`);
+    if (skipped > 0) log.info({ entries: skipped }, `${leaseFile} has entries that are malformed or ended`);
+    // Leases of a subnet that this node had before are somebody else's business now (G3).
+    const subnet = parseCidr(pool.subnet);
+    const records = loaded.state.records.filter(({ ip }) =>
+      contains(subnet, { base: parseAddress(ip), prefix: 32 }),
+    );
+    const foreign = loaded.state.records.length - records.length;
+    if (foreign > 0) log.info({ records: foreign }, `dropped leases outside ${pool.subnet}`);
+    return { ...loaded, state: { seq: loaded.state.seq, records } };
+  }
+
+  /** G9: an address with a route but without a record may be in use; it rests until that lease must have ended. */
+  async #explainRoutes(state: EngineState, { journal }: LoadedLeases): Promise<EngineState> {
+    const { pool, network, log } = this.#options;
+    const { stale, unexplained } = examineRoutes(await network.listRoutes(), pool.ips, state);
+    for (const ip of stale) await network.removeRoute(ip);
+    if (unexplained.length === 0) return state;
+    log.warn(
+      { addresses: unexplained },
+      "addresses with a route, but without a record of their lease, are put aside for one lease time",
+    );
+    const records = unexplained.map((ip) => putAside(ip, this.#clock.now() + this.#leaseMs));
+    await journal.append(records);
+    return { seq: state.seq, records: [...state.records, ...records] };
   }
 
   #record(lease: Lease): LeaseRecord {
     return {
-      node: this.#node,
+      node: this.#options.pool.nodeName,
       mac: lease.mac,
       expiry: new Date(lease.expiry).toISOString(),
       seq: lease.seq,
@@ -158,33 +230,39 @@ export class BuiltinLeaseBook implements LeaseBook {
   }
 
   #onEvent(event: ServerEvent): void {
+    const { log } = this.#options;
     switch (event.type) {
       case "granted":
       case "renewed":
-        this.#log.info(
-          { mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq },
-          `lease ${event.type}`,
-        );
+        log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
         this.#listener(event.lease.ip, this.#record(event.lease));
         break;
       case "released":
       case "expired":
-        this.#log.info(
-          { mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq },
-          `lease ${event.type}`,
-        );
+        log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
         this.#listener(event.lease.ip, undefined);
         break;
       case "declined":
-        this.#log.warn({ mac: event.mac, ip: event.ip }, "address declined: somebody else uses it");
+        log.warn({ mac: event.mac, ip: event.ip }, "address declined: somebody else uses it");
         this.#listener(event.ip, undefined);
         break;
       case "refused":
-        this.#log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");
+        log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");
         break;
       case "problem":
-        this.#log.error({ err: event.error }, event.message);
+        log.error({ err: event.error }, event.message);
         break;
     }
   }
+}
+
+function taking(state: EngineState, leases: readonly Lease[]): EngineState {
+  const taken = new Set(leases.map(({ ip }) => ip));
+  return {
+    seq: Math.max(state.seq, ...leases.map(({ seq }) => seq)),
+    records: [
+      ...state.records.filter(({ ip }) => !taken.has(ip)),
+      ...leases.map((lease) => ({ state: "leased" as const, ...lease })),
+    ],
+  };
 }

@@ -1,8 +1,10 @@
 import {
   Backoff,
   CocoonError,
+  describeError,
   FencedError,
   heartbeat,
+  InvalidError,
   type LeaseRecord,
   type NodeUpdate,
   type Registration,
@@ -13,14 +15,25 @@ import type { LeaseBook } from "./lease-book.ts";
 import { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
 
+/** `owned`: the store confirms the subnet. `unsure`: it did once. `lost`: it belongs to somebody else. */
 export type LinkState = "connecting" | "owned" | "unsure" | "lost";
 
 export interface ClusterLinkOptions {
   readonly open: (signal: AbortSignal) => Promise<Store>;
+  /** Proves who this node is, against the store. Called again to tell a lost subnet from a lost cluster. */
   readonly register: (store: Store) => Promise<Registration>;
   readonly book: LeaseBook;
   readonly sessionTtlMs: number;
-  /** How often pool use and the reach of the leases are published, if they changed; default 30 s. */
+  /**
+   * False for a node that joins now: what the store refuses then ends the link. A node that has joined before keeps
+   * serving its guests whatever the store says, except that its subnet is gone. Default true.
+   */
+  readonly joined?: boolean;
+  /** What the node says about itself whenever it connects. */
+  readonly facts?: NodeUpdate;
+  /** Called when the subnet is lost, once new grants have stopped. */
+  readonly onLost?: () => Promise<void>;
+  /** How often pool use and the reach of the leases are published, if they changed; default the session's TTL. */
   readonly publishEveryMs?: number;
   readonly log: Logger;
 }
@@ -32,11 +45,15 @@ export interface ClusterLinkOptions {
 export class ClusterLink {
   readonly #options: ClusterLinkOptions;
   #state: LinkState = "connecting";
+  /** Grows with every change of what the store has confirmed; what began before a change is out of date. */
+  #turn = 0;
+  #joined: boolean;
   #published = "";
   #mirror: LeaseMirror | undefined;
 
   constructor(options: ClusterLinkOptions) {
     this.#options = options;
+    this.#joined = options.joined ?? true;
   }
 
   get state(): LinkState {
@@ -48,32 +65,39 @@ export class ClusterLink {
     return this.#mirror?.lag ?? 0;
   }
 
-  /** Resolves when `signal` aborts, or when the subnet is lost for good. @throws what retrying cannot mend. */
+  /** Resolves when `signal` aborts, or when the subnet is lost for good. @throws what retrying cannot mend */
   async run(signal: AbortSignal): Promise<void> {
     const { log } = this.#options;
     const backoff = new Backoff({ firstMs: 500, maxMs: 10_000 });
-    let reported = false;
+    let opened = false;
+    let reported = "";
     while (!signal.aborted) {
       try {
         await using store = await this.#options.open(signal);
+        opened = true;
         const registration = await this.#options.register(store);
+        this.#joined = true;
         log.info({ store: store.label, ...store.capabilities }, "connected to the store");
-        await this.#serve(store, registration, signal);
-        return;
+        if ((await this.#serve(store, registration, signal)) === "stopped") return;
+        return await this.#lost();
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof FencedError) return this.#lost(error);
-        if (!(error instanceof CocoonError && error.retryable)) throw error;
-        if (!reported)
-          log.warn({ err: error }, "the store cannot be reached; guests keep their leases, new ones wait");
-        reported = true;
+        // A URL that cannot work is the operator's, whoever this node is.
+        const hopeless = error instanceof InvalidError && !opened;
+        const retryable = error instanceof CocoonError && error.retryable;
+        if (hopeless || (!this.#joined && !retryable)) throw error;
+        const problem = describeError(error);
+        if (problem !== reported) {
+          log.warn({ err: error }, `no store: guests keep their leases, new ones wait: ${problem}`);
+        }
+        reported = problem;
         await backoff.wait(signal).catch(() => undefined);
       }
     }
   }
 
-  async #serve(store: Store, registration: Registration, signal: AbortSignal): Promise<void> {
-    const { book, log, sessionTtlMs } = this.#options;
+  async #serve(store: Store, registration: Registration, signal: AbortSignal): Promise<"stopped" | "lost"> {
+    const { book, log, sessionTtlMs, publishEveryMs = sessionTtlMs } = this.#options;
     await using mirror = new LeaseMirror(registration, {
       onProblem: (error) => log.warn({ err: error }, "leases cannot be mirrored now; they will be"),
       // The heartbeat sees the same and ends the link.
@@ -81,26 +105,15 @@ export class ClusterLink {
     });
     this.#mirror = mirror;
     book.onChange((address, lease) => mirror.put(address, lease));
-    const publishing = setInterval(
-      () => void this.#publish(registration, signal),
-      this.#options.publishEveryMs ?? 30_000,
-    );
+    const publishing = setInterval(() => void this.#publish(registration, {}, signal), publishEveryMs);
     publishing.unref();
     try {
       await heartbeat(store, registration, {
         ttlMs: sessionTtlMs,
         signal,
-        onOwned: async () => {
-          this.#state = "owned";
-          book.setGranting("open");
-          const differences = await mirror.catchUp(book.leases(), signal);
-          log.info(
-            { subnet: registration.subnet, epoch: registration.epoch, differences },
-            "the subnet is ours",
-          );
-          await this.#publish(registration, signal);
-        },
+        onOwned: () => this.#owned(registration, mirror, signal),
         onUnsure: () => {
+          this.#turn++;
           this.#state = "unsure";
           mirror.disconnected();
           // Nobody may free the subnet before the session's end by the store's clock; until it is proved ours
@@ -108,20 +121,47 @@ export class ClusterLink {
           book.setGranting("renew-only");
           log.warn("the store does not confirm that the subnet is ours; renewing only");
         },
-        onProblem: (error) => log.warn({ err: error }, "heartbeat"),
+        onProblem: (error) => log.warn({ err: error }, `heartbeat: ${describeError(error)}`),
       });
+      return "stopped";
+    } catch (error) {
+      if (!(error instanceof FencedError)) throw error;
+      // A store that was emptied, or holds another cluster, says nothing about this subnet (G8): that is refused
+      // here, and tried again.
+      await this.#options.register(store);
+      log.error({ hint: error.hint }, error.message);
+      return "lost";
     } finally {
       clearInterval(publishing);
     }
   }
 
-  async #publish(registration: Registration, signal: AbortSignal): Promise<void> {
+  async #owned(registration: Registration, mirror: LeaseMirror, signal: AbortSignal): Promise<void> {
+    const { book, log, facts = {} } = this.#options;
+    const turn = ++this.#turn;
+    // G9: merged before the first grant.
+    const stored = await registration.mirrored({ signal });
+    const adopted = await book.adopt(stored);
+    if (adopted > 0) {
+      log.warn({ leases: adopted }, "took leases from the store that are not in this node's own files");
+    }
+    if (turn !== this.#turn) return;
+    this.#state = "owned";
+    book.setLeaseTime(registration.config.leaseMs);
+    book.setGranting("open");
+    const differences = mirror.catchUp(book.leases(), stored);
+    log.info({ subnet: registration.subnet, epoch: registration.epoch, differences }, "the subnet is ours");
+    await this.#publish(registration, facts, signal);
+  }
+
+  async #publish(registration: Registration, facts: NodeUpdate, signal: AbortSignal): Promise<void> {
     const { book, log } = this.#options;
-    const update: NodeUpdate = { pool: book.use(), ...reachOf(book.leases().values()) };
-    const text = JSON.stringify(update);
-    if (text === this.#published || this.#state !== "owned") return;
+    if (this.#state !== "owned") return;
+    const use: NodeUpdate = { pool: book.use(), ...reachOf(book.leases().values()) };
+    const text = JSON.stringify(use);
+    if (text === this.#published && Object.keys(facts).length === 0) return;
     try {
-      await registration.update(update, { signal });
+      await registration.update({ ...facts, ...use }, { signal });
       this.#published = text;
     } catch (error) {
       if (signal.aborted || error instanceof FencedError || error instanceof UnavailableError) return;
@@ -129,12 +169,19 @@ export class ClusterLink {
     }
   }
 
-  async #lost(error: FencedError): Promise<void> {
-    const { book, log } = this.#options;
+  async #lost(): Promise<void> {
+    const { book, log, onLost } = this.#options;
+    this.#turn++;
     this.#state = "lost";
-    book.setGranting("refuse");
-    log.error({ hint: error.hint }, `${error.message}; guests are told to leave their addresses`);
-    await book.withdraw();
+    book.setGranting("refuse"); // G3
+    log.error(`the subnet is lost: ${book.whenLost}`);
+    for (const step of [() => book.withdraw(), () => onLost?.()]) {
+      try {
+        await step();
+      } catch (error) {
+        log.error({ err: error }, describeError(error));
+      }
+    }
   }
 }
 

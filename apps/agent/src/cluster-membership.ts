@@ -1,7 +1,11 @@
 import { randomUUID } from "node:crypto";
 import {
+  ConflictError,
+  decode,
   InvalidError,
   initCluster,
+  keys,
+  nodeSchema,
   type Registration,
   Registration as RegistrationHandle,
   Registry,
@@ -34,59 +38,90 @@ export async function joinCluster(
   state: StateDirectory,
   request: JoinRequest,
 ): Promise<Registration> {
+  const { signal } = request;
   const earlier = await state.readRegistration();
   if (earlier && earlier.node !== request.node) {
     throw new InvalidError(`${state.path} belongs to node ${earlier.node}, not ${request.node}`, {
       hint: "tear that node down first, or use another --state-dir",
     });
   }
+  if (request.parentCIDR !== undefined) {
+    await initCluster(store, { parentCIDR: request.parentCIDR, platform: request.platform }, { signal });
+  } else {
+    await readCluster(store, { signal });
+  }
+  const instanceID = request.instanceID ?? earlier?.instanceID;
+  const zone = request.zone ?? earlier?.zone;
   const identity: RegistrationFile = {
-    ...earlier,
     node: request.node,
     uid: request.instanceID ?? earlier?.uid ?? randomUUID(),
-    ...(request.instanceID === undefined ? {} : { instanceID: request.instanceID }),
-    ...(request.zone === undefined ? {} : { zone: request.zone }),
+    ...(instanceID === undefined ? {} : { instanceID }),
+    ...(zone === undefined ? {} : { zone }),
     store: store.label,
   };
-  await state.writeRegistration(identity);
-  if (request.parentCIDR !== undefined) {
-    await initCluster(
-      store,
-      { parentCIDR: request.parentCIDR, platform: request.platform },
-      { signal: request.signal },
-    );
-  }
+  await state.writeRegistration({ ...earlier, ...identity });
   const registration = await new Registry(store).register(
     {
       node: request.node,
       uid: identity.uid,
       subnet: request.subnet,
-      instanceID: identity.instanceID,
-      zone: identity.zone,
+      instanceID,
+      zone,
       platform: request.platform,
       subnetID: request.subnetID,
       eniIDs: request.eniIDs,
       leaseSource: request.leaseSource,
       agentVersion,
     },
-    { signal: request.signal },
+    { signal },
   );
-  await state.writeRegistration({ ...identity, subnet: registration.subnet, epoch: registration.epoch });
+  const { subnet, epoch, config } = registration;
+  await state.writeRegistration({
+    ...identity,
+    subnet,
+    epoch,
+    clusterUID: config.clusterUID,
+    leaseMs: config.leaseMs,
+  });
   return registration;
 }
 
-/** The registration that this state directory recorded, unverified: its epoch decides at the first write (G3). */
+/**
+ * The registration that this state directory recorded, unverified: its epoch decides at the first write (G3).
+ * @throws {NotFoundError} when the store holds no cluster, {@link ConflictError} when it holds another one: neither
+ * says anything about this node's subnet.
+ */
 export async function recordedRegistration(
   store: Store,
   file: RegistrationFile & { readonly subnet: string; readonly epoch: number },
   signal?: AbortSignal,
 ): Promise<Registration> {
   const { config } = await readCluster(store, { signal });
-  return new RegistrationHandle(store, {
-    node: file.node,
-    uid: file.uid,
-    subnet: file.subnet,
-    epoch: file.epoch,
-    config,
-  });
+  if (file.clusterUID !== undefined && file.clusterUID !== config.clusterUID) {
+    throw new ConflictError(
+      `${store.label} holds cluster ${config.clusterUID}, but node ${file.node} joined ${file.clusterUID}`,
+      { hint: "use that cluster's store URL and prefix, or run `cocoon-net teardown` and join anew" },
+    );
+  }
+  const { node, uid, subnet, epoch } = file;
+  return new RegistrationHandle(store, { node, uid, subnet, epoch, config });
+}
+
+/**
+ * What the store says this node owns, for a node whose own record is incomplete: it crashed after registering.
+ * Undefined when it owns nothing there (G12: the uid decides, not the name).
+ */
+export async function storedRegistration(
+  store: Store,
+  file: RegistrationFile,
+  signal?: AbortSignal,
+): Promise<Registration | undefined> {
+  const { reads } = await store.txn(
+    { then: [{ get: keys.subnet(file.node) }, { get: keys.node(file.node) }] },
+    { signal },
+  );
+  const [owned, record] = reads;
+  if (!owned || !record || decode(nodeSchema, record).uid !== file.uid) return undefined;
+  const subnet = JSON.parse(owned.value) as string;
+  return recordedRegistration(store, { ...file, subnet, epoch: owned.modRevision }, signal);
 }

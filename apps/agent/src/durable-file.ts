@@ -1,8 +1,20 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
+import { CocoonError, describeError } from "@cocoon-net/core";
 
-/** Replaces a file so that after a crash either the old or the new content is there, whole and on disk. */
+/**
+ * Replaces a file so that after a crash either the old or the new content is there, whole and on disk.
+ * @throws {CocoonError} `unwritable`, naming the file; the old content is still there
+ */
 export async function replaceFile(path: string, content: string, mode = 0o644): Promise<void> {
+  try {
+    await replace(path, content, mode);
+  } catch (cause) {
+    throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, { cause });
+  }
+}
+
+async function replace(path: string, content: string, mode: number): Promise<void> {
   const temporary = `${path}.tmp`;
   const file = await open(temporary, "w", mode);
   try {

@@ -6,9 +6,12 @@ import type { PoolFile } from "./state-directory.ts";
 
 /** The leases of a DHCP server beside this agent, as its file tells them. */
 export class FollowedLeaseBook implements LeaseBook {
+  readonly whenLost: string = "the DHCP server beside this agent cannot be stopped from here: stop it";
   readonly #pool: PoolFile;
   readonly #stop = new AbortController();
   readonly #leases = new Map<string, LeaseRecord>();
+  /** Whether the file was read whole once: before that, what is not in `#leases` may be leased all the same. */
+  #complete = false;
   #following: Promise<void> = Promise.resolve();
   #listener: (address: string, lease: LeaseRecord | undefined) => void = () => {};
 
@@ -36,8 +39,24 @@ export class FollowedLeaseBook implements LeaseBook {
     return { size, leased: this.#leases.size, free: Math.max(0, size - this.#leases.size) };
   }
 
+  async adopt(stored: ReadonlyMap<string, LeaseRecord>): Promise<number> {
+    // The file is the truth. Until it has been read whole, what the store says stays (G8); it is compared then.
+    if (this.#complete) return 0;
+    let adopted = 0;
+    for (const [address, lease] of stored) {
+      if (lease.node !== this.#pool.nodeName || this.#leases.has(address)) continue;
+      this.#leases.set(address, lease);
+      adopted++;
+    }
+    return adopted;
+  }
+
   setGranting(): void {
     // The other server grants as it sees fit; `status` and the documentation say so.
+  }
+
+  setLeaseTime(): void {
+    // Its own.
   }
 
   async withdraw(): Promise<void> {
@@ -79,6 +98,7 @@ export class FollowedLeaseBook implements LeaseBook {
     }
     // A file with entries that do not parse is no proof that the others ended (G8).
     if (!complete) return;
+    this.#complete = true;
     for (const ip of [...this.#leases.keys()].filter((address) => !present.has(address))) {
       this.#leases.delete(ip);
       this.#listener(ip, undefined);

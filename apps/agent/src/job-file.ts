@@ -38,6 +38,11 @@ export class FileJob implements CloudJob {
     this.#kind = record.kind;
   }
 
+  /** What a job that did not end has written down. */
+  static async leftSteps(path: string): Promise<readonly JobStep[]> {
+    return (await readRecord(path, schema))?.steps ?? [];
+  }
+
   static async open(path: string, kind: string): Promise<FileJob> {
     const left = await readRecord(path, schema);
     const record = left?.kind === kind ? left : { id: randomUUID(), kind, steps: left?.steps ?? [] };

@@ -45,9 +45,11 @@ export class LeaseMirror implements AsyncDisposable {
     this.#wake?.();
   }
 
-  /** Makes the store equal to `leases`: what differs is written, what is no longer leased is removed. */
-  async catchUp(leases: ReadonlyMap<string, LeaseRecord>, signal?: AbortSignal): Promise<number> {
-    const stored = await this.#registration.mirrored({ signal });
+  /**
+   * Makes the store, which holds `stored`, equal to `leases`: what differs is written, what is no longer leased is
+   * removed. The book must have taken in what it did not know first. @returns how many addresses differ
+   */
+  catchUp(leases: ReadonlyMap<string, LeaseRecord>, stored: ReadonlyMap<string, LeaseRecord>): number {
     let differences = 0;
     for (const [address, lease] of leases) {
       const known = stored.get(address);

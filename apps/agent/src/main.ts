@@ -18,7 +18,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   } catch (error) {
     if (isUsageError(error)) {
       process.exitCode = error.exitCode === 0 ? exitCode.ok : exitCode.usage;
-    } else if (stop.signal.aborted && error === stop.signal.reason) {
+    } else if (stop.signal.aborted && isAbort(error, stop.signal)) {
       console.error("cocoon-net: stopped before it was done; running it again goes on from there");
       process.exitCode = exitCode.problem;
     } else {
@@ -29,4 +29,12 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);
   }
+}
+
+/** Node's own calls reject with an AbortError of theirs; what wraps one names it as its cause. */
+function isAbort(error: unknown, signal: AbortSignal): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (at === signal.reason || at.name === "AbortError") return true;
+  }
+  return false;
 }

@@ -1,18 +1,10 @@
-import { InvalidError } from "@cocoon-net/core";
 import Table from "cli-table3";
 import { stringify } from "yaml";
-
-export type OutputFormat = "table" | "json" | "yaml";
+import type { OutputFormat } from "./output-format.ts";
 
 export interface Column<Row> {
   readonly title: string;
   readonly value: (row: Row) => string;
-}
-
-/** @throws {InvalidError} */
-export function parseFormat(text: string): OutputFormat {
-  if (text === "table" || text === "json" || text === "yaml") return text;
-  throw new InvalidError(`output format "${text}" is not table, json or yaml`);
 }
 
 /** Rows as a table for people, or as they are for programs. */

@@ -1,30 +1,23 @@
-import { InvalidError } from "@cocoon-net/core";
-import { Command, CommanderError, Option } from "commander";
+import { describeError } from "@cocoon-net/core";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { CommandContext } from "./command-context.ts";
-import {
-  clusterEvents,
-  clusterInit,
-  clusterLeases,
-  clusterNodes,
-  clusterSubnets,
-} from "./commands/cluster.ts";
-import { controller } from "./commands/controller.ts";
-import { daemon } from "./commands/daemon.ts";
-import { adopt, init } from "./commands/set-up-node.ts";
-import { status } from "./commands/status.ts";
-import { teardown } from "./commands/teardown.ts";
-import { parseFormat } from "./output.ts";
+import { parseDuration } from "./duration.ts";
+import { parseFormat } from "./output-format.ts";
 import { defaultPidFile } from "./pid-file.ts";
 import { defaultStateDirectory } from "./state-directory.ts";
 import { agentVersion } from "./version.ts";
+
+// Each command's code is loaded when it runs: the daemon stays small.
+const setUpNode = () => import("./commands/set-up-node.ts");
+const cluster = () => import("./commands/cluster.ts");
 
 /** The `cocoon-net` command line. Rejects with what a command throws; usage errors are {@link CommanderError}. */
 export function createProgram(context: CommandContext): Command {
   const program = new Command("cocoon-net")
     .description("VPC-routable addresses for the VMs of a node, managed over the whole cluster")
     .version(agentVersion)
-    .showHelpAfterError("(--help lists the options)")
     .showSuggestionAfterError()
+    .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
     .exitOverride();
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
@@ -33,7 +26,7 @@ export function createProgram(context: CommandContext): Command {
     add(program, "init", "provision this node's addresses at the cloud, then set the host up"),
     context,
     "140",
-  ).action((flags) => init(flags, context));
+  ).action(async (flags) => (await setUpNode()).init(flags, context));
   nodeOptions(
     add(program, "adopt", "set up a node whose addresses are already routed to it; no cloud call"),
     context,
@@ -46,7 +39,7 @@ export function createProgram(context: CommandContext): Command {
         "the cloud's id of this instance, so that a controller can ask about it",
       ),
     )
-    .action((flags) => adopt(flags, context));
+    .action(async (flags) => (await setUpNode()).adopt(flags, context));
 
   const daemonCommand = add(
     program,
@@ -66,15 +59,17 @@ export function createProgram(context: CommandContext): Command {
       "builtin, or file:PATH to follow another DHCP server's leases",
       "builtin",
     )
-    .option("--session-ttl <duration>", "how long the store keeps this node alive without a sign", "30s")
+    .addOption(duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s"))
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
     .addOption(conflistOption())
     .addOption(parentOption());
-  storeOption(daemonCommand, context, false).action((flags) => daemon(flags, context));
+  storeOption(daemonCommand, context, false).action(async (flags) =>
+    (await import("./commands/daemon.ts")).daemon(flags, context),
+  );
 
   add(program, "status", "print what this node is set up with")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
-    .action((flags) => status(flags, context));
+    .action(async (flags) => (await import("./commands/status.ts")).status(flags, context));
 
   const teardownCommand = add(
     program,
@@ -85,7 +80,9 @@ export function createProgram(context: CommandContext): Command {
     .option("--lease-file <file>", "leases for other programs", `${defaultStateDirectory}/leases.json`)
     .option("--dry-run", "print what would be undone", false)
     .option("--pid-file <file>", "pid file of the daemon", defaultPidFile);
-  storeOption(teardownCommand, context, false).action((flags) => teardown(flags, context));
+  storeOption(teardownCommand, context, false).action(async (flags) =>
+    (await import("./commands/teardown.ts")).teardown(flags, context),
+  );
 
   const controllerCommand = add(
     program,
@@ -93,42 +90,48 @@ export function createProgram(context: CommandContext): Command {
     "notice dead nodes, fence them, give their addresses back",
   )
     .option("--id <name>", "this controller's name in the election; default host name and pid")
-    .option("--leader-ttl <duration>", "how long the cluster waits for a dead leader", "15s")
-    .option("--suspect-after <duration>", "silence before a node is called suspect", "5s")
-    .option(
-      "--reclaim-after <duration>",
-      "suspicion before the cloud is asked; default the cluster's setting",
+    .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s"))
+    .addOption(duration("--suspect-after", "silence before a node is called suspect", "5s"))
+    .addOption(
+      duration("--reclaim-after", "suspicion before the cloud is asked; default the cluster's setting"),
     )
-    .option("--look-again-after <duration>", "pause between the two looks at a dead instance", "10s");
-  storeOption(controllerCommand, context, true).action((flags) => controller(flags, context));
+    .addOption(duration("--look-again-after", "pause between the two looks at a dead instance", "10s"));
+  storeOption(controllerCommand, context, true).action(async (flags) =>
+    (await import("./commands/controller.ts")).controller(flags, context),
+  );
 
-  const cluster = add(program, "cluster", "look at the whole cluster");
+  const clusterCommand = add(program, "cluster", "look at the whole cluster");
   storeOption(
-    add(cluster, "init", "create the cluster in the store")
+    add(clusterCommand, "init", "create the cluster in the store")
       .requiredOption("--parent-cidr <cidr>", "the range all node subnets are cut from")
-      .option("--node-prefix <bits>", "prefix length of a node's subnet", wholeNumber, 24)
+      .option("--node-prefix <bits>", "prefix length of a node's subnet (default: 24)", checked(wholeNumber))
       .option("--platform <name>", "volcengine or gke", "volcengine")
-      .option("--reserve <cidr>", "a block that no node gets (repeatable)", collect, [])
-      .option("--quarantine <duration>", "how long a freed subnet stays unused", "10m")
-      .option("--reclaim-after <duration>", "suspicion before the cloud is asked", "5m"),
+      .option("--reserve <cidr>", "a block that no node gets (repeatable)", collect)
+      .addOption(duration("--lease-time", "how long a VM's lease lasts (default: 24h)"))
+      .addOption(duration("--quarantine", "how long a freed subnet stays unused (default: 10m)"))
+      .addOption(duration("--reclaim-after", "suspicion before the cloud is asked (default: 5m)")),
     context,
     true,
-  ).action((flags) => clusterInit(flags, context));
+  ).action(async (flags) => (await cluster()).clusterInit(flags, context));
   const view = (name: string, description: string): Command =>
-    storeOption(add(cluster, name, description), context, true).option(
+    storeOption(add(clusterCommand, name, description), context, true).option(
       "-o, --output <format>",
       "table, json or yaml",
-      parseFormat,
+      checked(parseFormat),
       "table",
     );
-  view("nodes", "every node: status, subnet, use").action((flags) => clusterNodes(flags, context));
-  view("subnets", "every slot that is owned or in quarantine").action((flags) =>
-    clusterSubnets(flags, context),
+  view("nodes", "every node: status, subnet, use").action(async (flags) =>
+    (await cluster()).clusterNodes(flags, context),
+  );
+  view("subnets", "every slot that is owned or in quarantine").action(async (flags) =>
+    (await cluster()).clusterSubnets(flags, context),
   );
   view("leases", "every lease of every node")
     .option("--node <name>", "only this node's")
-    .action((flags) => clusterLeases(flags, context));
-  view("events", "who owned what, when, why").action((flags) => clusterEvents(flags, context));
+    .action(async (flags) => (await cluster()).clusterLeases(flags, context));
+  view("events", "who owned what, when, why").action(async (flags) =>
+    (await cluster()).clusterEvents(flags, context),
+  );
   return program;
 }
 
@@ -142,7 +145,7 @@ function nodeOptions(command: Command, context: CommandContext, poolSize: string
     .option("--platform <name>", "gke or volcengine; default: whose metadata answers")
     .requiredOption("--node-name <name>", "this node's name in the cluster")
     .option("--subnet <cidr>", "this node's block; optional with --store")
-    .option("--pool-size <count>", "how many addresses VMs may have", wholeNumber, Number(poolSize))
+    .option("--pool-size <count>", "how many addresses VMs may have", checked(wholeNumber), Number(poolSize))
     .option("--gateway <address>", "default: the subnet's first host address")
     .option("--primary-nic <name>", "default: eth0 (volcengine), ens4 (gke)")
     .option("--dns <addresses>", "DNS servers for VMs, comma-separated", "8.8.8.8,1.1.1.1")
@@ -168,18 +171,45 @@ function conflistOption(): Option {
 }
 
 function storeOption(command: Command, context: CommandContext, required: boolean): Command {
-  const option = new Option("--store <url>", "etcd://host:2379[,host…][/prefix] or redis://…").env(
-    "COCOON_NET_STORE",
-  );
+  const option = new Option("--store <url>", "etcd://host:2379[,host…][/prefix] or redis://…")
+    .env("COCOON_NET_STORE")
+    // An empty variable is how a service file says "none".
+    .argParser((text) => (text === "" ? undefined : text));
   if (required && !context.env.COCOON_NET_STORE) option.makeOptionMandatory();
   return command.addOption(option);
 }
 
-function collect(value: string, previous: readonly string[]): string[] {
+/** A duration on the command line, milliseconds for the command. */
+function duration(flag: string, description: string, byDefault?: string): Option {
+  const option = new Option(`${flag} <duration>`, description).argParser(checked(parseDuration));
+  return byDefault === undefined ? option : option.default(parseDuration(byDefault), byDefault);
+}
+
+function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
 }
 
 function wholeNumber(text: string): number {
   if (/^\d+$/.test(text)) return Number(text);
-  throw new InvalidError(`"${text}" is not a whole number`);
+  throw new InvalidArgumentError(`"${text}" is not a whole number`);
+}
+
+/** A value that does not parse is a mistake in the command line, and its option is named. */
+function checked<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError(describeError(error));
+    }
+  };
+}
+
+/** Commander's words in one line. */
+function usageLine(text: string): string {
+  const line = text
+    .trim()
+    .replace(/^error: /, "")
+    .replaceAll(/\s*\n\s*/g, " ");
+  return `cocoon-net: ${line}; --help lists the options\n`;
 }

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { CocoonError, CorruptError, InvalidError, NotFoundError } from "@cocoon-net/core";
+import { CocoonError, CorruptError, describeError, InvalidError, NotFoundError } from "@cocoon-net/core";
 import { z } from "zod";
 import { replaceFile, syncDirectory } from "./durable-file.ts";
 
@@ -36,6 +36,13 @@ export interface RegistrationFile {
   readonly subnet?: string;
   /** The revision that fences everything the node writes; absent until it has registered. */
   readonly epoch?: number;
+  readonly clusterUID?: string;
+  /** The cluster's lease time, for when the store cannot be asked. */
+  readonly leaseMs?: number;
+  /** Set by the daemon when it follows another DHCP server. */
+  readonly leaseSource?: string;
+  /** When the node found that its subnet had gone to somebody else; its daemon does not start any more (G3). */
+  readonly lostAt?: string;
 }
 
 const address = z.ipv4();
@@ -69,6 +76,10 @@ const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
   store: z.string(),
   subnet: z.exactOptional(z.string()),
   epoch: z.exactOptional(z.int()),
+  clusterUID: z.exactOptional(z.string()),
+  leaseMs: z.exactOptional(z.int().positive()),
+  leaseSource: z.exactOptional(z.string()),
+  lostAt: z.exactOptional(z.string()),
 });
 
 /** The files of a node below one directory. */
@@ -100,7 +111,9 @@ export class StateDirectory {
     try {
       await mkdir(this.path, { recursive: true, mode: 0o750 });
     } catch (cause) {
-      throw new InvalidError(`state directory ${this.path} cannot be made: ${messageOf(cause)}`, { cause });
+      throw new InvalidError(`state directory ${this.path} cannot be made: ${describeError(cause)}`, {
+        cause,
+      });
     }
   }
 
@@ -159,14 +172,14 @@ export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise
     text = await readFile(path, "utf8");
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
-    throw new CocoonError("unreadable", `${path} cannot be read: ${messageOf(cause)}`, { cause });
+    throw new CocoonError("unreadable", `${path} cannot be read: ${describeError(cause)}`, { cause });
   }
   const hint = "nothing was changed; mend the file or move it away";
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new CorruptError(`${path} is not valid JSON (${messageOf(cause)})`, { cause, hint });
+    throw new CorruptError(`${path} is not valid JSON (${describeError(cause)})`, { cause, hint });
   }
   const result = schema.safeParse(json);
   if (result.success) return result.data;
@@ -176,8 +189,4 @@ export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise
 
 function isEmpty(value: unknown): boolean {
   return Array.isArray(value) && value.length === 0;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -16,8 +16,9 @@ import {
 } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
-import { formatDuration, parseDuration } from "../duration.ts";
-import { type Column, type OutputFormat, render } from "../output.ts";
+import { formatDuration } from "../duration.ts";
+import { type Column, render } from "../output.ts";
+import type { OutputFormat } from "../output-format.ts";
 
 export interface ClusterFlags {
   readonly store: string;
@@ -27,24 +28,29 @@ export interface ClusterFlags {
 export interface ClusterInitFlags {
   readonly store: string;
   readonly parentCidr: string;
-  readonly nodePrefix: number;
   readonly platform: string;
-  readonly reserve: readonly string[];
-  readonly quarantine: string;
-  readonly reclaimAfter: string;
+  // What is not given is the default of a new cluster, and anything in one that exists.
+  readonly nodePrefix?: number;
+  readonly reserve?: readonly string[];
+  /** Milliseconds, as the other two. */
+  readonly leaseTime?: number;
+  readonly quarantine?: number;
+  readonly reclaimAfter?: number;
 }
 
 export async function clusterInit(flags: ClusterInitFlags, context: CommandContext): Promise<void> {
   await using store = await openStore(flags.store, { signal: context.signal });
+  const { nodePrefix, reserve, leaseTime, quarantine, reclaimAfter } = flags;
   const { config } = await initCluster(
     store,
     {
       parentCIDR: flags.parentCidr,
-      nodePrefix: flags.nodePrefix,
       platform: flags.platform,
-      reserved: flags.reserve,
-      quarantineMs: parseDuration(flags.quarantine),
-      reclaimAfterMs: parseDuration(flags.reclaimAfter),
+      ...(nodePrefix === undefined ? {} : { nodePrefix }),
+      ...(reserve === undefined ? {} : { reserved: reserve }),
+      ...(leaseTime === undefined ? {} : { leaseMs: leaseTime }),
+      ...(quarantine === undefined ? {} : { quarantineMs: quarantine }),
+      ...(reclaimAfter === undefined ? {} : { reclaimAfterMs: reclaimAfter }),
     },
     { signal: context.signal },
   );

@@ -3,16 +3,16 @@ import { createController } from "@cocoon-net/controller";
 import { type Cloud, DisposeStack } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { openCloud, openStore } from "../drivers.ts";
-import { parseDuration } from "../duration.ts";
 import { createLogger } from "../log.ts";
 
 export interface ControllerFlags {
   readonly store: string;
   readonly id?: string | undefined;
-  readonly leaderTtl: string;
-  readonly suspectAfter: string;
-  readonly reclaimAfter?: string | undefined;
-  readonly lookAgainAfter: string;
+  /** Milliseconds, as the others. */
+  readonly leaderTtl: number;
+  readonly suspectAfter: number;
+  readonly reclaimAfter?: number | undefined;
+  readonly lookAgainAfter: number;
 }
 
 export async function controller(flags: ControllerFlags, context: CommandContext): Promise<void> {
@@ -30,10 +30,10 @@ export async function controller(flags: ControllerFlags, context: CommandContext
     createController({
       store,
       id: flags.id ?? `${hostname()}-${process.pid}`,
-      leaderTtlMs: parseDuration(flags.leaderTtl),
-      suspectAfterMs: parseDuration(flags.suspectAfter),
-      reclaimAfterMs: flags.reclaimAfter === undefined ? undefined : parseDuration(flags.reclaimAfter),
-      confirmAfterMs: parseDuration(flags.lookAgainAfter),
+      leaderTtlMs: flags.leaderTtl,
+      suspectAfterMs: flags.suspectAfter,
+      reclaimAfterMs: flags.reclaimAfter,
+      confirmAfterMs: flags.lookAgainAfter,
       cloudFor: async (platform) => {
         const cloud = clouds.get(platform) ?? parts.use(await openCloud(platform));
         clouds.set(platform, cloud);

@@ -1,18 +1,20 @@
-import { DisposeStack, InvalidError, type Registration, type Store } from "@cocoon-net/core";
+import { ConflictError, DisposeStack, InvalidError, type Registration, type Store } from "@cocoon-net/core";
+import type { Granting } from "@cocoon-net/dhcp";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
-import { openStore } from "../drivers.ts";
-import { parseDuration } from "../duration.ts";
+import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook } from "../followed-lease-book.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
-import { createMetrics, serveMetrics } from "../metrics.ts";
+import { renderMetrics } from "../metrics.ts";
+import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
+import { agentVersion } from "../version.ts";
 
 export interface DaemonFlags {
   readonly stateDir: string;
@@ -20,7 +22,8 @@ export interface DaemonFlags {
   readonly skipIptables: boolean;
   readonly metricsAddr: string;
   readonly leaseSource: string;
-  readonly sessionTtl: string;
+  /** Milliseconds. */
+  readonly sessionTtl: number;
   readonly pidFile: string;
   readonly store?: string | undefined;
   readonly parentCidr?: string | undefined;
@@ -31,49 +34,105 @@ const bridge = "cni0";
 /** Beside another DHCP server there may be that program's own daemon, with its own pid file. */
 const followerPidFile = "/run/cocoon-net-sync.pid";
 
+/** What the daemon is to do, checked before it touches anything. */
+interface Assignment {
+  readonly flags: DaemonFlags;
+  readonly state: StateDirectory;
+  readonly pool: PoolFile;
+  readonly registered: RegistrationFile | undefined;
+  /** The file of the DHCP server beside this agent; undefined when this agent serves. */
+  readonly follow: string | undefined;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
 export async function daemon(flags: DaemonFlags, context: CommandContext): Promise<void> {
+  const assignment = await readAssignment(flags, context);
+  const { pool, registered, follow, log } = assignment;
+  const metricsAt = flags.metricsAddr === "" ? undefined : parseListenAddress(flags.metricsAddr);
+  if (follow === undefined) context.requireRoot();
+  const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
+
+  await using parts = new DisposeStack();
+  parts.use(await holdPidFile(pidFile));
+  const book =
+    follow === undefined
+      ? await builtin(assignment, parts)
+      : parts.use(await FollowedLeaseBook.start(follow, pool, log));
+  const { store: url } = flags;
+  const link =
+    url === undefined
+      ? undefined
+      : new ClusterLink({
+          open: (signal) => openStore(url, { signal }),
+          register: registrar(assignment),
+          book,
+          sessionTtlMs: flags.sessionTtl,
+          joined: registered?.epoch !== undefined,
+          facts: { agentVersion, leaseSource: flags.leaseSource },
+          onLost: () => recordLoss(assignment),
+          log,
+        });
+  if (metricsAt) parts.use(serveMetrics(metricsAt, () => metricsOf(book, link), log));
+  if (pool.ips.length === 0) {
+    log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
+  }
+  log.info(
+    { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
+    "serving",
+  );
+  await untilStopped(link, context.signal);
+  log.info("stopped");
+}
+
+async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
   const log = createLogger(context.env);
   const follow = followedFile(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
   }
-  const sessionTtlMs = parseDuration(flags.sessionTtl);
+  if (flags.store !== undefined) checkStoreUrl(flags.store);
   const state = new StateDirectory(flags.stateDir);
   const pool = await state.readPool();
   checkPool(pool, state.poolPath);
   const registered = await state.readRegistration();
-  if (registered && flags.store === undefined) {
-    throw new InvalidError(`node ${pool.nodeName} is registered in ${registered.store}`, {
+  if (registered) checkRegistration(registered, flags, pool, state);
+  return { flags, state, pool, registered, follow, log, signal: context.signal };
+}
+
+function checkRegistration(
+  { store, subnet, lostAt }: RegistrationFile,
+  flags: DaemonFlags,
+  pool: PoolFile,
+  state: StateDirectory,
+): void {
+  const hint = "run init or adopt again";
+  if (flags.store === undefined) {
+    throw new InvalidError(`node ${pool.nodeName} is registered in ${store}`, {
       hint: "give its --store URL",
     });
   }
-  if (follow === undefined) context.requireRoot();
-  const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
-  await using parts = new DisposeStack();
-  parts.use(await holdPidFile(pidFile));
-  const register = registration(flags, pool, state, registered, context);
-  // A node that was never registered must be before it grants; one that was may serve its guests meanwhile.
-  const granting = flags.store === undefined ? "open" : "renew-only";
-  const book =
-    follow === undefined
-      ? await builtin(flags, pool, state, granting, parts, log, context.signal)
-      : parts.use(await FollowedLeaseBook.start(follow, pool, log));
-  const { store: url } = flags;
-  const open = (signal: AbortSignal): Promise<Store> => openStore(url ?? "", { signal });
-  const link = url === undefined ? undefined : new ClusterLink({ open, register, book, sessionTtlMs, log });
-  if (flags.metricsAddr !== "") parts.use(serveMetrics(flags.metricsAddr, metricsOf(book, link), log));
-  log.info(
-    { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
-    "serving",
-  );
-  const stopped = new Promise<void>((resolve) => {
-    if (context.signal.aborted) resolve();
-    context.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  if (lostAt !== undefined) {
+    // G3: what was lost is somebody else's, also while the store cannot be asked.
+    throw new ConflictError(`node ${pool.nodeName} lost ${subnet} at ${lostAt}`, {
+      hint: `${hint} to join with a new subnet`,
+    });
+  }
+  if (subnet !== undefined && subnet !== pool.subnet) {
+    throw new InvalidError(
+      `${state.poolPath} has ${pool.subnet}, but the node is registered with ${subnet}`,
+      { hint },
+    );
+  }
+}
+
+/** A link that ends because the subnet is lost leaves the server up: it tells the guests to leave. */
+async function untilStopped(link: ClusterLink | undefined, signal: AbortSignal): Promise<void> {
   const stop = new AbortController();
-  const onAbort = (): void => stop.abort();
-  context.signal.addEventListener("abort", onAbort, { once: true });
-  // A link that ends because the subnet is lost leaves the server up: it tells the guests to leave.
+  const stopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
   const linked = link?.run(stop.signal) ?? Promise.resolve();
   try {
     await Promise.race([stopped, linked.then(() => stopped)]);
@@ -81,28 +140,24 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
     stop.abort();
     await linked.catch(() => undefined);
   }
-  log.info("stopped");
 }
 
-async function builtin(
-  flags: DaemonFlags,
-  pool: PoolFile,
-  state: StateDirectory,
-  granting: "open" | "renew-only",
-  parts: DisposeStack,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<BuiltinLeaseBook> {
+async function builtin(assignment: Assignment, parts: DisposeStack): Promise<BuiltinLeaseBook> {
+  const { flags, pool, state, registered, log, signal } = assignment;
   const network = parts.use(openHostNetwork());
   const plan = hostPlanOf(pool, { manageIptables: !flags.skipIptables, cniConflist: flags.cniConflist });
   const host = await setUpHost(plan, { network, signal });
   for (const change of host.changes) log.info(change);
   for (const warning of host.warnings) log.warn(warning);
+  if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
+  // With a store nothing new is granted before it has confirmed that the subnet is ours (G7, G9).
+  const granting: Granting = flags.store === undefined ? "open" : "renew-only";
   const book = await BuiltinLeaseBook.start(
     {
       pool,
       state,
       leaseFile: flags.leaseFile,
+      leaseMs: registered?.leaseMs,
       granting,
       log,
       network: {
@@ -120,25 +175,15 @@ async function builtin(
 }
 
 /** How the node proves who it is: by the epoch on record, or, the first time, by registering its subnet. */
-function registration(
-  flags: DaemonFlags,
-  pool: PoolFile,
-  state: StateDirectory,
-  file: RegistrationFile | undefined,
-  context: CommandContext,
-): (store: Store) => Promise<Registration> {
-  return (store) => {
+function registrar({ flags, pool, state, signal }: Assignment): (store: Store) => Promise<Registration> {
+  return async (store) => {
+    const file = await state.readRegistration();
     if (file?.epoch !== undefined && file.subnet !== undefined) {
       const { subnet, epoch } = file;
-      if (subnet !== pool.subnet) {
-        throw new InvalidError(
-          `${state.poolPath} has ${pool.subnet}, but the node is registered with ${subnet}`,
-          {
-            hint: "run init or adopt again",
-          },
-        );
+      if (file.leaseSource !== flags.leaseSource) {
+        await state.writeRegistration({ ...file, leaseSource: flags.leaseSource });
       }
-      return recordedRegistration(store, { ...file, subnet, epoch }, context.signal);
+      return recordedRegistration(store, { ...file, subnet, epoch }, signal);
     }
     return joinCluster(store, state, {
       node: pool.nodeName,
@@ -148,17 +193,24 @@ function registration(
       leaseSource: flags.leaseSource,
       subnetID: pool.subnetID,
       eniIDs: pool.eniIDs,
-      signal: context.signal,
+      signal,
     });
   };
 }
 
-function metricsOf(book: LeaseBook, link: ClusterLink | undefined) {
-  return createMetrics({
-    grants: () => (book instanceof BuiltinLeaseBook ? book.stats.grants : { ok: 0, failed: 0 }),
+/** A restart must not serve the subnet again, in particular not while the store is away (G3). */
+async function recordLoss({ state }: Assignment): Promise<void> {
+  const file = await state.readRegistration();
+  if (file) await state.writeRegistration({ ...file, lostAt: new Date().toISOString() });
+}
+
+function metricsOf(book: LeaseBook, link: ClusterLink | undefined): string {
+  const grants = book instanceof BuiltinLeaseBook ? book.stats?.grants : undefined;
+  return renderMetrics({
+    grants: () => grants ?? { ok: 0, failed: 0 },
     available: () => book.use().free,
     active: () => book.use().leased,
-    ...(link ? { mirrorLag: () => link.mirrorLag, owned: () => Number(link.state === "owned") } : {}),
+    ...(link ? { link: () => link } : {}),
   });
 }
 

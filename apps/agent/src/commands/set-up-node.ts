@@ -1,6 +1,7 @@
 import {
   type Cloud,
   CocoonError,
+  ConflictError,
   type InstanceIdentity,
   InvalidError,
   type Registration,
@@ -9,6 +10,7 @@ import {
   type Store,
 } from "@cocoon-net/core";
 import { bringUpLinksByMAC, setUpHost } from "@cocoon-net/host-linux";
+import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { detectPlatform, openCloud, openStore } from "../drivers.ts";
@@ -70,15 +72,37 @@ async function setUpNode(
   }
   const state = new StateDirectory(flags.stateDir);
   await state.create();
-  const earlier = await state.readPoolOrMoveAside((message) => context.say(message));
-  if (!store && (await state.readRegistration())) {
+  const registered = await state.readRegistration();
+  if (!store && registered) {
     throw new InvalidError(`${state.registrationPath} says that this node belongs to a cluster`, {
       hint: "give its --store URL, or tear the node down first",
     });
   }
+  if (flags.gateway !== undefined) {
+    // Before anything is registered: a refusal afterwards would leave half a node behind.
+    const subnet = flags.subnet ?? registered?.subnet;
+    if (subnet === undefined) {
+      throw new InvalidError("--gateway needs --subnet: which subnet this node gets is not known before");
+    }
+    checkGateway(subnet, flags.gateway);
+  }
+  const earlier = await state.readPoolOrMoveAside((message) => context.say(message));
+  if (!store && setUp.provision && earlier && earlier.subnet !== flags.subnet) {
+    if (await hasCloudResources(earlier, state)) {
+      throw new ConflictError(
+        `this node has ${earlier.subnet} at the cloud already, and is to get ${flags.subnet}`,
+        { hint: "run `cocoon-net teardown` first, which deletes its ENIs" },
+      );
+    }
+  }
   const instance = setUp.provision?.instance;
   const registration = store && (await register(store, state, flags, settings, instance, context));
   const subnet = registration?.subnet ?? flags.subnet ?? "";
+  if (setUp.provision && earlier && earlier.subnet !== subnet && (await hasCloudResources(earlier, state))) {
+    // The cluster gave the node another block, so the old one was taken back: what is left of it goes.
+    context.say(`releasing what the cloud still has of ${earlier.subnet}`);
+    await releaseAtCloud(earlier, registered, state, context);
+  }
   const gateway = checkGateway(subnet, flags.gateway);
   const base = {
     platform: settings.platform,

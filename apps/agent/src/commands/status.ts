@@ -24,5 +24,14 @@ export async function status(flags: { readonly stateDir: string }, context: Comm
       registration.epoch === undefined ? "not registered yet" : String(registration.epoch),
     ]);
   }
+  if (registration?.lostAt !== undefined) {
+    fields.push(["Lost", `${registration.lostAt}; run init or adopt again to join with a new subnet`]);
+  }
+  if (registration?.leaseSource !== undefined && registration.leaseSource !== "builtin") {
+    fields.push([
+      "Leases",
+      `${registration.leaseSource}; that server grants, and cannot be stopped from here if the subnet is lost`,
+    ]);
+  }
   context.print(renderFields(fields));
 }

@@ -1,9 +1,9 @@
-import { type CloudJob, ConflictError, type NodeResources, type Store } from "@cocoon-net/core";
+import { ConflictError, FencedError, type Store } from "@cocoon-net/core";
 import { removeDropRules } from "@cocoon-net/host-linux";
-import { recordedRegistration } from "../cluster-membership.ts";
+import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
+import { recordedRegistration, storedRegistration } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
-import { openCloud, openStore } from "../drivers.ts";
-import { FileJob } from "../job-file.ts";
+import { openStore } from "../drivers.ts";
 import { runningDaemon } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
@@ -41,8 +41,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   }
   await using store =
     flags.store === undefined ? undefined : await openStore(flags.store, { signal: context.signal });
-  const job = await FileJob.open(state.jobPath, "teardown");
-  await releaseAtCloud(pool, registration, job, state, context);
+  if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
   for (const change of await removeDropRules({ signal: context.signal })) context.say(change);
   if (store && registration) await leaveCluster(store, registration, context);
   await state.remove(
@@ -55,47 +54,22 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
 }
 
-/** Nothing at the cloud is touched that is not on record as this node's. */
-async function releaseAtCloud(
-  pool: PoolFile,
-  registration: RegistrationFile | undefined,
-  job: CloudJob,
-  state: StateDirectory,
-  context: CommandContext,
-): Promise<void> {
-  if (!pool.eniIDs?.length && pool.subnetID === undefined && job.steps.length === 0) return;
-  await using cloud = await openCloud(pool.platform);
-  const target: NodeResources = {
-    node: pool.nodeName,
-    instanceID: registration?.instanceID ?? (await cloud.describeSelf({ signal: context.signal })).instanceID,
-    subnet: pool.subnet,
-    ...(pool.subnetID === undefined ? {} : { subnetID: pool.subnetID }),
-    eniIDs: pool.eniIDs ?? [],
-  };
-  const options = { signal: context.signal, onProgress: (message: string) => context.say(message) };
-  const fence = await cloud.fence(target, job, options);
-  const { released, remaining } = await cloud.release(target, job, options);
-  if (released.length > 0) context.say(`deleted ${released.join(", ")}`);
-  if (remaining.length === 0 && fence.verified) return;
-  await state.writePool({
-    ...pool,
-    eniIDs: remaining.map(({ id }) => id).filter((id) => pool.eniIDs?.includes(id)),
-  });
-  const list = remaining.map(({ id, reason }) => `${id} (${reason})`).join(", ");
-  throw new ConflictError(
-    `the cloud still has ${list || fence.evidence} of ${pool.nodeName}; nothing else was removed`,
-    {
-      hint: "run teardown again",
-    },
-  );
-}
-
 async function leaveCluster(store: Store, file: RegistrationFile, context: CommandContext): Promise<void> {
+  const { signal } = context;
   const { subnet, epoch } = file;
-  if (subnet === undefined || epoch === undefined) return;
-  const registration = await recordedRegistration(store, { ...file, subnet, epoch }, context.signal);
-  await registration.leave({ signal: context.signal });
-  context.say(`gave ${subnet} back in ${store.label}`);
+  const registration =
+    subnet === undefined || epoch === undefined
+      ? await storedRegistration(store, file, signal)
+      : await recordedRegistration(store, { ...file, subnet, epoch }, signal);
+  if (registration === undefined) return;
+  try {
+    await registration.leave({ signal });
+    context.say(`gave ${registration.subnet} back in ${store.label}`);
+  } catch (error) {
+    // What is to be given back was taken away before: nothing is left to do there.
+    if (!(error instanceof FencedError)) throw error;
+    context.say(`${registration.subnet} was taken back in ${store.label} already`);
+  }
 }
 
 function describe(
