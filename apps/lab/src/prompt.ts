@@ -42,6 +42,7 @@ export async function prompt(world: World, timeline: Timeline, stop: AbortContro
     lines.prompt();
   }
   timeline.printWith(console.log);
+  process.stdout.write("\r\x1b[K");
 }
 
 function playCommands(

@@ -110,7 +110,8 @@ async function explain(
 }
 
 function summary({ join, lease, suspect, fenced, free }: StoryTimes): string {
-  const s = (seconds: number): string => `${seconds.toFixed(1)} s`;
+  const s = (seconds: number): string =>
+    seconds < 1 ? `${Math.round(seconds * 1_000)} ms` : `${seconds.toFixed(1)} s`;
   return `join ${s(join)}, lease ${s(lease)}, death → suspect ${s(suspect)} → fenced ${s(fenced)} → free ${s(free)}`;
 }
 

@@ -67,7 +67,7 @@ export function wrap(text: string, indent: number): string[] {
   return lines;
 }
 
-/** Follows the cluster's own event log and who leads, until the signal aborts. */
+/** Follows the cluster's own event log, who leads and who falls silent, until the signal aborts. */
 export async function followEvents(store: Store, timeline: Timeline, signal: AbortSignal): Promise<void> {
   const events = async (): Promise<void> => {
     for await (const batch of store.watch(prefixes.events, { signal })) {
@@ -81,7 +81,16 @@ export async function followEvents(store: Store, timeline: Timeline, signal: Abo
       }
     }
   };
-  await Promise.all([events(), leaders()]);
+  const heartbeats = async (): Promise<void> => {
+    for await (const batch of store.watch(prefixes.alive, { signal })) {
+      if (batch.type === "snapshot") continue;
+      for (const change of batch.changes) {
+        if (change.type !== "delete") continue;
+        timeline.event(`the heartbeat of ${change.key.slice(prefixes.alive.length)} has stopped`);
+      }
+    }
+  };
+  await Promise.all([events(), leaders(), heartbeats()]);
 }
 
 function entriesOf(batch: WatchBatch) {
