@@ -48,25 +48,31 @@ export interface RegistrationFile {
 const address = z.ipv4();
 const strings = z.array(z.string());
 
-const poolSchema: z.ZodType<PoolFile> = z.looseObject({
-  platform: z.string(),
-  nodeName: z.string(),
-  subnet: z.cidrv4(),
-  gateway: address,
-  primaryNIC: z.exactOptional(z.string()),
-  secondaryNICs: z.exactOptional(strings),
-  ips: z
-    .array(address)
-    .nullable()
-    .transform((ips) => ips ?? []),
-  eniIDs: z.exactOptional(strings),
-  subnetID: z.exactOptional(z.string()),
-  aliasRangeName: z.exactOptional(z.string()),
-  dnsServers: z.exactOptional(z.array(address)),
-  dropInternalAccess: z.exactOptional(z.boolean()),
-  dropCIDRs: z.exactOptional(z.array(z.cidrv4())),
-  updatedAt: z.string(),
-});
+/** Go writes an empty list as null. */
+const withoutNulls = (value: unknown): unknown =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
+    : value;
+
+const poolSchema: z.ZodType<PoolFile> = z.preprocess(
+  withoutNulls,
+  z.looseObject({
+    platform: z.string(),
+    nodeName: z.string(),
+    subnet: z.cidrv4(),
+    gateway: address,
+    primaryNIC: z.exactOptional(z.string()),
+    secondaryNICs: z.exactOptional(strings),
+    ips: z.array(address).default([]),
+    eniIDs: z.exactOptional(strings),
+    subnetID: z.exactOptional(z.string()),
+    aliasRangeName: z.exactOptional(z.string()),
+    dnsServers: z.exactOptional(z.array(address)),
+    dropInternalAccess: z.exactOptional(z.boolean()),
+    dropCIDRs: z.exactOptional(z.array(z.cidrv4())),
+    updatedAt: z.string(),
+  }),
+);
 
 const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
   node: z.string(),

@@ -1,0 +1,143 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DisposeStack } from "@cocoon-net/core";
+import { finish, Running, until } from "./command.ts";
+import { Namespace } from "./namespace.ts";
+
+const udhcpcScript = `#!/bin/sh
+case "$1" in
+  deconfig) ip address flush dev "$interface"; ip link set "$interface" up ;;
+  bound | renew) ip address replace "$ip/$mask" dev "$interface"; ip route replace default via "$router" ;;
+esac
+echo "$1 $ip" >> "$EVENTS"
+`;
+
+const dhclientScript = `#!/bin/sh
+[ -z "$new_ip_address" ] || ip address replace "$new_ip_address/24" dev "$interface"
+echo "$reason $new_ip_address" >> "$EVENTS"
+`;
+
+let ports = 0;
+
+/** A VM: a namespace behind a port of the node's bridge, with a real DHCP client. */
+export class Guest implements AsyncDisposable {
+  readonly mac: string;
+  readonly #namespace: Namespace;
+  readonly #directory: string;
+  #client: Running | undefined;
+
+  private constructor(namespace: Namespace, directory: string, mac: string) {
+    this.#namespace = namespace;
+    this.#directory = directory;
+    this.mac = mac;
+  }
+
+  static async plugIn(node: Namespace, directory: string): Promise<Guest> {
+    await using parts = new DisposeStack();
+    const namespace = parts.use(await Namespace.create());
+    const number = ++ports;
+    const mac = `52:54:00:00:00:${number.toString(16).padStart(2, "0")}`;
+    const port = `tap${number}`;
+    const peer = ["peer", "name", "eth0", "address", mac, "netns", namespace.name];
+    await node.ip("link", "add", port, "type", "veth", ...peer);
+    await node.ip("link", "set", port, "master", "cni0", "up");
+    await namespace.ip("link", "set", "eth0", "up");
+    const guest = new Guest(namespace, join(directory, namespace.name), mac);
+    await writeFile(`${guest.#directory}.udhcpc`, udhcpcScript, { mode: 0o755 });
+    await writeFile(`${guest.#directory}.dhclient`, dhclientScript, { mode: 0o755 });
+    await writeFile(guest.#events, "");
+    parts.move();
+    return guest;
+  }
+
+  get #events(): string {
+    return `${this.#directory}.events`;
+  }
+
+  get #env(): NodeJS.ProcessEnv {
+    return { ...process.env, EVENTS: this.#events };
+  }
+
+  /** Starts udhcpc, which stays. @returns the address it gets */
+  async boot(): Promise<string> {
+    const options = ["-t", "20", "-T", "1", "-A", "1", "-s", `${this.#directory}.udhcpc`];
+    this.#client = new Running(
+      `udhcpc of ${this.mac}`,
+      [...this.#namespace.enter, "udhcpc", "-f", "-i", "eth0", ...options],
+      this.#env,
+    );
+    return this.#next("bound", 0);
+  }
+
+  /** Asks udhcpc to renew. @returns the address it has then */
+  async renew(): Promise<string> {
+    const seen = (await this.events()).length;
+    this.#client?.signal("SIGUSR1");
+    return this.#next("renew", seen);
+  }
+
+  /** Asks udhcpc to renew; resolves when it was told to leave. */
+  async isToldToLeave(): Promise<void> {
+    const seen = (await this.events()).length;
+    this.#client?.signal("SIGUSR1");
+    await this.#next("nak", seen);
+  }
+
+  async release(): Promise<void> {
+    this.#client?.signal("SIGUSR2");
+    await this.#client?.says("entering released state");
+  }
+
+  /** One try of a new client, for about two seconds. @returns the address, or undefined when nothing came */
+  async tryOnce(): Promise<string | undefined> {
+    const options = ["-n", "-q", "-t", "2", "-T", "1", "-s", `${this.#directory}.udhcpc`];
+    const { code } = await finish([...this.#namespace.enter, "udhcpc", "-f", "-i", "eth0", ...options], {
+      env: this.#env,
+    });
+    return code === 0 ? (await this.events()).at(-1)?.split(" ")[1] : undefined;
+  }
+
+  /** One run of dhclient. @returns what it says it reached, and the address */
+  async dhclient(): Promise<string> {
+    const seen = (await this.events()).length;
+    const files = [
+      "-lf",
+      `${this.#directory}.dhleases`,
+      "-pf",
+      `${this.#directory}.dhpid`,
+      "-cf",
+      "/dev/null",
+    ];
+    await using client = new Running(
+      `dhclient of ${this.mac}`,
+      [
+        ...[...this.#namespace.enter, "dhclient", "-4", "-d", "-1"],
+        ...["-sf", `${this.#directory}.dhclient`, "-e", `EVENTS=${this.#events}`, ...files, "eth0"],
+      ],
+      this.#env,
+    );
+    return await until(`dhclient of ${this.mac} to get an address`, 20_000, async () => {
+      if (client.ended !== undefined) throw new Error(`${client.ended}: ${client.output}`);
+      return (await this.events()).slice(seen).find((line) => /^(BOUND|REBOOT) \S/.test(line));
+    });
+  }
+
+  /** What the client's script was called for, with the address. */
+  async events(): Promise<string[]> {
+    return (await readFile(this.#events, "utf8")).split("\n").filter((line) => line !== "");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client?.[Symbol.asyncDispose]();
+    await this.#namespace[Symbol.asyncDispose]();
+  }
+
+  async #next(event: string, seen: number): Promise<string> {
+    return until(`${this.mac} to see "${event}"`, 20_000, async () => {
+      const line = (await this.events()).slice(seen).find((item) => item.startsWith(`${event} `));
+      return line?.slice(event.length + 1);
+    }).catch((error: unknown) => {
+      throw new Error(`${String(error)}; udhcpc said: ${this.#client?.output}`);
+    });
+  }
+}
