@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { aggregate } from "./cidr.ts";
+import { requireHere } from "./cluster-place.ts";
 import { ConflictError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys } from "./keys.ts";
@@ -109,7 +110,10 @@ function describe(value: string | number | readonly string[]): string {
   return blocks.map(formatCidr).join(" ") || "none";
 }
 
-/** @throws {NotFoundError} when there is no cluster under this prefix. */
+/**
+ * @throws {NotFoundError} when there is no cluster under this prefix; {@link ConflictError} when it has moved to
+ * another store, or is still being copied here.
+ */
 export async function readCluster(store: Store, options?: CallOptions): Promise<ClusterView> {
   const { entry, revision: readAt } = await store.get(keys.config, options);
   if (!entry) {
@@ -117,6 +121,7 @@ export async function readCluster(store: Store, options?: CallOptions): Promise<
       hint: "create it with `cocoon-net cluster init --parent-cidr …`, or give the first node --parent-cidr",
     });
   }
+  requireHere(entry, store.label);
   const config = decode(clusterConfigSchema, entry);
   return {
     config,

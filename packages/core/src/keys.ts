@@ -6,6 +6,7 @@ export const keys: {
   readonly config: string;
   readonly leader: string;
   subnet(node: string): string;
+  epochs(node: string): string;
   slot(cidr: string): string;
   node(node: string): string;
   alive(node: string): string;
@@ -17,6 +18,7 @@ export const keys: {
   config: "config",
   leader: "leader",
   subnet: (node) => `subnets/${node}`,
+  epochs: (node) => `epochs/${node}`,
   slot: (cidr) => `slots/${cidr}`,
   node: (node) => `nodes/${node}`,
   alive: (node) => `alive/${node}`,
@@ -29,6 +31,7 @@ export const keys: {
 /** Prefixes to list or watch. */
 export const prefixes: {
   readonly subnets: string;
+  readonly epochs: string;
   readonly slots: string;
   readonly nodes: string;
   readonly alive: string;
@@ -38,6 +41,7 @@ export const prefixes: {
   readonly events: string;
 } = {
   subnets: "subnets/",
+  epochs: "epochs/",
   slots: "slots/",
   nodes: "nodes/",
   alive: "alive/",

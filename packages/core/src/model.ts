@@ -104,7 +104,8 @@ export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
   quarantineMs: z.int().nonnegative().default(600_000),
   reclaimAfterMs: z.int().nonnegative().default(300_000),
   clusterUID: z.string(),
-  schema: z.literal(1),
+  // A cluster that is not in use here has a word there (cluster-place.ts).
+  schema: z.literal(1, { error: ({ input }) => `is ${JSON.stringify(input)}, not 1` }),
 });
 
 export const slotSchema: z.ZodType<SlotRecord> = z.looseObject({ node: z.string(), uid: z.string() });
