@@ -1,8 +1,8 @@
+export type { SimulatorClock } from "./clock.ts";
+export type { FaultRule } from "./faults.ts";
+export type { ListenAddress } from "./http-listener.ts";
 export { type CrashPoint, RecordedJob, SimulatedCrash } from "./recorded-job.ts";
 export type { VolcengineDelays, VolcengineLimits } from "./volcengine/account.ts";
-export type { SimulatorClock } from "./volcengine/clock.ts";
-export type { FaultRule } from "./volcengine/faults.ts";
-export type { ListenAddress } from "./volcengine/http-listener.ts";
 export type { AddInstanceOptions } from "./volcengine/instances.ts";
 export type { AccessKey } from "./volcengine/signature.ts";
 export {

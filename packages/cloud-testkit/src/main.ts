@@ -1,6 +1,6 @@
 import { CocoonError, describeError, InvalidError } from "@cocoon-net/core";
 import { Command, InvalidArgumentError } from "commander";
-import type { ListenAddress } from "./volcengine/http-listener.ts";
+import type { ListenAddress } from "./http-listener.ts";
 import { VolcengineSimulator } from "./volcengine/simulator.ts";
 
 interface VolcengineFlags {

@@ -7,8 +7,8 @@ import {
   parseAddress,
   parseCidr,
 } from "@cocoon-net/core";
+import type { SimulatorClock } from "../clock.ts";
 import { refuse } from "./api-fault.ts";
-import type { SimulatorClock } from "./clock.ts";
 import {
   eniChange,
   type SimulatedEni,

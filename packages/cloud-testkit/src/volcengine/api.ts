@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
+import type { FaultRule, Faults } from "../faults.ts";
+import type { HttpRequest } from "../http-listener.ts";
 import type { VolcengineAccount } from "./account.ts";
 import { ApiFault, gatewayFault, refuse } from "./api-fault.ts";
 import * as eni from "./eni-actions.ts";
-import type { FaultRule, Faults } from "./faults.ts";
 import * as instance from "./instance-actions.ts";
 import { RequestParameters } from "./request-parameters.ts";
-import { type AccessKey, decodeQuery, readScope, type SignedRequest, verifySignature } from "./signature.ts";
+import { type AccessKey, decodeQuery, readScope, verifySignature } from "./signature.ts";
 import * as subnet from "./subnet-actions.ts";
 
 type Handler = (account: VolcengineAccount, params: RequestParameters) => Record<string, unknown>;
@@ -70,7 +71,7 @@ export class VolcengineApi {
     return Object.fromEntries(this.#calls);
   }
 
-  answer(request: SignedRequest): ApiAnswer {
+  answer(request: HttpRequest): ApiAnswer {
     const query = new Map<string, string>();
     let service = "";
     let fault: FaultRule["kind"] | undefined;

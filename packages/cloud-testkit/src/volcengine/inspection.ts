@@ -1,11 +1,10 @@
 import { CocoonError, describeError, InvalidError } from "@cocoon-net/core";
-import type { HttpAnswer } from "./http-listener.ts";
+import type { HttpAnswer, HttpRequest } from "../http-listener.ts";
 import type { AddInstanceOptions } from "./instances.ts";
-import type { SignedRequest } from "./signature.ts";
 import type { VolcengineSimulator } from "./simulator.ts";
 
 /** The simulator's own paths beside the API: `/sim/…`, JSON, unsigned. Undefined for every other path. */
-export function inspect(simulator: VolcengineSimulator, request: SignedRequest): HttpAnswer | undefined {
+export function inspect(simulator: VolcengineSimulator, request: HttpRequest): HttpAnswer | undefined {
   if (!request.path.startsWith("/sim/")) return undefined;
   try {
     return { httpStatus: 200, body: route(simulator, request) };
@@ -15,7 +14,7 @@ export function inspect(simulator: VolcengineSimulator, request: SignedRequest):
   }
 }
 
-function route(simulator: VolcengineSimulator, { method, path, body }: SignedRequest): unknown {
+function route(simulator: VolcengineSimulator, { method, path, body }: HttpRequest): unknown {
   if (method === "GET" && path === "/sim/state") return simulator.describeState();
   if (method === "GET" && path === "/sim/calls") return simulator.calls;
   if (method === "POST" && path === "/sim/instances") return simulator.addInstance(readOptions(body));

@@ -1,4 +1,5 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import type { HttpRequest } from "../http-listener.ts";
 import { ApiFault, gatewayFault } from "./api-fault.ts";
 
 export interface AccessKey {
@@ -6,16 +7,6 @@ export interface AccessKey {
   readonly secretAccessKey: string;
   /** Set for temporary credentials; requests must then carry it as `X-Security-Token`. */
   readonly sessionToken?: string;
-}
-
-export interface SignedRequest {
-  readonly method: string;
-  readonly path: string;
-  /** As it stands in the URL, undecoded. */
-  readonly rawQuery: string;
-  /** Names in lower case. */
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Buffer;
 }
 
 export interface SignatureScope {
@@ -28,7 +19,7 @@ export interface SignatureScope {
 }
 
 /** Reads the Authorization header (facts §1.3). */
-export function readScope(headers: SignedRequest["headers"]): SignatureScope {
+export function readScope(headers: HttpRequest["headers"]): SignatureScope {
   const header = headers.authorization;
   if (typeof header !== "string") {
     throw gatewayFault("MissingAuthenticationToken", "The request has no Authorization header.");
@@ -49,7 +40,7 @@ export function readScope(headers: SignedRequest["headers"]): SignatureScope {
  * fixed list (facts §1.3).
  */
 export function verifySignature(
-  request: SignedRequest,
+  request: HttpRequest,
   scope: SignatureScope,
   keys: readonly AccessKey[],
   time: { readonly nowMs: number; readonly skewMs: number },
@@ -76,7 +67,7 @@ export function verifySignature(
 }
 
 /** Facts §1.3. */
-function sign(request: SignedRequest, scope: SignatureScope, stamp: string, secret: string): string {
+function sign(request: HttpRequest, scope: SignatureScope, stamp: string, secret: string): string {
   const headers = scope.signedHeaders.map((name) => `${name}:${headerValue(request.headers[name])}\n`);
   const canonical = [
     request.method,

@@ -1,10 +1,10 @@
 import { contains, InvalidError, parseCidr } from "@cocoon-net/core";
+import { type SimulatorClock, systemClock } from "../clock.ts";
+import { type FaultRule, Faults } from "../faults.ts";
+import { HttpListener, type ListenAddress } from "../http-listener.ts";
 import { VolcengineAccount, type VolcengineDelays, type VolcengineLimits } from "./account.ts";
 import { VolcengineApi } from "./api.ts";
-import { type SimulatorClock, systemClock } from "./clock.ts";
 import { newEni } from "./eni-actions.ts";
-import { type FaultRule, Faults } from "./faults.ts";
-import { HttpListener, type ListenAddress } from "./http-listener.ts";
 import { inspect } from "./inspection.ts";
 import {
   type AddInstanceOptions,
@@ -83,7 +83,7 @@ export class VolcengineSimulator implements AsyncDisposable {
   readonly securityGroupID: string;
   readonly accessKeys: readonly AccessKey[];
   readonly #account: VolcengineAccount;
-  readonly #faults = new Faults();
+  readonly #faults = new Faults((action) => action.startsWith("Describe"));
   readonly #api: VolcengineApi;
   readonly #nodeSubnetID: string;
   readonly #listeners: HttpListener[] = [];

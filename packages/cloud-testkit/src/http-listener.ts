@@ -1,7 +1,16 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { UnavailableError } from "@cocoon-net/core";
-import type { SignedRequest } from "./signature.ts";
+
+export interface HttpRequest {
+  readonly method: string;
+  readonly path: string;
+  /** As it stands in the URL, undecoded. */
+  readonly rawQuery: string;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}
 
 export interface ListenAddress {
   readonly host: string;
@@ -13,12 +22,13 @@ export interface HttpAnswer {
   readonly httpStatus: number;
   /** A string goes out as it is, anything else as JSON. */
   readonly body: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
   /** `closed`: the connection ends without an answer. `hang`: it stays open without one. */
   readonly lost?: "closed" | "hang";
 }
 
 /** @param from the address the connection came from */
-export type HttpHandler = (request: SignedRequest, from: string) => HttpAnswer;
+export type HttpHandler = (request: HttpRequest, from: string) => HttpAnswer | Promise<HttpAnswer>;
 
 const maxBodyBytes = 1 << 20;
 
@@ -79,7 +89,7 @@ async function respond(
   }
   const target = request.url ?? "/";
   const mark = target.indexOf("?");
-  const answer = handler(
+  const answer = await handler(
     {
       method: request.method ?? "GET",
       path: mark < 0 ? target : target.slice(0, mark),
@@ -95,6 +105,7 @@ async function respond(
     return;
   }
   const text = typeof answer.body === "string";
-  response.writeHead(answer.httpStatus, { "content-type": text ? "text/plain" : "application/json" });
+  const contentType = text ? "text/plain" : "application/json";
+  response.writeHead(answer.httpStatus, { "content-type": contentType, ...answer.headers });
   response.end(text ? answer.body : JSON.stringify(answer.body));
 }

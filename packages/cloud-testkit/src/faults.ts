@@ -7,15 +7,20 @@ export interface FaultRule {
   /** How many matching requests pass before the first hit. Default 0. */
   readonly after?: number;
   /**
-   * `throttle`: 429 AccountFlowLimitExceeded, not applied. `error5xx`: an HTML 502, not applied.
+   * `throttle`: refused as too many, not applied. `error5xx`: an HTML 502, not applied.
    * `lost-answer`: applied, but the connection closes without an answer. `hang`: neither applied nor answered.
-   * `empty-list`: a Describe answers cleanly, but shows nothing.
+   * `empty-list`: a list answers cleanly, but shows nothing.
    */
   readonly kind: "throttle" | "error5xx" | "lost-answer" | "hang" | "empty-list";
 }
 
 export class Faults {
+  readonly #isRead: (action: string) => boolean;
   #rules: { rule: FaultRule; skip: number; left: number }[] = [];
+
+  constructor(isRead: (action: string) => boolean) {
+    this.#isRead = isRead;
+  }
 
   add(rule: FaultRule): void {
     this.#rules.push({ rule, skip: rule.after ?? 0, left: rule.times ?? 1 });
@@ -29,7 +34,7 @@ export class Faults {
   take(action: string): FaultRule["kind"] | undefined {
     for (const entry of this.#rules) {
       if (entry.left === 0 || (entry.rule.action ?? action) !== action) continue;
-      if (entry.rule.action === undefined && action.startsWith("Describe")) continue;
+      if (entry.rule.action === undefined && this.#isRead(action)) continue;
       if (entry.skip > 0) {
         entry.skip--;
         continue;
