@@ -28,9 +28,11 @@ import type { PoolFile, StateDirectory } from "./state-directory.ts";
 import { examineRoutes, putAside } from "./unaccounted-routes.ts";
 import { unknownLeases } from "./unknown-leases.ts";
 
-/** What the server asks of the kernel, and which routes stand there now. */
+/** What the server asks of the kernel, and what stands there now. */
 export interface HostRoutes extends LeaseNetwork {
   listRoutes(): Promise<readonly string[]>;
+  /** The MACs that the kernel has seen behind addresses. */
+  listNeighbours?(): Promise<ReadonlyMap<string, string>>;
 }
 
 const defaultDNS: readonly string[] = ["8.8.8.8", "1.1.1.1"];
@@ -78,7 +80,7 @@ export class BuiltinLeaseBook implements LeaseBook {
   static async start(options: BuiltinOptions, signal: AbortSignal): Promise<BuiltinLeaseBook> {
     const book = new BuiltinLeaseBook(options, new LentSocket(await options.openSocket()));
     try {
-      await book.#serve(new Map(), signal);
+      await book.#serve(undefined, signal);
       return book;
     } catch (error) {
       await book[Symbol.asyncDispose]();
@@ -100,10 +102,13 @@ export class BuiltinLeaseBook implements LeaseBook {
   }
 
   async adopt(stored: ReadonlyMap<string, LeaseRecord>): Promise<number> {
-    const { pool } = this.#options;
+    const { pool, network } = this.#options;
     if (this.#serving && this.#engine) {
+      const routes = await network.listRoutes();
       const known: EngineState = { seq: this.#engine.seq, records: [...this.#engine.records()] };
-      if (unknownLeases(known, stored, pool.nodeName, this.#clock.now()).length === 0) return 0;
+      const unknown = unknownLeases(known, stored, pool.nodeName, this.#clock.now());
+      const { unexplained } = examineRoutes(routes, pool.ips, known);
+      if (unknown.length === 0 && unexplained.length === 0) return 0;
     }
     // Rare: local files were lost. What is taken in goes the way of everything else, over the journal.
     await this.#stopServing();
@@ -139,13 +144,16 @@ export class BuiltinLeaseBook implements LeaseBook {
     this.#serving = undefined;
   }
 
-  async #serve(stored: ReadonlyMap<string, LeaseRecord>, signal?: AbortSignal): Promise<number> {
+  /** @param stored what the store says; undefined while that is not known */
+  async #serve(stored: ReadonlyMap<string, LeaseRecord> | undefined, signal?: AbortSignal): Promise<number> {
     await using parts = new DisposeStack();
     const { pool, network, leaseFile, log } = this.#options;
     const loaded = await this.#load();
     parts.use(loaded.journal);
-    const adopted = unknownLeases(loaded.state, stored, pool.nodeName, this.#clock.now());
-    const state = await this.#explainRoutes(taking(loaded.state, adopted), loaded);
+    const adopted = unknownLeases(loaded.state, stored ?? new Map(), pool.nodeName, this.#clock.now());
+    // As long as nothing new is granted, the store may still explain a route.
+    const last = stored !== undefined || this.#granting === "open";
+    const state = await this.#explainRoutes(taking(loaded.state, adopted), loaded, last);
     await loaded.journal.append(adopted.map((lease) => ({ state: "leased", ...lease })));
     const engine = new LeaseEngine(
       {
@@ -204,18 +212,23 @@ export class BuiltinLeaseBook implements LeaseBook {
     return { ...loaded, state: { seq: loaded.state.seq, records } };
   }
 
-  /** G9: an address with a route but without a record may be in use; it rests until that lease must have ended. */
-  async #explainRoutes(state: EngineState, { journal }: LoadedLeases): Promise<EngineState> {
+  /**
+   * G9: takes the routes of ended leases out. An address with a route but without a record may be in use; when nobody is
+   * left to ask (`last`), it rests until that lease must have ended.
+   */
+  async #explainRoutes(state: EngineState, { journal }: LoadedLeases, last: boolean): Promise<EngineState> {
     const { pool, network, log } = this.#options;
     const { stale, unexplained } = examineRoutes(await network.listRoutes(), pool.ips, state);
     for (const ip of stale) await network.removeRoute(ip);
-    if (unexplained.length === 0) return state;
+    if (!last || unexplained.length === 0) return state;
+    const neighbours = await network.listNeighbours?.();
+    const until = this.#clock.now() + this.#leaseMs;
+    const records = unexplained.map((ip) => putAside(ip, neighbours?.get(ip), until));
+    await journal.append(records);
     log.warn(
       { addresses: unexplained },
       "addresses with a route, but without a record of their lease, are put aside for one lease time",
     );
-    const records = unexplained.map((ip) => putAside(ip, this.#clock.now() + this.#leaseMs));
-    await journal.append(records);
     return { seq: state.seq, records: [...state.records, ...records] };
   }
 

@@ -25,7 +25,7 @@ export async function releaseAtCloud(
   context: CommandContext,
 ): Promise<void> {
   const call: CallOptions = { signal: context.signal };
-  await using cloud = await openCloud(pool.platform);
+  await using cloud = await openCloud(pool.platform, context.drivers);
   const job = await FileJob.open(state.jobPath, "release");
   const target: NodeResources = {
     node: pool.nodeName,

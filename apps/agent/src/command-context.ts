@@ -1,10 +1,13 @@
 import { CocoonError } from "@cocoon-net/core";
+import type { DriverPlaces } from "./drivers.ts";
 
 /** What a command may touch of its process. */
 export interface CommandContext {
   /** Aborts on SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
   readonly env: NodeJS.ProcessEnv;
+  /** Where the config file says that drivers are. */
+  readonly drivers?: DriverPlaces | undefined;
   /** The command's result, on stdout. */
   print(line: string): void;
   /** Progress and warnings, on stderr. */

@@ -1,11 +1,13 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
   type CallOptions,
   type Cloud,
   type CloudDriver,
   type ConnectionUrl,
+  describeError,
   InvalidError,
   parseConnectionUrl,
   type Store,
@@ -13,6 +15,21 @@ import {
 } from "@cocoon-net/core";
 
 type Load<T> = () => Promise<T>;
+
+/** Where the drivers of third parties are. */
+export interface DriverPlaces {
+  /** By scheme or platform: the name of a package, or a path. Wins over what is built in. */
+  readonly named: ReadonlyMap<string, string>;
+  /** Packages and paths are looked up from here. */
+  readonly directory: string;
+  /** The file that says so, for messages. */
+  readonly file: string | undefined;
+}
+
+export interface OpenOptions extends CallOptions {
+  /** Default: what is installed where the working directory is. */
+  readonly drivers?: DriverPlaces | undefined;
+}
 
 // Loaded on use: a node with etcd never pays for Redis, and the daemon never for a cloud SDK.
 const etcd: Load<StoreDriver> = async () => (await import("@cocoon-net/store-etcd")).default;
@@ -35,27 +52,23 @@ const stores: ReadonlyMap<string, Load<StoreDriver>> = new Map(
 const clouds: ReadonlyMap<string, Load<CloudDriver>> = new Map(Object.entries({ volcengine }));
 
 /** Checks what can be checked of a store's URL without connecting. @throws {InvalidError} */
-export function checkStoreUrl(text: string): void {
+export function checkStoreUrl(text: string, drivers?: DriverPlaces): void {
   const { scheme } = parse(text);
-  if (!stores.has(scheme)) resolveThirdParty("store", scheme, [...stores.keys()]);
+  if (drivers?.named.has(scheme) || !stores.has(scheme)) {
+    resolveDriver("store", scheme, [...stores.keys()], drivers);
+  }
 }
 
 /** Opens a store by its URL. @throws {InvalidError} for a URL or scheme that cannot work. */
-export async function openStore(text: string, options?: CallOptions): Promise<Store> {
+export async function openStore(text: string, { drivers, ...options }: OpenOptions = {}): Promise<Store> {
   const url = parse(text);
-  const builtIn = stores.get(url.scheme);
-  const driver = builtIn
-    ? await builtIn()
-    : await thirdParty<StoreDriver>("store", url.scheme, [...stores.keys()]);
+  const driver = await driverFor("store", url.scheme, stores, drivers);
   return driver.open(url, options);
 }
 
 /** Opens the cloud of a platform; cheap, no request is made. */
-export async function openCloud(platform: string): Promise<Cloud> {
-  const builtIn = clouds.get(platform);
-  const driver = builtIn
-    ? await builtIn()
-    : await thirdParty<CloudDriver>("cloud", platform, [...clouds.keys()]);
+export async function openCloud(platform: string, drivers?: DriverPlaces): Promise<Cloud> {
+  const driver = await driverFor("cloud", platform, clouds, drivers);
   return driver.open(platform);
 }
 
@@ -78,25 +91,61 @@ function parse(text: string): ConnectionUrl {
   return parseConnectionUrl(text, { readSecretFile: (path) => readFileSync(path, "utf8") });
 }
 
-/** A driver from a package named by convention, found from the working directory. */
-async function thirdParty<T>(kind: "store" | "cloud", name: string, builtIn: readonly string[]): Promise<T> {
-  const path = resolveThirdParty(kind, name, builtIn);
-  const module = (await import(pathToFileURL(path).href)) as { default?: T };
-  if (module.default !== undefined) return module.default;
-  throw new InvalidError(`${path} has no default export, so it is no ${kind} driver`);
+async function driverFor<T>(
+  kind: "store" | "cloud",
+  name: string,
+  builtIn: ReadonlyMap<string, Load<T>>,
+  drivers: DriverPlaces | undefined,
+): Promise<T> {
+  const load = drivers?.named.has(name) ? undefined : builtIn.get(name);
+  if (load) return load();
+  const path = resolveDriver(kind, name, [...builtIn.keys()], drivers);
+  let module: { readonly default?: T };
+  try {
+    module = await import(pathToFileURL(path).href);
+  } catch (cause) {
+    throw new InvalidError(`the ${kind} driver ${path} cannot be loaded: ${describeError(cause)}`, { cause });
+  }
+  const driver = module.default;
+  if (isDriver(driver)) return driver;
+  throw new InvalidError(`${path} has no driver as its default export, so it is no ${kind} driver`);
 }
 
-function resolveThirdParty(kind: "store" | "cloud", name: string, builtIn: readonly string[]): string {
-  const from = createRequire(`${process.cwd()}/`);
-  for (const candidate of [`@cocoon-net/${kind}-${name}`, `cocoon-net-${kind}-${name}`]) {
+function isDriver(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "open" in value && typeof value.open === "function";
+}
+
+/** An entry of the config's `drivers`, else a package named by convention. */
+function resolveDriver(
+  kind: "store" | "cloud",
+  name: string,
+  builtIn: readonly string[],
+  drivers: DriverPlaces | undefined,
+): string {
+  const directory = drivers?.directory ?? process.cwd();
+  const from = createRequire(join(directory, "/"));
+  const what = kind === "store" ? `store scheme "${name}:"` : `platform "${name}"`;
+  const named = drivers?.named.get(name);
+  if (named !== undefined) {
+    try {
+      return from.resolve(named);
+    } catch (cause) {
+      throw new InvalidError(`the driver "${named}" of ${what} is not to be found from ${directory}`, {
+        cause,
+        hint: `${drivers?.file} names it; give an installed package, or a path that starts with ./ or /`,
+      });
+    }
+  }
+  const candidates = [`@cocoon-net/${kind}-${name}`, `cocoon-net-${kind}-${name}`];
+  for (const candidate of candidates) {
     try {
       return from.resolve(candidate);
     } catch {
       // Not that one.
     }
   }
-  const what = kind === "store" ? `store scheme "${name}:"` : `platform "${name}"`;
-  throw new InvalidError(`unknown ${what}; built in: ${builtIn.join(", ")}`, {
-    hint: `for a third party's, install the package cocoon-net-${kind}-${name} here`,
-  });
+  throw new InvalidError(
+    `unknown ${what}: it is not built in (${builtIn.join(", ")}), and ${directory} has no package ${candidates.join(" or ")}`,
+    { hint: "install one of them there, or name the driver under `drivers` in the file given by --config" },
+  );
 }

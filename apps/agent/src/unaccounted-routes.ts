@@ -21,12 +21,30 @@ export function examineRoutes(
     if (!ours.has(ip)) continue;
     const record = records.get(ip);
     if (record === undefined) unexplained.push(ip);
-    else if (record.state !== "leased" && record.mac !== undefined) stale.push(ip);
+    else if (record.state !== "leased" && record.expiry > 0) stale.push(ip);
   }
   return { stale, unexplained };
 }
 
-/** Puts an address aside for as long as an unknown lease of it can last. */
-export function putAside(ip: string, until: number): AddressRecord {
-  return { state: "declined", ip, until, expiry: 0, seq: 0 };
+/**
+ * Puts an address aside for as long as an unknown lease of it can last. The guest that the kernel has seen behind it
+ * may have it meanwhile, nobody else.
+ */
+export function putAside(ip: string, mac: string | undefined, until: number): AddressRecord {
+  const never = { ip, until, expiry: 0, seq: 0 };
+  return mac === undefined ? { state: "declined", ...never } : { state: "ended", mac, ...never };
+}
+
+/**
+ * Who is behind which address, from the text of `/proc/net/arp` (proc_net_arp(5)): address, type, flags, MAC, mask,
+ * device. Flag 0x2 says that the MAC is known.
+ */
+export function parseArpTable(text: string, device: string): Map<string, string> {
+  const rows = text.split("\n").slice(1);
+  return new Map(
+    rows
+      .map((row) => row.trim().split(/\s+/))
+      .filter(([, , flags, , , on]) => on === device && (Number(flags) & 0x2) !== 0)
+      .map(([ip = "", , , mac = ""]) => [ip, mac.toLowerCase()]),
+  );
 }

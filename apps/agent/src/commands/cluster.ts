@@ -39,7 +39,7 @@ export interface ClusterInitFlags {
 }
 
 export async function clusterInit(flags: ClusterInitFlags, context: CommandContext): Promise<void> {
-  await using store = await openStore(flags.store, { signal: context.signal });
+  await using store = await openStore(flags.store, context);
   const { nodePrefix, reserve, leaseTime, quarantine, reclaimAfter } = flags;
   const { config } = await initCluster(
     store,
@@ -172,7 +172,7 @@ async function list(store: Store, prefix: string, context: CommandContext): Prom
 
 /** Opens a store and makes sure that there is a cluster in it: an empty table must never mean a wrong prefix. */
 async function openCluster(url: string, context: CommandContext): Promise<Store> {
-  const store = await openStore(url, { signal: context.signal });
+  const store = await openStore(url, context);
   try {
     await readCluster(store, { signal: context.signal });
     return store;

@@ -18,7 +18,7 @@ export interface ControllerFlags {
 export async function controller(flags: ControllerFlags, context: CommandContext): Promise<void> {
   const log = createLogger(context.env);
   await using parts = new DisposeStack();
-  const store = parts.use(await openStore(flags.store, { signal: context.signal }));
+  const store = parts.use(await openStore(flags.store, context));
   if (!store.capabilities.trustworthy) {
     log.warn(
       { durability: store.capabilities.durability },
@@ -35,7 +35,7 @@ export async function controller(flags: ControllerFlags, context: CommandContext
       reclaimAfterMs: flags.reclaimAfter,
       confirmAfterMs: flags.lookAgainAfter,
       cloudFor: async (platform) => {
-        const cloud = clouds.get(platform) ?? parts.use(await openCloud(platform));
+        const cloud = clouds.get(platform) ?? parts.use(await openCloud(platform, context.drivers));
         clouds.set(platform, cloud);
         return cloud;
       },

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { ConflictError, DisposeStack, InvalidError, type Registration, type Store } from "@cocoon-net/core";
 import type { Granting } from "@cocoon-net/dhcp";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
@@ -14,6 +15,7 @@ import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
+import { parseArpTable } from "../unaccounted-routes.ts";
 import { agentVersion } from "../version.ts";
 
 export interface DaemonFlags {
@@ -165,6 +167,7 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
         removeRoute: async (ip) => void (await network.deleteHostRoute(ip, bridge)),
         setNeighbour: (ip, mac) => network.replaceNeighbour(ip, mac, bridge),
         listRoutes: () => network.listHostRoutes(bridge),
+        listNeighbours: async () => parseArpTable(await readFile("/proc/net/arp", "utf8"), bridge),
       },
       openSocket: () =>
         openDhcpSocket({ device: bridge, onError: (error) => log.warn({ err: error }, "DHCP socket") }),

@@ -30,7 +30,7 @@ import { type PoolFile, StateDirectory } from "../state-directory.ts";
 export async function init(flags: NodeFlags, context: CommandContext): Promise<void> {
   const platform = flags.platform ?? (await detectPlatform(context.signal));
   const settings = resolveSettings(flags, platform);
-  await using cloud = await openCloud(platform);
+  await using cloud = await openCloud(platform, context.drivers);
   const instance = await cloud.describeSelf({ signal: context.signal });
   await setUpNode(flags, settings, { manageIptables: true, provision: { cloud, instance } }, context);
 }
@@ -60,8 +60,7 @@ async function setUpNode(
       hint: "name the node's block, or give --store URL to get the next free one",
     });
   }
-  await using store =
-    flags.store === undefined ? undefined : await openStore(flags.store, { signal: context.signal });
+  await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
   if (flags.dryRun) return describe(flags, settings, setUp, store, context);
   context.requireRoot();
   const daemon = await runningDaemon(flags.pidFile);

@@ -39,8 +39,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
       hint: "stop it first",
     });
   }
-  await using store =
-    flags.store === undefined ? undefined : await openStore(flags.store, { signal: context.signal });
+  await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
   if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
   for (const change of await removeDropRules({ signal: context.signal })) context.say(change);
   if (store && registration) await leaveCluster(store, registration, context);

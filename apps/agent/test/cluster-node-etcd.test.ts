@@ -1,0 +1,3 @@
+import { clusterNodeRules } from "./cluster-node-rules.ts";
+
+clusterNodeRules("etcd");
