@@ -59,11 +59,12 @@ export function checkStoreUrl(text: string, drivers?: DriverPlaces): void {
   }
 }
 
-/** Opens a store by its URL. @throws {InvalidError} for a URL or scheme that cannot work. */
-export async function openStore(text: string, { drivers, ...options }: OpenOptions = {}): Promise<Store> {
+/** Opens a store by its URL; a command passes its context. @throws {InvalidError} for a URL or scheme that cannot work. */
+export async function openStore(text: string, options: OpenOptions = {}): Promise<Store> {
+  const { drivers, signal, timeoutMs } = options;
   const url = parse(text);
   const driver = await driverFor("store", url.scheme, stores, drivers);
-  return driver.open(url, options);
+  return driver.open(url, { signal, timeoutMs });
 }
 
 /** Opens the cloud of a platform; cheap, no request is made. */
@@ -107,7 +108,7 @@ async function driverFor<T>(
     throw new InvalidError(`the ${kind} driver ${path} cannot be loaded: ${describeError(cause)}`, { cause });
   }
   const driver = module.default;
-  if (isDriver(driver)) return driver;
+  if (driver !== undefined && isDriver(driver)) return driver;
   throw new InvalidError(`${path} has no driver as its default export, so it is no ${kind} driver`);
 }
 

@@ -1,6 +1,7 @@
 import { describeError } from "@cocoon-net/core";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { CommandContext } from "./command-context.ts";
+import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
 import { parseFormat } from "./output-format.ts";
 import { defaultPidFile } from "./pid-file.ts";
@@ -10,15 +11,39 @@ import { agentVersion } from "./version.ts";
 // Each command's code is loaded when it runs: the daemon stays small.
 const setUpNode = () => import("./commands/set-up-node.ts");
 const cluster = () => import("./commands/cluster.ts");
+const store = () => import("./commands/store.ts");
 
 /** The `cocoon-net` command line. Rejects with what a command throws; usage errors are {@link CommanderError}. */
-export function createProgram(context: CommandContext): Command {
+export function createProgram(given: CommandContext): Command {
+  let drivers: DriverPlaces | undefined;
+  const context: CommandContext = {
+    signal: given.signal,
+    env: given.env,
+    get drivers() {
+      return drivers ?? given.drivers;
+    },
+    print: (line) => given.print(line),
+    say: (line) => given.say(line),
+    requireRoot: () => given.requireRoot(),
+  };
   const program = new Command("cocoon-net")
     .description("VPC-routable addresses for the VMs of a node, managed over the whole cluster")
     .version(agentVersion)
     .showSuggestionAfterError()
+    .addOption(
+      new Option("--config <file>", "YAML with the `store` and third parties' `drivers`").env(
+        "COCOON_NET_CONFIG",
+      ),
+    )
     .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
-    .exitOverride();
+    .exitOverride()
+    .hook("preSubcommand", async () => {
+      const { config: file } = program.opts<{ config?: string }>();
+      if (!file) return;
+      const config = await (await import("./config-file.ts")).readConfigFile(file);
+      drivers = config.drivers;
+      if (config.store !== undefined) setDefault(program, "store", config.store);
+    });
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
 
@@ -132,7 +157,41 @@ export function createProgram(context: CommandContext): Command {
   view("events", "who owned what, when, why").action(async (flags) =>
     (await cluster()).clusterEvents(flags, context),
   );
+  addStoreCommands(program, context);
   return program;
+}
+
+function addStoreCommands(program: Command, context: CommandContext): void {
+  const storeCommand = program
+    .command("store")
+    .description("move a cluster between stores, save it to a file, check it");
+  storeCommand
+    .command("copy")
+    .description("move the whole cluster to another store, which is in use from then on")
+    .requiredOption("--from <url>", "the store that it is in")
+    .requiredOption("--to <url>", "an empty store, or one that an earlier try has begun to fill")
+    .option("--verify", "read both sides again before the new one is put to use", false)
+    .option("--live", "while agents and controllers are running", false)
+    .action(async (flags) => (await store()).storeCopy(flags, context));
+  const onOne = (name: string, description: string): Command =>
+    storeOption(storeCommand.command(name).description(description), context, true);
+  onOne("export", "write the whole cluster to a file; the store stays in use")
+    .requiredOption("--file <file>", "the file to write; it is replaced when it is there")
+    .action(async (flags) => (await store()).storeExport(flags, context));
+  onOne("import", "fill an empty store from such a file")
+    .requiredOption("--file <file>", "what `store export` wrote")
+    .action(async (flags) => (await store()).storeImport(flags, context));
+  onOne("check", "hold every record against what this version writes; exit 1 on any finding").action(
+    async (flags) => (await store()).storeCheck(flags, context),
+  );
+}
+
+/** Gives an option its value from the config file, in every command that has it: environment and flags win. */
+function setDefault(command: Command, option: string, value: string): void {
+  if (command.options.some((one) => one.attributeName() === option)) {
+    command.setOptionValueWithSource(option, value, "config");
+  }
+  for (const inner of command.commands) setDefault(inner, option, value);
 }
 
 /** Whether commander has already told the person what is wrong. */
