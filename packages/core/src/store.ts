@@ -4,13 +4,20 @@ import type { ConnectionUrl } from "./connection-url.ts";
  * The Store port: a small key–value contract with revisions. The rules of the cluster are written once,
  * on top of it, and hold on every backend.
  *
- * Keys are relative (`subnets/n1`); the backend puts its configured prefix in front of them. Values are
- * text (JSON by convention). Every method has a deadline even when none is given, also on a server that is
- * stopped or black-holed.
+ * Keys are relative (`subnets/n1`); the backend puts its configured prefix in front of them. They are not
+ * empty and hold no NUL. Values are text (JSON by convention). Text that has no UTF-8 (half a surrogate pair)
+ * is refused in both. Every method has a deadline even when none is given, also on a server that is stopped or
+ * black-holed.
  *
  * Errors of every method: {@link UnavailableError} (its `outcome` says whether a write may have happened),
  * {@link AuthError}, {@link InvalidError} (limits exceeded), {@link ExhaustedError} (the server is full),
  * the signal's reason when aborted.
+ *
+ * Disposing, once or several times, ends everything within a bounded time, also when the server is out of
+ * reach: calls that wait reject with UnavailableError, watches end, and sessions are over. Their signals abort at
+ * once, and the server is asked to end them, so that their keys are gone when the disposal resolves; out of
+ * reach, they end by the server's clock. A process that has nothing else to do then exits. Calls on a closed
+ * store reject with an UnavailableError of outcome `none`, and a watch of it ends without a batch.
  */
 export interface Store extends AsyncDisposable {
   /** The URL it was opened by, without secrets. For messages. */
@@ -31,9 +38,9 @@ export interface Store extends AsyncDisposable {
    * Changes under `prefix`, without a gap and without a repeat across reconnects.
    *
    * With `fromRevision` the first batch holds what changed **after** that revision. Without it the first
-   * batch is a `snapshot`. When the history needed to go on is gone, a `snapshot` is yielded instead of
-   * silence. Ends when `signal` aborts or the store is disposed; throws only what retrying cannot mend
-   * (auth, invalid).
+   * batch is a `snapshot`. When the history needed to go on is gone (compacted, lost by the server, or not
+   * reached by it), a `snapshot` is yielded instead of silence. Ends when `signal` aborts or the store is
+   * disposed; throws only what retrying cannot mend (auth, invalid).
    */
   watch(prefix: string, options?: WatchOptions): AsyncIterable<WatchBatch>;
 
@@ -47,7 +54,10 @@ export interface Store extends AsyncDisposable {
   incarnation(options?: CallOptions): Promise<string>;
 }
 
-/** Grows with every applied write transaction; all writes of one transaction share one. Below 2^53. */
+/**
+ * Grows with every transaction that changes something; all its writes share one. Putting the value that is there
+ * already is a change, deleting an absent key is none. The first one is above 0. Below 2^53.
+ */
 export type Revision = number;
 
 export interface CallOptions {
@@ -61,7 +71,11 @@ export interface ListOptions extends CallOptions {
   readonly limit?: number;
   /** Start after this key: the `next` of the page before. */
   readonly after?: string;
-  /** Read at this revision where `capabilities.pinnedReads` is true; otherwise it is ignored. */
+  /**
+   * Read at this revision, one that the store has answered with, where `capabilities.pinnedReads` is true;
+   * otherwise it is ignored. One that the server has compacted away, or has not reached, is an
+   * {@link InvalidError}: begin the listing anew, without it.
+   */
   readonly revision?: Revision;
 }
 
@@ -92,14 +106,22 @@ export interface ListResult {
   readonly next: string | undefined;
 }
 
-/** All must hold for `then` to run; with none, `then` always runs. */
+/**
+ * All must hold for `then` to run; with none, `then` always runs. An absent key has no revision and no value: of
+ * all comparisons only `exists: false` holds for it, and a revision of 0 never holds.
+ */
 export type Compare =
   | { readonly key: string; readonly exists: boolean }
   | { readonly key: string; readonly createRevision: Revision }
   | { readonly key: string; readonly modRevision: Revision }
   | { readonly key: string; readonly value: string };
 
-/** Puts and deletes of one branch must name different keys. Deleting an absent key is no error. */
+/**
+ * Puts and deletes of one branch must name different keys. Deleting an absent key is no error. A key hangs on the
+ * `session` of its newest put only, and on none when that names none. A session that is over, for its holder or
+ * for the server, or that another handle has opened, is an {@link InvalidError} and nothing of the transaction is
+ * applied.
+ */
 export type Operation =
   | { readonly put: string; readonly value: string; readonly session?: Session }
   | { readonly delete: string }
@@ -119,7 +141,15 @@ export interface TxnResult {
   readonly reads: readonly (Entry | undefined)[];
 }
 
+/**
+ * Each batch lies wholly after the one before it. Its `revision` is a place to go on from: a watch from it continues
+ * there. After the server has lost data, a snapshot may have a lower one than what came before.
+ */
 export type WatchBatch =
+  /**
+   * One or more changes in the order of their revisions, of which the batch has the newest. The changes of one
+   * transaction come in one batch.
+   */
   | { readonly type: "changes"; readonly revision: Revision; readonly changes: readonly Change[] }
   /** The whole prefix as it is at `revision`: replaces everything the watcher knew. */
   | { readonly type: "snapshot"; readonly revision: Revision; readonly entries: readonly Entry[] };

@@ -18,9 +18,11 @@ export class Keyspace {
     this.#prefixBytes = Buffer.byteLength(prefix);
   }
 
-  /** @throws {InvalidError} when `key` is empty. */
+  /** @throws {InvalidError} for a key that the port does not allow. */
   full(key: string): Buffer {
-    if (key === "") throw new InvalidError("a store key is empty");
+    if (key === "" || key.includes("\0") || !key.isWellFormed()) {
+      throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
+    }
     return Buffer.from(this.#prefix + key);
   }
 

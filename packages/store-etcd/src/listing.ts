@@ -61,6 +61,9 @@ export async function readPage(
   if (!Number.isInteger(limit) || limit < 1) {
     throw new InvalidError(`list limit ${limit} is not a positive integer`);
   }
+  if (revision !== undefined && !(revision > 0)) {
+    throw new InvalidError(`revision ${revision} cannot be read`, { hint: "read at the present revision" });
+  }
   const answer = await connection.kv(
     {
       what: `list ${prefix}`,

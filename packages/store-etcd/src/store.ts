@@ -63,7 +63,7 @@ class EtcdStore implements Store {
   readonly capabilities: StoreCapabilities;
   readonly #connection: EtcdConnection;
   readonly #keyspace: Keyspace;
-  readonly #sessions = new Set<Session>();
+  readonly #sessions = new Map<string, Session>();
   readonly #closing = new AbortController();
   #disposed: Promise<void> | undefined;
 
@@ -98,7 +98,7 @@ class EtcdStore implements Store {
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
     checkTxn(request, this.capabilities);
-    const wire = encodeTxn(request, this.#keyspace, (session) => this.#sessions.has(session));
+    const wire = encodeTxn(request, this.#keyspace, (session) => this.#sessions.has(session.id));
     const answer = await this.#connection.kv(
       {
         what: describeTxn(request),
@@ -119,8 +119,8 @@ class EtcdStore implements Store {
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {
     const session = await openSession(this.#connection, ttlMs, options);
-    this.#sessions.add(session);
-    session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    this.#sessions.set(session.id, session);
+    session.signal.addEventListener("abort", () => this.#sessions.delete(session.id), { once: true });
     if (this.#closing.signal.aborted) await session[Symbol.asyncDispose]();
     return session;
   }
@@ -137,7 +137,7 @@ class EtcdStore implements Store {
 
   async #dispose(): Promise<void> {
     this.#closing.abort();
-    await Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]()));
+    await Promise.all([...this.#sessions.values()].map((session) => session[Symbol.asyncDispose]()));
     this.#connection.close();
   }
 }

@@ -45,11 +45,16 @@ function encodeCompare(compare: Compare, keyspace: Keyspace): ICompare {
   if ("exists" in compare) {
     return { key, target: "Create", result: compare.exists ? "Greater" : "Equal", create_revision: 0 };
   }
+  // For etcd an absent key has revision 0, for the port it has none: 0 must not hold. Nothing is below 0.
   if ("createRevision" in compare) {
-    return { key, target: "Create", result: "Equal", create_revision: String(compare.createRevision) };
+    const { createRevision } = compare;
+    const result = createRevision === 0 ? "Less" : "Equal";
+    return { key, target: "Create", result, create_revision: String(createRevision) };
   }
   if ("modRevision" in compare) {
-    return { key, target: "Mod", result: "Equal", mod_revision: String(compare.modRevision) };
+    const { modRevision } = compare;
+    const result = modRevision === 0 ? "Less" : "Equal";
+    return { key, target: "Mod", result, mod_revision: String(modRevision) };
   }
   return { key, target: "Value", result: "Equal", value: Buffer.from(compare.value) };
 }

@@ -1,8 +1,14 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { openEtcdStore } from "@cocoon-net/store-etcd";
-import { startEtcd, startFaultProxy, storeConformance, type TestServer } from "@cocoon-net/store-testkit";
+import {
+  type FaultProxy,
+  type OpenOptions,
+  startEtcd,
+  startFaultProxy,
+  storeConformance,
+  type TestServer,
+} from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll } from "vitest";
+import { compact } from "./etcdctl.ts";
 
 let server: TestServer;
 beforeAll(async () => {
@@ -10,23 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
+const urlOf = ({ prefix, via }: OpenOptions<FaultProxy>) =>
+  `etcd://127.0.0.1:${(via ?? server).port}${prefix}`;
+
 storeConformance({
-  name: "etcd",
-  open: ({ prefix }) => openEtcdStore(`etcd://127.0.0.1:${server.port}${prefix}`),
-  async openFaulty({ prefix }) {
-    const faults = await startFaultProxy({ target: server });
-    const store = await openEtcdStore(`etcd://127.0.0.1:${faults.port}${prefix}`);
-    return { store, faults };
-  },
-  async forgetHistory() {
-    const { stdout } = await promisify(execFile)(
-      "etcdctl",
-      [`--endpoints=127.0.0.1:${server.port}`, "endpoint", "status", "--write-out=json"],
-      { env: { ...process.env, ETCDCTL_API: "3" } },
-    );
-    const revision = /"revision":(\d+)/.exec(stdout)?.[1] ?? "";
-    await promisify(execFile)("etcdctl", [`--endpoints=127.0.0.1:${server.port}`, "compact", revision], {
-      env: { ...process.env, ETCDCTL_API: "3" },
-    });
-  },
+  name: "store-etcd",
+  open: (options) => openEtcdStore(urlOf(options)),
+  faults: () => startFaultProxy({ target: server }),
+  forgetHistory: () => compact(server),
+  server: () => server,
+  driver: { module: new URL("../src/driver.ts", import.meta.url).href, url: urlOf },
 });

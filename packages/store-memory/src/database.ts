@@ -126,7 +126,7 @@ export class MemoryDatabase {
 
   /** What changed after `revision`, or undefined when that history is gone. */
   transactionsAfter(revision: Revision): readonly Transaction[] | undefined {
-    if (revision < this.#compacted || revision > this.#revision) return undefined;
+    if (!(revision >= this.#compacted && revision <= this.#revision)) return undefined;
     const first = this.#history.findLastIndex((transaction) => transaction.revision <= revision) + 1;
     return this.#history.slice(first);
   }

@@ -30,7 +30,7 @@ export interface MemoryStoreOptions {
   /** Put before every key; default none. */
   readonly prefix?: string;
   /** The way to the database, to put faults into; default one that passes everything. */
-  readonly link?: MemoryLink;
+  readonly link?: MemoryLink | undefined;
 }
 
 const capabilities: StoreCapabilities = {
@@ -59,7 +59,8 @@ class MemoryStore implements Store {
   readonly #prefix: string;
   readonly #link: MemoryLink;
   readonly #closed = new AbortController();
-  readonly #sessions = new Set<KeptSession>();
+  readonly #sessions = new Map<string, Session>();
+  #disposed: Promise<void> | undefined;
 
   constructor(database: MemoryDatabase, prefix: string, link: MemoryLink) {
     this.#database = database;
@@ -151,9 +152,10 @@ class MemoryStore implements Store {
         this.#call("keep a session alive", { timeoutMs }, true, () => this.#database.keepAlive(id)),
       end: () => this.#call("end a session", undefined, true, () => this.#database.endSession(id)),
     });
-    if (this.#closed.signal.aborted) session.abandon("its store was closed");
-    this.#sessions.add(session);
-    session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    // Closed while it was being opened: nobody else would end it.
+    if (this.#disposed !== undefined) await session[Symbol.asyncDispose]();
+    this.#sessions.set(id, session);
+    session.signal.addEventListener("abort", () => this.#sessions.delete(id), { once: true });
     return session;
   }
 
@@ -162,8 +164,16 @@ class MemoryStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const session of [...this.#sessions]) session.abandon("its store was closed");
+    this.#disposed ??= this.#dispose();
+    await this.#disposed;
+  }
+
+  async #dispose(): Promise<void> {
+    const ending = [...this.#sessions.values()].map((session) => session[Symbol.asyncDispose]());
+    // What the link carries, it carries in this turn; what it holds or loses is not waited for.
+    await new Promise((resolve) => setImmediate(resolve));
     this.#closed.abort();
+    await Promise.all(ending);
   }
 
   #call<T>(what: string, options: CallOptions | undefined, writes: boolean, apply: () => T): Promise<T> {
@@ -176,7 +186,9 @@ class MemoryStore implements Store {
   }
 
   #full(key: string): string {
-    if (key === "") throw new InvalidError("a store key is empty");
+    if (key === "" || key.includes("\0") || !key.isWellFormed()) {
+      throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
+    }
     return this.#prefix + key;
   }
 
@@ -191,7 +203,11 @@ class MemoryStore implements Store {
   #operation(operation: Operation): DatabaseOperation {
     if ("get" in operation) return { get: this.#full(operation.get) };
     if ("delete" in operation) return { delete: this.#full(operation.delete) };
-    return { put: this.#full(operation.put), value: operation.value, sessionId: operation.session?.id };
+    const { put, value, session } = operation;
+    if (session && !this.#sessions.has(session.id)) {
+      throw new InvalidError(`${put} is to be tied to session ${session.id}, which is not of this store`);
+    }
+    return { put: this.#full(put), value, sessionId: session?.id };
   }
 
   #changes(transaction: Transaction, prefix: string): Change[] {

@@ -1,6 +1,7 @@
 import assert, { AssertionError } from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
+  type Compare,
   type Operation,
   type Session,
   type Store,
@@ -13,6 +14,7 @@ import {
   applies,
   type CheckGroup,
   checkGroups,
+  coreTransactions,
   deadlines,
   lostAnswers,
   namespaces,
@@ -72,6 +74,34 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
     breaks: (store) => ({
       txn: (request, options) => store.txn({ ...request, if: (request.if ?? []).slice(0, -1) }, options),
     }),
+  },
+  "a transaction for which an absent key has the revision 0": {
+    group: transactions,
+    breaks: (store) => ({
+      txn: (request, options) => {
+        const absent = (compare: Compare): Compare =>
+          ("createRevision" in compare && compare.createRevision === 0) ||
+          ("modRevision" in compare && compare.modRevision === 0)
+            ? { key: compare.key, exists: false }
+            : compare;
+        return store.txn({ ...request, if: (request.if ?? []).map(absent) }, options);
+      },
+    }),
+  },
+  "a put that does nothing when the value is there already": {
+    group: transactions,
+    breaks: (store) => ({
+      async txn(request, options) {
+        const [first] = request.then ?? [];
+        const same =
+          first !== undefined && "put" in first && (await store.get(first.put)).entry?.value === first.value;
+        return store.txn(same ? {} : request, options);
+      },
+    }),
+  },
+  "a transaction that takes keys which are no text": {
+    group: transactions,
+    breaks: (store) => ({ get: (key, options) => store.get(key.toWellFormed() || "?", options) }),
   },
   "a transaction that compares first and writes later": {
     group: transactions,
@@ -151,6 +181,13 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
             ? [batch]
             : batch.changes.map((change) => ({ ...batch, changes: [change] })),
         ),
+    }),
+  },
+  "a watch whose batches name a revision that is before their own changes": {
+    group: watches,
+    breaks: (store) => ({
+      watch: (...request) =>
+        edited(store.watch(...request), (batch) => [{ ...batch, revision: batch.revision - 1 }]),
     }),
   },
   "a watch that starts without a snapshot": {
@@ -262,6 +299,19 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
     group: deadlines,
     breaks: () => ({ [Symbol.asyncDispose]: async () => {} }),
   },
+  "a closed store that says its calls may have been carried out": {
+    group: deadlines,
+    breaks: (store) => ({
+      async get(key, options) {
+        try {
+          return await store.get(key, options);
+        } catch (cause) {
+          if (!(cause instanceof UnavailableError)) throw cause;
+          throw new UnavailableError(cause.message, { outcome: "unknown", cause });
+        }
+      },
+    }),
+  },
   "a lost answer that is taken for a write that did not happen": {
     group: lostAnswers,
     breaks: (store) => ({
@@ -277,15 +327,11 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
   },
   "a lost answer after which the write is sent again, as if nothing had happened": {
     group: lostAnswers,
-    breaks: (store) => ({
-      async txn(request, options) {
-        try {
-          return await store.txn(request, options);
-        } catch {
-          return store.txn({ then: request.then ?? [] } satisfies TxnRequest, options);
-        }
-      },
-    }),
+    breaks: sendsAgain,
+  },
+  "core's transactions sent again, as if nothing had happened": {
+    group: coreTransactions,
+    breaks: sendsAgain,
   },
 };
 
@@ -306,12 +352,25 @@ describe.concurrent("the suite", () => {
   });
 });
 
+/** Blind retries, as clients do by default. */
+function sendsAgain(store: Store): Partial<Store> {
+  return {
+    async txn(request, options) {
+      try {
+        return await store.txn(request, options);
+      } catch {
+        return store.txn({ then: request.then ?? [] } satisfies TxnRequest, options);
+      }
+    },
+  };
+}
+
 /** What a check says about a store, as against a mistake in this file. */
 function isVerdict(error: unknown): boolean {
   return error instanceof AssertionError || error instanceof TimeoutError;
 }
 
-function subjectOf(breaks: Breaks): StoreUnderTest {
+function subjectOf(breaks: Breaks): StoreUnderTest<MemoryLink> {
   const database = new MemoryDatabase();
   const open = (prefix: string, link = new MemoryLink()): Store => {
     const store = openMemoryStore({ database, prefix, link });
@@ -319,11 +378,8 @@ function subjectOf(breaks: Breaks): StoreUnderTest {
   };
   return {
     name: "broken",
-    open: async ({ prefix }) => open(prefix),
-    openFaulty: async ({ prefix }) => {
-      const faults = new MemoryLink();
-      return { faults, store: open(prefix, faults) };
-    },
+    open: async ({ prefix, via }) => open(prefix, via),
+    faults: () => new MemoryLink(),
   };
 }
 

@@ -5,10 +5,7 @@ const database = new MemoryDatabase();
 
 storeConformance({
   name: "store-memory",
-  open: async ({ prefix }) => openMemoryStore({ database, prefix }),
-  openFaulty: async ({ prefix }) => {
-    const faults = new MemoryLink();
-    return { faults, store: openMemoryStore({ database, prefix, link: faults }) };
-  },
+  open: async ({ prefix, via }) => openMemoryStore({ database, prefix, link: via }),
+  faults: () => new MemoryLink(),
   forgetHistory: async () => database.compact(),
 });

@@ -118,6 +118,37 @@ describe("memory store", () => {
     assert.equal((await store.get("k")).entry?.value, "late");
   });
 
+  it("ends its sessions with the store: at once, or by the database's clock when that is out of reach", async () => {
+    const clock = new ManualClock();
+    const database = new MemoryDatabase({ clock });
+    const link = new MemoryLink();
+    await using other = openMemoryStore({ database });
+    for (const [fault, left] of [
+      ["pass", false],
+      ["refuse", true],
+      ["blackhole", true],
+    ] as const) {
+      link.pass();
+      const store = openMemoryStore({ database, link });
+      const session = await store.session(5_000);
+      await store.txn({ then: [{ put: fault, value: "", session }] });
+      link[fault]();
+      await store[Symbol.asyncDispose]();
+      assert.equal(session.signal.aborted, true);
+      assert.equal((await other.get(fault)).entry !== undefined, left, fault);
+    }
+    await clock.advance(6_000);
+    assert.deepEqual((await other.list("")).entries, []);
+  });
+
+  it("refuses to tie a key to a session of another handle", async () => {
+    const database = new MemoryDatabase();
+    await using one = openMemoryStore({ database });
+    await using two = openMemoryStore({ database });
+    await using session = await one.session(5_000);
+    await assert.rejects(two.txn({ then: [{ put: "k", value: "", session }] }), InvalidError);
+  });
+
   it("is opened by the URL memory: and by nothing longer", async () => {
     await using one = await memoryDriver.open(parseConnectionUrl("memory:"));
     await using two = await memoryDriver.open(parseConnectionUrl("memory:"));

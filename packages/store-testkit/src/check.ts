@@ -2,18 +2,35 @@ import { randomBytes } from "node:crypto";
 import { DisposeStack, type Store } from "@cocoon-net/core";
 import type { Faults } from "./faults.ts";
 
-/** What the suite needs to know about a backend. Everything else it reads from `store.capabilities`. */
-export interface StoreUnderTest {
+export interface OpenOptions<Path extends Faults = Faults> {
+  /** What the handle's keys lie under: `/conformance/1a2b`. */
+  readonly prefix: string;
+  /** The way to the server to open it over, one that `faults` has made. Absent: straight. */
+  readonly via?: Path | undefined;
+}
+
+/**
+ * What the suite needs to know about a backend; limits and guarantees it reads from `store.capabilities`. Checks
+ * that need a part which is not given are left out.
+ */
+export interface StoreUnderTest<Path extends Faults = Faults> {
   readonly name: string;
-  /** Opens a new handle whose keys lie under `prefix` (`/conformance/1a2b`), always on the same backend. */
-  open(options: { readonly prefix: string }): Promise<Store>;
-  /**
-   * The same, over a path with faults of its own, for example through `startFaultProxy`. Without it the
-   * checks of failures are left out.
-   */
-  openFaulty?(options: { readonly prefix: string }): Promise<FaultyStore>;
-  /** Makes the server forget what changed until now, as compaction does. Without it that check is left out. */
+  /** Opens a new handle, always on the same backend. */
+  open(options: OpenOptions<Path>): Promise<Store>;
+  /** Makes a new way to the server, with faults of its own: `() => startFaultProxy({ target: server })`. */
+  faults?(): Path | Promise<Path>;
+  /** Makes the server forget what changed until now, as compaction does. */
   forgetHistory?(): Promise<void>;
+  /** The server's process, to be stopped (SIGSTOP) and continued: `() => server`. */
+  server?(): { pause(): void; resume(): void };
+  /** How a process of its own opens the store, to be stopped, killed and left to end by itself. */
+  readonly driver?: {
+    /** URL of the module whose default export is the `StoreDriver`: `import.meta.resolve("…")`. */
+    readonly module: string;
+    url(options: OpenOptions<Path>): string;
+  };
+  /** What `faults` and the `via` of `open` do, in one. */
+  openFaulty?(options: { readonly prefix: string }): Promise<FaultyStore>;
 }
 
 export interface FaultyStore {
@@ -21,11 +38,14 @@ export interface FaultyStore {
   readonly faults: Faults;
 }
 
+/** The parts of {@link StoreUnderTest} that a check may need. */
+export type Part = "faults" | "forgetHistory" | "server" | "driver";
+
 /** One thing that every Store must do. It throws when the store does not. */
 export interface Check {
   readonly name: string;
-  /** The parts of {@link StoreUnderTest} that it cannot do without. */
-  readonly needs?: readonly ("openFaulty" | "forgetHistory")[];
+  /** What it cannot do without. */
+  readonly needs?: readonly Part[];
   run(bench: Bench): Promise<void>;
 }
 
@@ -51,18 +71,34 @@ export class Bench implements AsyncDisposable {
   }
 
   async openFaulty(): Promise<FaultyStore> {
-    if (this.#subject.openFaulty === undefined) throw new Error(`${this.#subject.name} has no openFaulty`);
-    const { store, faults } = await this.#subject.openFaulty({ prefix: this.prefix });
-    this.#opened.use(faults);
-    this.#opened.use(store);
+    if (this.#subject.openFaulty !== undefined) {
+      const { store, faults } = await this.#subject.openFaulty({ prefix: this.prefix });
+      this.#opened.use(faults);
+      this.#opened.use(store);
+      return { store, faults };
+    }
+    const faults = await this.makeFaults();
+    const store = this.#opened.use(await this.#subject.open({ prefix: this.prefix, via: faults }));
     return { store, faults };
   }
 
+  /** A way to the server, for a process of its own. */
+  async makeFaults(): Promise<Faults> {
+    return this.#opened.use(await (this.#subject.faults?.() ?? this.#missing("faults")));
+  }
+
   async forgetHistory(): Promise<void> {
-    if (this.#subject.forgetHistory === undefined) {
-      throw new Error(`${this.#subject.name} has no forgetHistory`);
-    }
-    await this.#subject.forgetHistory();
+    await (this.#subject.forgetHistory?.() ?? this.#missing("forgetHistory"));
+  }
+
+  get server(): { pause(): void; resume(): void } {
+    return this.#subject.server?.() ?? this.#missing("server");
+  }
+
+  /** Module and URL, for a process of its own that opens the store. */
+  driver(via?: Faults): { readonly module: string; readonly url: string } {
+    const driver = this.#subject.driver ?? this.#missing("driver");
+    return { module: driver.module, url: driver.url({ prefix: this.prefix, via }) };
   }
 
   /** Disposes `thing` after the check, before the handles that were opened until now. */
@@ -73,11 +109,17 @@ export class Bench implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#opened[Symbol.asyncDispose]();
   }
+
+  #missing(part: Part): never {
+    throw new Error(`${this.#subject.name} has no ${part}`);
+  }
 }
 
 /** Whether `subject` has what `check` needs. */
 export function applies(check: Check, subject: StoreUnderTest): boolean {
-  return (check.needs ?? []).every((part) => subject[part] !== undefined);
+  return (check.needs ?? []).every(
+    (part) => subject[part] !== undefined || (part === "faults" && subject.openFaulty !== undefined),
+  );
 }
 
 /** Runs one check without a test runner. Rejects when the store does not pass. */

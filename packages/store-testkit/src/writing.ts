@@ -1,9 +1,15 @@
-import type { Revision, Session, Store } from "@cocoon-net/core";
+import type { CallOptions, Revision, Session, Store } from "@cocoon-net/core";
 
 /** Puts one key and returns the revision of that. */
-export async function put(store: Store, key: string, value: string, session?: Session): Promise<Revision> {
+export async function put(
+  store: Store,
+  key: string,
+  value: string,
+  session?: Session,
+  options?: CallOptions,
+): Promise<Revision> {
   const operation = session === undefined ? { put: key, value } : { put: key, value, session };
-  return (await store.txn({ then: [operation] })).revision;
+  return (await store.txn({ then: [operation] }, options)).revision;
 }
 
 /** Puts many keys in as few transactions as the store allows. */

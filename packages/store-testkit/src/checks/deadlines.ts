@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type CallOptions, CocoonError, type Store, UnavailableError } from "@cocoon-net/core";
+import { type CallOptions, type Store, UnavailableError } from "@cocoon-net/core";
 import type { CheckGroup } from "../check.ts";
 import { until, within } from "../waiting.ts";
 import { put } from "../writing.ts";
@@ -57,13 +57,18 @@ export const deadlines: CheckGroup = {
         );
         await within("closing again", 1_000, store[Symbol.asyncDispose]());
         for (const [name, call] of Object.entries(methods)) {
-          await assert.rejects(within(name, 1_000, call(store)), CocoonError, name);
+          await assert.rejects(within(name, 1_000, call(store)), (error) => {
+            assert.ok(error instanceof UnavailableError, `${name}: ${error}`);
+            assert.equal(error.outcome, "none", name);
+            return true;
+          });
         }
+        for await (const batch of store.watch("")) assert.fail(`a closed store's watch yields ${batch.type}`);
       },
     },
     {
       name: "a black-holed server is given up at the deadline",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await store.get("k");
@@ -79,7 +84,7 @@ export const deadlines: CheckGroup = {
     },
     {
       name: "a server that refuses connections is given up at the deadline, or before",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await store.get("k");
@@ -91,7 +96,7 @@ export const deadlines: CheckGroup = {
     },
     {
       name: "after an outage calls are answered again",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await put(store, "k", "before");
@@ -109,7 +114,7 @@ export const deadlines: CheckGroup = {
     },
     {
       name: "aborting ends a call that waits",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await store.get("k");
@@ -127,7 +132,7 @@ export const deadlines: CheckGroup = {
     },
     {
       name: "closing ends calls and watches that wait, in a black hole too",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await store.get("k");
@@ -135,7 +140,7 @@ export const deadlines: CheckGroup = {
         await within("the snapshot", 5_000, watch.next());
         await faults.blackhole();
         const pending = Object.entries(methods).map(([name, call]) =>
-          assert.rejects(within(name, 5_000, call(store, { timeoutMs: 20_000 })), CocoonError, name),
+          assert.rejects(within(name, 5_000, call(store, { timeoutMs: 20_000 })), UnavailableError, name),
         );
         const next = watch.next();
         await within("closing", 5_000, store[Symbol.asyncDispose]());

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { InvalidError } from "@cocoon-net/core";
 import type { CheckGroup } from "../check.ts";
 import { pairs, summary, WatchLog } from "../watch-log.ts";
 import { put } from "../writing.ts";
@@ -28,6 +29,23 @@ export const history: CheckGroup = {
         await put(store, "w/c", "3");
         await log.until("the change after it", arrival, () => log.changes.length > 0);
         assert.deepEqual(summary(log.changes), ["w/c=3"]);
+      },
+    },
+    {
+      name: "a listing whose revision was forgotten is refused, and one begun anew is whole",
+      needs: ["forgetHistory"],
+      async run(bench) {
+        const store = await bench.open();
+        await put(store, "p/a", "1");
+        await put(store, "p/b", "1");
+        const first = await store.list("p/", { limit: 1 });
+        const { next: after = "" } = first;
+        await put(store, "p/b", "2");
+        await bench.forgetHistory();
+        const page = store.list("p/", { limit: 1, after, revision: first.revision });
+        if (store.capabilities.pinnedReads) await assert.rejects(page, InvalidError);
+        else assert.deepEqual(pairs((await page).entries), ["p/b=2"]);
+        assert.deepEqual(pairs((await store.list("p/")).entries), ["p/a=1", "p/b=2"]);
       },
     },
   ],

@@ -8,7 +8,7 @@ export const lostAnswers: CheckGroup = {
   checks: [
     {
       name: "a write whose answer was lost says so, and its second run finds the first",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const direct = await bench.open();
         const { store, faults } = await bench.openFaulty();
@@ -33,7 +33,7 @@ export const lostAnswers: CheckGroup = {
     },
     {
       name: "a read whose answer was lost leaves nothing in doubt",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         await store.get("k");
@@ -49,7 +49,7 @@ export const lostAnswers: CheckGroup = {
     },
     {
       name: "a counter raised over a path that loses answers counts each step once",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         const steps = 9;

@@ -185,6 +185,18 @@ export const reads: CheckGroup = {
       },
     },
     {
+      name: "a page at a revision that the store has not reached is refused",
+      async run(bench) {
+        const store = await bench.open();
+        if (!store.capabilities.pinnedReads) return;
+        const revision = await put(store, "p/a", "1");
+        assert.deepEqual(pairs((await store.list("p/", { revision })).entries), ["p/a=1"]);
+        for (const wrong of [revision + 1_000_000, 0, -1, Number.NaN]) {
+          await assert.rejects(store.list("p/", { revision: wrong }), InvalidError, `revision ${wrong}`);
+        }
+      },
+    },
+    {
       name: "values are taken up to the stated length",
       async run(bench) {
         const store = await bench.open();

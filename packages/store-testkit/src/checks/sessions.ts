@@ -117,7 +117,7 @@ export const sessions: CheckGroup = {
     },
     {
       name: "a session outlives a cut connection",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
         const session = bench.use(await store.session(2 * ttlMs));
@@ -131,7 +131,7 @@ export const sessions: CheckGroup = {
     },
     ...(["blackhole", "refuse"] as const).map((fault) => ({
       name: `a holder that is cut off (${fault}) knows it before anyone can see its keys vanish`,
-      needs: ["openFaulty"] as const,
+      needs: ["faults"] as const,
       async run(bench: Parameters<CheckGroup["checks"][number]["run"]>[0]) {
         const other = await bench.open();
         const { store, faults } = await bench.openFaulty();

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
-import { type Compare, type Entry, InvalidError, type Operation, type Store } from "@cocoon-net/core";
+import {
+  type Compare,
+  type Entry,
+  InvalidError,
+  type Operation,
+  type Store,
+  type TxnRequest,
+} from "@cocoon-net/core";
 import type { CheckGroup } from "../check.ts";
+import { summary, WatchLog } from "../watch-log.ts";
 import { put } from "../writing.ts";
 
 export const transactions: CheckGroup = {
@@ -27,6 +35,11 @@ export const transactions: CheckGroup = {
           [{ key: "gone", exists: false }, true],
           [{ key: "gone", createRevision: created }, false],
           [{ key: "gone", modRevision: modified }, false],
+          // An absent key has no revision, not the revision 0.
+          [{ key: "gone", createRevision: 0 }, false],
+          [{ key: "gone", modRevision: 0 }, false],
+          [{ key: "here", createRevision: 0 }, false],
+          [{ key: "here", modRevision: 0 }, false],
           [{ key: "gone", value: "new" }, false],
           [{ key: "gone", value: "" }, false],
         ];
@@ -120,6 +133,21 @@ export const transactions: CheckGroup = {
       },
     },
     {
+      name: "putting the same value again is a change, deleting what is absent is none",
+      async run(bench) {
+        const store = await bench.open();
+        const first = await put(store, "k", "v");
+        const log = bench.use(new WatchLog(store, "", { fromRevision: first }));
+        const second = await put(store, "k", "v");
+        assert.ok(second > first, `revision ${second} comes after ${first}`);
+        assert.equal((await store.get("k")).entry?.modRevision, second);
+        await store.txn({ then: [{ delete: "absent" }] });
+        await put(store, "last", "");
+        await log.until("the last change", 5_000, () => log.changes.length >= 2);
+        assert.deepEqual(summary(log.changes), ["k=v", "last="]);
+      },
+    },
+    {
       name: "writing one key twice in a branch is refused, and nothing of it is applied",
       async run(bench) {
         const store = await bench.open();
@@ -137,6 +165,26 @@ export const transactions: CheckGroup = {
         }
         assert.deepEqual((await store.list("")).entries, []);
         await store.txn({ then: [{ put: "k", value: "1" }], else: [{ put: "k", value: "2" }] });
+      },
+    },
+    {
+      name: "a key that is empty, or that is no text, is refused wherever it is named",
+      async run(bench) {
+        const store = await bench.open();
+        for (const key of ["", "a\0b", "half \ud83d"]) {
+          const requests: TxnRequest[] = [
+            { then: [{ put: key, value: "" }] },
+            { then: [{ delete: key }] },
+            { else: [{ get: key }] },
+            { if: [{ key, exists: false }] },
+          ];
+          for (const request of requests) {
+            await assert.rejects(store.txn(request), InvalidError, JSON.stringify(request));
+          }
+          await assert.rejects(store.get(key), InvalidError, JSON.stringify(key));
+        }
+        await assert.rejects(put(store, "k", "half \ud83d"), InvalidError, "a value with half a character");
+        assert.deepEqual((await store.list("")).entries, []);
       },
     },
     {

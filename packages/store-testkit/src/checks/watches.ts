@@ -44,8 +44,12 @@ export const watches: CheckGroup = {
       async run(bench) {
         const store = await bench.open();
         await put(store, "w/a", "0");
-        const from = await put(store, "w/b", "0");
-        const created = await put(store, "w/a", "1");
+        // Another check's write in between would hide a watch that starts one revision late.
+        let [from, created] = [0, 0];
+        for (let turn = 0; turn < 100 && (turn === 0 || created !== from + 1); turn += 1) {
+          from = await put(store, "w/b", "0");
+          created = await put(store, "w/a", "1");
+        }
         await put(store, "other", "x");
         await put(store, "w", "x");
         const { revision: deleted } = await store.txn({ then: [{ delete: "w/b" }] });
@@ -153,6 +157,33 @@ export const watches: CheckGroup = {
       },
     },
     {
+      name: "from the revision of any batch another watch goes on, with all that came after it",
+      async run(bench) {
+        const store = await bench.open();
+        await put(store, "w/a", "0");
+        const log = bench.use(new WatchLog(store, "w/"));
+        await log.until("the snapshot", arrival, () => log.batches.length > 0);
+        for (let turn = 1; turn <= 4; turn += 1) {
+          const both = { then: [`w/a`, `w/${turn}`].map((key) => ({ put: key, value: `${turn}` })) };
+          await store.txn(both);
+          await put(store, "elsewhere", `${turn}`);
+        }
+        await log.until("all changes", arrival, () => log.changes.length >= 8);
+        const batches = [...log.batches];
+        for (const [at, { revision }] of batches.entries()) {
+          const rest = batches
+            .slice(at + 1)
+            .flatMap((batch) => (batch.type === "changes" ? batch.changes : []));
+          const late = bench.use(new WatchLog(store, "w/", { fromRevision: revision }));
+          await put(store, "w/end", `${at}`);
+          const end = `w/end=${at}`;
+          await late.until("its end", arrival, () => summary(late.changes).includes(end));
+          const seen = summary(late.changes).filter((change) => !change.startsWith("w/end"));
+          assert.deepEqual(seen.toSorted(), summary(rest).toSorted(), `after batch ${at}`);
+        }
+      },
+    },
+    {
       name: "a watcher that is ahead of the server's history gets a snapshot, not silence",
       async run(bench) {
         const store = await bench.open();
@@ -169,7 +200,7 @@ export const watches: CheckGroup = {
     },
     {
       name: "over cut connections, a watcher misses nothing and repeats nothing",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const writer = await bench.open();
         const { store, faults } = await bench.openFaulty();
@@ -193,7 +224,7 @@ export const watches: CheckGroup = {
     },
     {
       name: "over a refused connection and a black hole, a watcher misses nothing and repeats nothing",
-      needs: ["openFaulty"],
+      needs: ["faults"],
       async run(bench) {
         const writer = await bench.open();
         const { store, faults } = await bench.openFaulty();
