@@ -1,0 +1,49 @@
+import { ClientProcess } from "./client-process.ts";
+import type { Figure } from "./figure.ts";
+import { heartbeatFigures } from "./figures/heartbeats.ts";
+import { leaseFigures } from "./figures/leases.ts";
+import { recoveryFigures } from "./figures/recovery.ts";
+import { registrationFigures } from "./figures/registration.ts";
+import type { Run } from "./figures/run.ts";
+import { watchFigures } from "./figures/watching.ts";
+import { type Progress, silent } from "./progress.ts";
+import type { Sizes } from "./sizes.ts";
+import type { StoreKind } from "./target.ts";
+
+export type GroupName = "registration" | "leases" | "watch" | "heartbeats" | "recovery";
+export const groupNames: readonly GroupName[] = ["registration", "leases", "watch", "heartbeats", "recovery"];
+
+const groups: Readonly<Record<GroupName, (run: Run) => Promise<Figure[]>>> = {
+  registration: registrationFigures,
+  leases: leaseFigures,
+  watch: watchFigures,
+  heartbeats: heartbeatFigures,
+  recovery: recoveryFigures,
+};
+
+export interface BenchOptions {
+  readonly sizes: Sizes;
+  /** Default both. */
+  readonly stores?: readonly StoreKind[];
+  /** Default all. */
+  readonly groups?: readonly GroupName[];
+  /** Default silent. */
+  readonly progress?: Progress;
+}
+
+/** Makes the figures one after another, each on a server of its own. */
+export async function bench(options: BenchOptions): Promise<Figure[]> {
+  const { sizes, stores = ["etcd", "redis"], progress = silent } = options;
+  const figures: Figure[] = [];
+  for (const kind of stores) {
+    for (const name of options.groups ?? groupNames) {
+      const processes = Array.from({ length: sizes.processes }, () => new ClientProcess());
+      try {
+        figures.push(...(await groups[name]({ kind, sizes, processes, progress })));
+      } finally {
+        await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
+      }
+    }
+  }
+  return figures;
+}

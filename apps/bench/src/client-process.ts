@@ -1,0 +1,116 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Tasks } from "./all-tasks.ts";
+import type { FromWorker, Task, ToWorker } from "./task.ts";
+
+export type TaskName = keyof Tasks;
+export type ParamsOf<N extends TaskName> = Tasks[N] extends Task<infer P, unknown> ? P : never;
+export type ResultOf<N extends TaskName> = Awaited<ReturnType<Tasks[N]>>;
+
+/** A task that runs in a client process. */
+export interface Job<R> {
+  /** It has prepared everything and waits for {@link go}. */
+  readonly ready: Promise<void>;
+  go(): void;
+  /** Tells a task that goes on until it is told. */
+  finish(): void;
+  readonly result: Promise<R>;
+  /** It has closed everything. */
+  readonly ended: Promise<void>;
+}
+
+/** The worker beside this file: compiled where this is compiled, a source where this is one. */
+const workerFile = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
+const execArgv = workerFile.endsWith(".ts") ? ["--conditions=@cocoon-net/source"] : [];
+
+/** A client of a store in a process of its own. One task at a time. */
+export class ClientProcess implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #gone: Promise<never>;
+  #take: (message: FromWorker) => void = () => {};
+
+  constructor() {
+    this.#child = fork(workerFile, { execArgv, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.#child.on("message", (message: FromWorker) => this.#take(message));
+    const gone = Promise.withResolvers<never>();
+    this.#child.once("error", gone.reject);
+    this.#child.once("exit", (code, signal) =>
+      gone.reject(new Error(`a client process ended with ${signal ?? `exit code ${code}`}`)),
+    );
+    gone.promise.catch(() => {});
+    this.#gone = gone.promise;
+  }
+
+  /** `onProgress` is told how much has been done. */
+  begin<N extends TaskName>(
+    task: N,
+    params: ParamsOf<N>,
+    onProgress: (done: number) => void = () => {},
+  ): Job<ResultOf<N>> {
+    const ready = Promise.withResolvers<void>();
+    const result = Promise.withResolvers<ResultOf<N>>();
+    const ended = Promise.withResolvers<void>();
+    this.#gone.catch((error) => {
+      for (const { reject } of [ready, result, ended]) reject(error);
+    });
+    // Whoever waits for one of them learns of the failure; the others must not end the process.
+    for (const { promise } of [ready, result, ended]) promise.catch(() => {});
+    this.#take = (message) => {
+      if (message.type === "ready") ready.resolve();
+      else if (message.type === "progress") onProgress(message.done);
+      else if (message.type === "result") result.resolve(message.value as ResultOf<N>);
+      else if (message.type === "ended") ended.resolve();
+      else {
+        const error = new Error(`${task}: ${message.message}`);
+        ready.reject(error);
+        result.reject(error);
+      }
+    };
+    this.#send({ type: "run", task, params });
+    return {
+      ready: ready.promise,
+      go: () => this.#send({ type: "go" }),
+      finish: () => this.#send({ type: "finish" }),
+      result: result.promise,
+      ended: ended.promise,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const exited = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await exited;
+  }
+
+  #send(message: ToWorker): void {
+    if (this.#child.connected) this.#child.send(message);
+  }
+}
+
+/**
+ * Runs one task in all processes, which begin at the same moment. `ms` is the time from then to the last result.
+ */
+export async function runTogether<N extends TaskName>(
+  processes: readonly ClientProcess[],
+  task: N,
+  paramsOf: (index: number) => ParamsOf<N>,
+  onProgress: (done: number) => void = () => {},
+): Promise<{ readonly ms: number; readonly results: readonly ResultOf<N>[] }> {
+  const done = processes.map(() => 0);
+  const jobs = processes.map((process, index) =>
+    process.begin(task, paramsOf(index), (count) => {
+      done[index] = count;
+      onProgress(done.reduce((sum, each) => sum + each, 0));
+    }),
+  );
+  await Promise.all(jobs.map((job) => job.ready));
+  const startedAt = performance.now();
+  for (const job of jobs) job.go();
+  const results = await Promise.all(jobs.map((job) => job.result));
+  const ms = performance.now() - startedAt;
+  await Promise.all(jobs.map((job) => job.ended));
+  return { ms, results };
+}

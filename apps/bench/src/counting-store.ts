@@ -1,0 +1,37 @@
+import type { Store } from "@cocoon-net/core";
+
+/** Requests that a client has made, each one round trip. */
+export interface Calls {
+  /** Gets, pages, and transactions that write nothing. */
+  reads: number;
+  /** Transactions that write. */
+  writes: number;
+}
+
+/** Counts what goes through a store. The rest passes unchanged; disposing it disposes the store. */
+export function countCalls(store: Store): { readonly store: Store; readonly calls: Calls } {
+  const calls: Calls = { reads: 0, writes: 0 };
+  const counting: Store = {
+    label: store.label,
+    capabilities: store.capabilities,
+    get(key, options) {
+      calls.reads += 1;
+      return store.get(key, options);
+    },
+    list(prefix, options) {
+      calls.reads += 1;
+      return store.list(prefix, options);
+    },
+    txn(request, options) {
+      const operations = [...(request.then ?? []), ...(request.else ?? [])];
+      if (operations.some((operation) => !("get" in operation))) calls.writes += 1;
+      else calls.reads += 1;
+      return store.txn(request, options);
+    },
+    watch: (prefix, options) => store.watch(prefix, options),
+    session: (ttlMs, options) => store.session(ttlMs, options),
+    incarnation: (options) => store.incarnation(options),
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+  return { store: counting, calls };
+}

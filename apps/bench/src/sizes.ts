@@ -1,0 +1,63 @@
+/** How much of everything. Times in milliseconds. */
+export interface Sizes {
+  /** Client processes. */
+  readonly processes: number;
+  /** Nodes that register at the same moment. */
+  readonly registrations: number;
+  /** The range of the registrations, cut into /24s. */
+  readonly parentCIDR: string;
+  /** Share of the slots that are taken in the second registration figure. */
+  readonly takenShare: number;
+  /** Nodes that have leases. */
+  readonly nodes: number;
+  readonly leasesPerNode: number;
+  /** Idle agents, each with a connection and a watch. */
+  readonly agents: number;
+  /** How long leases are renewed beside them. */
+  readonly watchMs: number;
+  readonly sessions: number;
+  readonly sessionTtlMs: number;
+  /** How long heartbeats are looked at. */
+  readonly heartbeatMs: number;
+  readonly pausedMs: number;
+  readonly downMs: number;
+  readonly blackholeMs: number;
+  /** How long a recovery is waited for, after each outage. */
+  readonly settleMs: number;
+}
+
+/** What docs/performance.md is made of; about eight minutes. */
+export const fullSizes: Sizes = {
+  processes: 4,
+  registrations: 1_000,
+  parentCIDR: "10.64.0.0/11",
+  takenShare: 0.85,
+  nodes: 5_000,
+  leasesPerNode: 140,
+  agents: 500,
+  watchMs: 8_000,
+  sessions: 5_000,
+  sessionTtlMs: 30_000,
+  heartbeatMs: 20_000,
+  pausedMs: 3_000,
+  downMs: 2_000,
+  blackholeMs: 10_000,
+  settleMs: 8_000,
+};
+
+/** To see that it works, in less than a minute. Its times say little. */
+export const quickSizes: Sizes = {
+  ...fullSizes,
+  registrations: 100,
+  parentCIDR: "10.64.0.0/14",
+  nodes: 200,
+  agents: 40,
+  watchMs: 1_000,
+  sessions: 200,
+  sessionTtlMs: 3_000,
+  heartbeatMs: 2_000,
+  pausedMs: 500,
+  downMs: 500,
+  blackholeMs: 2_000,
+  settleMs: 2_000,
+};

@@ -1,0 +1,77 @@
+import { Registry } from "@cocoon-net/core";
+import { type Calls, countCalls } from "../counting-store.ts";
+import { openRawClient, type RawClient } from "../raw/client.ts";
+import { subnetOf } from "../synthetic-cluster.ts";
+import { openStore, type Side, type Target } from "../target.ts";
+import type { Task } from "../task.ts";
+
+export interface RegistrationParams {
+  readonly target: Target;
+  readonly side: Side;
+  readonly nodes: readonly string[];
+  /** Connections that the nodes share. */
+  readonly handles: number;
+  /** For the raw client, which knows no cluster config. */
+  readonly slots: number;
+}
+
+export interface RegistrationResult {
+  /** One for each node, in no order. */
+  readonly subnets: readonly string[];
+  readonly latenciesMs: readonly number[];
+  readonly calls: Calls;
+}
+
+/** All nodes at once. */
+export const registerNodes: Task<RegistrationParams, RegistrationResult> = async (params, context) => {
+  const { target, side, nodes, handles, slots } = params;
+  const calls: Calls[] = [];
+  const clients = await Promise.all(
+    Array.from({ length: handles }, async (): Promise<(node: string) => Promise<string>> => {
+      if (side === "raw") {
+        const client = context.stack.use(await openRawClient(target));
+        const counted = { reads: 0, writes: 0 };
+        calls.push(counted);
+        return (node) => registerRaw(client, node, slots, counted);
+      }
+      const counting = countCalls(context.stack.use(await openStore(target)));
+      calls.push(counting.calls);
+      const registry = new Registry(counting.store);
+      return async (node) =>
+        (await registry.register({ node, uid: `i-${node}`, agentVersion: "1.0.0" })).subnet;
+    }),
+  );
+  await context.start();
+  const latenciesMs: number[] = [];
+  const subnets = await Promise.all(
+    nodes.map(async (node, index) => {
+      const startedAt = performance.now();
+      const subnet = await clients[index % clients.length]?.(node);
+      latenciesMs.push(performance.now() - startedAt);
+      return subnet ?? "";
+    }),
+  );
+  const sum = (name: keyof Calls) => calls.reduce((total, each) => total + each[name], 0);
+  return { subnets, latenciesMs, calls: { reads: sum("reads"), writes: sum("writes") } };
+};
+
+/** Writes what the registry writes: the claim, the node's record, the slot, an event. */
+async function registerRaw(client: RawClient, node: string, slots: number, calls: Calls): Promise<string> {
+  const time = new Date().toISOString();
+  const record = {
+    uid: `i-${node}`,
+    status: "ready",
+    lastSeen: time,
+    subnet: "10.64.0.0/24",
+    eniIDs: [],
+    agentVersion: "1.0.0",
+  };
+  const event = { time, type: "node-registered", node, message: `${node} (i-${node}) owns 10.64.0.0/24` };
+  const { slot, tries } = await client.register(node, slots, [
+    [`subnets/${node}`, '"10.64.0.0/24"'],
+    [`nodes/${node}`, JSON.stringify(record)],
+    [`events/${node}`, JSON.stringify(event)],
+  ]);
+  calls.writes += tries;
+  return subnetOf(slot);
+}
