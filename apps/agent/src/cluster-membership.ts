@@ -11,6 +11,7 @@ import {
   Registry,
   readCluster,
   type Store,
+  standingEpoch,
 } from "@cocoon-net/core";
 import type { RegistrationFile, StateDirectory } from "./state-directory.ts";
 import { agentVersion } from "./version.ts";
@@ -87,7 +88,8 @@ export async function joinCluster(
 }
 
 /**
- * The registration that this state directory recorded, unverified: its epoch decides at the first write (G3).
+ * The registration that this state directory recorded, unverified: its epoch decides at the first write (G3). In a
+ * store that the cluster was copied to, the epoch is the one that the copy gave it.
  * @throws {NotFoundError} when the store holds no cluster, {@link ConflictError} when it holds another one: neither
  * says anything about this node's subnet.
  */
@@ -103,7 +105,8 @@ export async function recordedRegistration(
       { hint: "use that cluster's store URL and prefix, or run `cocoon-net teardown` and join anew" },
     );
   }
-  const { node, uid, subnet, epoch } = file;
+  const { node, uid, subnet } = file;
+  const epoch = await standingEpoch(store, file, { signal });
   return new RegistrationHandle(store, { node, uid, subnet, epoch, config });
 }
 

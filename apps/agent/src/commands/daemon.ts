@@ -66,7 +66,7 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
     url === undefined
       ? undefined
       : new ClusterLink({
-          open: (signal) => openStore(url, { signal }),
+          open: (signal) => openStore(url, { signal, drivers: context.drivers }),
           register: registrar(assignment),
           book,
           sessionTtlMs: flags.sessionTtl,
@@ -93,7 +93,7 @@ async function readAssignment(flags: DaemonFlags, context: CommandContext): Prom
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
   }
-  if (flags.store !== undefined) checkStoreUrl(flags.store);
+  if (flags.store !== undefined) checkStoreUrl(flags.store, context.drivers);
   const state = new StateDirectory(flags.stateDir);
   const pool = await state.readPool();
   checkPool(pool, state.poolPath);
@@ -183,10 +183,12 @@ function registrar({ flags, pool, state, signal }: Assignment): (store: Store) =
     const file = await state.readRegistration();
     if (file?.epoch !== undefined && file.subnet !== undefined) {
       const { subnet, epoch } = file;
-      if (file.leaseSource !== flags.leaseSource) {
-        await state.writeRegistration({ ...file, leaseSource: flags.leaseSource });
+      const registration = await recordedRegistration(store, { ...file, subnet, epoch }, signal);
+      const now = { store: store.label, epoch: registration.epoch, leaseSource: flags.leaseSource };
+      if (Object.entries(now).some(([name, value]) => file[name as keyof typeof now] !== value)) {
+        await state.writeRegistration({ ...file, ...now });
       }
-      return recordedRegistration(store, { ...file, subnet, epoch }, signal);
+      return registration;
     }
     return joinCluster(store, state, {
       node: pool.nodeName,
