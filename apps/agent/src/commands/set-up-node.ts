@@ -61,7 +61,7 @@ async function setUpNode(
     });
   }
   await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
-  if (flags.dryRun) return describe(flags, settings, setUp, store, context);
+  if (flags.dryRun) return await describe(flags, settings, setUp, store, context);
   context.requireRoot();
   const daemon = await runningDaemon(flags.pidFile);
   if (daemon !== undefined) {

@@ -1,6 +1,6 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DisposeStack } from "@cocoon-net/core";
 import { type Finished, finish, Running } from "./command.ts";
@@ -91,6 +91,12 @@ export class AgentNode implements AsyncDisposable {
 
   async json<T>(name: string): Promise<T> {
     return JSON.parse(await readFile(this.path(name), "utf8")) as T;
+  }
+
+  async write(name: string, value: unknown): Promise<void> {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    await mkdir(dirname(this.path(name)), { recursive: true });
+    await writeFile(this.path(name), text);
   }
 
   /** Addresses with a /32 route to the bridge. */

@@ -14,6 +14,8 @@ export interface HubApi {
   startCloud(): Promise<{ api: string; region: string }>;
   /** An instance whose kernel is that namespace. @returns the address of its metadata service */
   addInstance(instanceID: string, namespace: string): Promise<string>;
+  /** An ENI of somebody else in a subnet. @returns its id */
+  addForeignENI(subnetID: string, address: string): string;
   injectFault(rule: FaultRule): void;
   clearFaults(): void;
   cloudState(): VolcengineState;

@@ -61,6 +61,8 @@ const api: HubApi = {
     cloud().addInstance({ instanceID });
     return (await cloud().listen({ metadata: { host, port: 0, instanceID } })).metadata ?? "";
   },
+  addForeignENI: (subnetID, address) =>
+    cloud().addEni({ subnetID, addresses: [address], name: "somebody's" }).eniID,
   injectFault: (rule) => cloud().injectFault(rule),
   clearFaults: () => cloud().clearFaults(),
   cloudState: () => cloud().describeState(),

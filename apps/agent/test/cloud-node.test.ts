@@ -1,0 +1,208 @@
+import { DisposeStack } from "@cocoon-net/core";
+import { describe, expect, it } from "vitest";
+import type { AgentNode } from "./support/agent-node.ts";
+import { Running, until } from "./support/command.ts";
+import { Hub } from "./support/hub.ts";
+
+interface Pool {
+  readonly subnet: string;
+  readonly ips: string[];
+  readonly eniIDs: string[];
+  readonly subnetID: string;
+  readonly secondaryNICs: string[];
+}
+
+interface World extends AsyncDisposable {
+  readonly hub: Hub;
+  node(name: string): Promise<AgentNode>;
+}
+
+async function world(): Promise<World> {
+  await using parts = new DisposeStack();
+  const hub = parts.use(await Hub.create());
+  const { api, region } = await hub.call("startCloud");
+  const owned = parts.move();
+  return {
+    hub,
+    async node(name) {
+      const node = await hub.node();
+      Object.assign(node.env, {
+        COCOON_NET_VOLCENGINE_ENDPOINT: api,
+        COCOON_NET_METADATA_ENDPOINT: await hub.call("addInstance", `i-${name}`, node.namespace.name),
+        VOLCENGINE_ACCESS_KEY_ID: "AKTEST",
+        VOLCENGINE_SECRET_ACCESS_KEY: "SKTEST",
+        VOLCENGINE_REGION: region,
+      });
+      return node;
+    },
+    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+  };
+}
+
+const size = ["--pool-size", "40"];
+
+function initArgs(node: AgentNode, ...more: readonly string[]): string[] {
+  return node.setUpArgs("init", "--platform", "volcengine", ...size, ...more);
+}
+
+function teardownArgs(node: AgentNode, ...more: readonly string[]): string[] {
+  const files = ["--state-dir", node.path("state"), "--lease-file", node.path("leases.json")];
+  return ["teardown", ...files, "--pid-file", node.path("daemon.pid"), ...more];
+}
+
+async function tearDown(node: AgentNode, ...more: readonly string[]): Promise<void> {
+  await node.do(...teardownArgs(node, ...more));
+}
+
+async function secondaryENIs(hub: Hub): Promise<string[]> {
+  const { enis } = await hub.call("cloudState");
+  return enis.filter(({ type }) => type === "secondary").map(({ eniID }) => eniID);
+}
+
+/** That what is on record, at the cloud and in the kernel is the same, and nothing else is there. */
+async function expectWhole(hub: Hub, node: AgentNode): Promise<Pool> {
+  const pool = await node.json<Pool>("state/pool.json");
+  expect((await secondaryENIs(hub)).toSorted()).toEqual(pool.eniIDs.toSorted());
+  expect(pool.ips).toHaveLength(40);
+  expect(pool.subnetID).toMatch(/^subnet-/);
+  const links = JSON.parse(await node.namespace.ip("-j", "link")) as { ifname: string; flags: string[] }[];
+  const up = links.filter(({ flags }) => flags.includes("UP")).map(({ ifname }) => ifname);
+  expect(pool.secondaryNICs).toHaveLength(pool.eniIDs.length);
+  expect(up).toEqual(expect.arrayContaining([...pool.secondaryNICs, "cni0"]));
+  expect((await node.namespace.exec("ls", node.path("state"))).split("\n")).not.toContain("job.json");
+  return pool;
+}
+
+describe("a node at the cloud", () => {
+  it("is provisioned in a subnet of the cluster and given back in full, however often that takes", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const url = await hub.call("startServer", "etcd");
+    const store = ["--store", url];
+    const node = await it.node("n1");
+    const dry = await node.do(...initArgs(node, ...store, "--parent-cidr", "172.20.0.0/16", "--dry-run"));
+    expect(dry).toMatch(/^would provision: volcengine instance i-n1$/m);
+    expect(await hub.call("list", "")).toEqual({});
+
+    await node.do(...initArgs(node, ...store, "--parent-cidr", "172.20.0.0/16"));
+    const pool = await expectWhole(hub, node);
+    expect(pool.subnet).toBe("172.20.0.0/24");
+    expect(await node.json("state/registration.json")).toMatchObject({ uid: "i-n1", instanceID: "i-n1" });
+    const record = JSON.parse((await hub.call("list", "nodes/"))["nodes/n1"] ?? "") as object;
+    expect(record).toMatchObject({ eniIDs: pool.eniIDs, subnetID: pool.subnetID, pool: { size: 40 } });
+    const status = await node.do("status", "--state-dir", node.path("state"));
+    expect(status).toContain(pool.eniIDs.join(", "));
+    expect(status).toContain(pool.subnetID);
+
+    await node.do(...initArgs(node, ...store));
+    expect(await expectWhole(hub, node)).toEqual({ ...pool, updatedAt: expect.anything() });
+
+    // What the cloud refuses to give up is told, and stays on record.
+    const foreign = await hub.call("addForeignENI", pool.subnetID, "172.20.0.200");
+    const { updatedAt, ...rest } = await node.json<Pool & { updatedAt: string }>("state/pool.json");
+    await node.write("state/pool.json", { ...rest, updatedAt, eniIDs: [...pool.eniIDs, foreign] });
+    const refused = await node.run(...teardownArgs(node, ...store));
+    expect(refused.code).toBe(1);
+    const last = refused.stderr.trimEnd().split("\n").at(-1) ?? "";
+    expect(last).toMatch(
+      new RegExp(
+        `^cocoon-net: the cloud still has ${foreign} \\(.*\\) of n1; nothing else was removed; run it again$`,
+      ),
+    );
+    expect((await node.json<Pool>("state/pool.json")).eniIDs).toEqual([foreign]);
+    expect(Object.keys(await hub.call("list", "subnets/"))).toEqual(["subnets/n1"]);
+    await node.write("state/pool.json", { ...rest, updatedAt, eniIDs: [] });
+
+    await hub.call("injectFault", { action: "DescribeNetworkInterfaces", kind: "hang" });
+    await using interrupted = new Running(
+      "teardown",
+      node.argv(teardownArgs(node, ...store)),
+      node.environment,
+    );
+    const asked = (await hub.call("calls")).DescribeNetworkInterfaces ?? 0;
+    await until("teardown to ask the cloud", 10_000, async () => {
+      return ((await hub.call("calls")).DescribeNetworkInterfaces ?? 0) > asked;
+    });
+    expect(await interrupted.kill("SIGTERM")).toBe("exit code 1");
+    expect(interrupted.output).toContain("cocoon-net: stopped before it was done");
+
+    await hub.call("clearFaults");
+    await tearDown(node, ...store);
+    expect(await secondaryENIs(hub)).toEqual([foreign]);
+    expect(await hub.call("list", "subnets/")).toEqual({});
+    expect(await node.namespace.exec("ls", node.path("state"))).toBe("");
+  });
+
+  it.each(["CreateSubnet", "CreateNetworkInterface", "AttachNetworkInterface"])(
+    "is finished, or undone, after a crash of init at %s",
+    async (action) => {
+      await using it = await world();
+      const { hub } = it;
+      const node = await it.node("n1");
+      const args = initArgs(node, "--subnet", "172.20.7.0/24");
+      for (const after of ["init", "teardown"] as const) {
+        const before = (await hub.call("calls"))[action] ?? 0;
+        await using init = new Running("init", node.argv(args), node.environment);
+        await until(`init to ask for ${action}`, 15_000, async () => {
+          if (init.ended !== undefined) throw new Error(`it ended with ${init.ended}: ${init.output}`);
+          return ((await hub.call("calls"))[action] ?? 0) > before;
+        });
+        await init.kill("SIGKILL");
+        if (after === "init") {
+          await node.do(...args);
+          await expectWhole(hub, node);
+        }
+        await tearDown(node);
+        expect(await secondaryENIs(hub)).toEqual([]);
+        if (action === "CreateSubnet") break; // the subnet stays for the next node, so it is asked for once
+      }
+    },
+  );
+
+  it("stops at Ctrl-C, says so in one line, and goes on from there", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const node = await it.node("n1");
+    const args = initArgs(node, "--subnet", "172.20.7.0/24");
+    await hub.call("injectFault", { action: "AttachNetworkInterface", kind: "hang" });
+    await using init = new Running("init", node.argv(args), node.environment);
+    await init.says("attaching");
+    expect(await init.kill("SIGINT")).toBe("exit code 1");
+    const lines = init.output.trimEnd().split("\n");
+    expect(lines.filter((line) => line.startsWith("cocoon-net: "))).toEqual([
+      "cocoon-net: stopped before it was done; running it again goes on from there",
+    ]);
+    expect(init.output).not.toMatch(/^\s+at /m);
+    await node.do(...args);
+    await expectWhole(hub, node);
+  });
+
+  it("keeps to the subnet it has at the cloud, until it is torn down", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const node = await it.node("n1");
+    await node.do(...initArgs(node, "--subnet", "172.20.7.0/24"));
+    expect(await node.run(...initArgs(node, "--subnet", "172.20.8.0/24"))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /^cocoon-net: this node has 172\.20\.7\.0\/24 at the cloud.*teardown.*\n$/,
+      ),
+    });
+    await expectWhole(hub, node);
+  });
+
+  it("that lost its subnet gets another one, and nothing of the old one is left at the cloud", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const url = await hub.call("startServer", "etcd");
+    const node = await it.node("n1");
+    await node.do(...initArgs(node, "--store", url, "--parent-cidr", "172.20.0.0/16"));
+    const before = await expectWhole(hub, node);
+    await hub.call("remove", "subnets/n1", "nodes/n1", "slots/172.20.0.0/24");
+    await hub.call("put", "slots/172.20.0.0/24", JSON.stringify({ node: "", uid: "i-n1" }));
+    await node.do(...initArgs(node, "--store", url));
+    const after = await expectWhole(hub, node);
+    expect(after.subnet).toBe("172.20.1.0/24");
+    expect(after.eniIDs.filter((id) => before.eniIDs.includes(id))).toEqual([]);
+  });
+});

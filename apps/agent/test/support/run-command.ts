@@ -1,0 +1,39 @@
+import { describeError } from "@cocoon-net/core";
+import { createProgram, isUsageError } from "../../src/program.ts";
+
+export interface Outcome {
+  readonly out: readonly string[];
+  /** Progress and warnings. */
+  readonly said: readonly string[];
+  /** The one line that a person gets; undefined when it succeeded. */
+  readonly failure: string | undefined;
+}
+
+/** Runs `cocoon-net ARGS` in this process. */
+export async function runCommand(
+  args: readonly string[],
+  options: { readonly signal?: AbortSignal; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<Outcome> {
+  const out: string[] = [];
+  const said: string[] = [];
+  const context = {
+    signal: options.signal ?? new AbortController().signal,
+    env: options.env ?? process.env,
+    print: (line: string) => void out.push(line),
+    say: (line: string) => void said.push(line),
+    requireRoot: () => {},
+  };
+  try {
+    const program = createProgram(context);
+    silence(program, said);
+    await program.parseAsync([...args], { from: "user" });
+    return { out, said, failure: undefined };
+  } catch (error) {
+    return { out, said, failure: isUsageError(error) ? said.at(-1) : describeError(error) };
+  }
+}
+
+function silence(command: ReturnType<typeof createProgram>, said: string[]): void {
+  command.configureOutput({ writeErr: (text) => void said.push(text.trim()) });
+  for (const inner of command.commands) silence(inner, said);
+}
