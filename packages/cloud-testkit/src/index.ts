@@ -1,5 +1,26 @@
 export type { SimulatorClock } from "./clock.ts";
 export type { FaultRule } from "./faults.ts";
+export type { AddGceInstanceOptions } from "./gce/instances.ts";
+export type { GceDelays, GceLimits } from "./gce/project.ts";
+export {
+  type GceListening,
+  type GceListenOptions,
+  type GceMetadataListenAddress,
+  GceSimulator,
+  type GceSimulatorOptions,
+} from "./gce/simulator.ts";
+export type {
+  GceAlias,
+  GceChange,
+  GceInstance,
+  GceInstanceStatus,
+  GceNic,
+  GceOperation,
+  GceOperationError,
+  GceSecondaryRange,
+  GceState,
+  GceSubnetwork,
+} from "./gce/state.ts";
 export type { ListenAddress } from "./http-listener.ts";
 export { type CrashPoint, RecordedJob, SimulatedCrash } from "./recorded-job.ts";
 export type { VolcengineDelays, VolcengineLimits } from "./volcengine/account.ts";

@@ -1,5 +1,6 @@
 import { CocoonError, describeError, InvalidError } from "@cocoon-net/core";
 import { Command, InvalidArgumentError } from "commander";
+import { GceSimulator } from "./gce/simulator.ts";
 import type { ListenAddress } from "./http-listener.ts";
 import { VolcengineSimulator } from "./volcengine/simulator.ts";
 
@@ -13,6 +14,19 @@ interface VolcengineFlags {
   readonly accessKey: { readonly accessKeyID: string; readonly secretAccessKey: string };
   readonly readsPerSecond?: number;
   readonly writesPerSecond?: number;
+  readonly delay?: number;
+}
+
+interface GceFlags {
+  readonly listen: ListenAddress;
+  readonly metadataListen?: ListenAddress;
+  readonly instance: readonly string[];
+  readonly project: string;
+  readonly region: string;
+  readonly zone?: string;
+  readonly secondaryRange: Readonly<Record<string, string>>;
+  readonly readsPerMinute?: number;
+  readonly writesPerMinute?: number;
   readonly delay?: number;
 }
 
@@ -36,12 +50,62 @@ function parseNumber(text: string): number {
   return value;
 }
 
-async function runVolcengine(flags: VolcengineFlags): Promise<void> {
+function parseRange(text: string, ranges: GceFlags["secondaryRange"]): GceFlags["secondaryRange"] {
+  const [name, cidr, ...rest] = text.split("=");
+  if (!name || !cidr || rest.length > 0) throw new InvalidArgumentError("Give NAME=CIDR.");
+  return { ...ranges, [name]: cidr };
+}
+
+/** Callers of a loopback address all look the same. */
+function checkMetadata(flags: Pick<GceFlags, "metadataListen" | "instance">): void {
   if (flags.metadataListen?.host.startsWith("127.") && flags.instance.length !== 1) {
     throw new InvalidError("--metadata-listen on a loopback address serves one instance", {
-      hint: "name it with one --instance ID",
+      hint: "name it with one --instance",
     });
   }
+}
+
+async function runGce(flags: GceFlags): Promise<void> {
+  checkMetadata(flags);
+  const { delay, zone } = flags;
+  await using simulator = new GceSimulator({
+    project: flags.project,
+    region: flags.region,
+    secondaryRanges: flags.secondaryRange,
+    ...(zone === undefined ? {} : { zone }),
+    limits: { readsPerMinute: flags.readsPerMinute, writesPerMinute: flags.writesPerMinute },
+    ...(delay === undefined ? {} : { delays: { pendingMs: 0, operationMs: delay, instanceMs: delay } }),
+  });
+  for (const name of flags.instance) simulator.addInstance({ name });
+  const only = flags.instance.length === 1 ? flags.instance[0] : undefined;
+  const listening = await simulator.listen({
+    api: flags.listen,
+    ...(flags.metadataListen === undefined
+      ? {}
+      : { metadata: { ...flags.metadataListen, ...(only === undefined ? {} : { instance: only }) } }),
+  });
+  const ranges = Object.entries(flags.secondaryRange).map(([name, cidr]) => `, ${name} ${cidr}`);
+  const { instances, subnetworks } = simulator.describeState();
+  const lines = [
+    `Compute Engine simulator: project ${simulator.project}, zone ${simulator.zone}`,
+    ...subnetworks.map((s) => `  subnet    ${s.region}/${s.name} ${s.cidr}${ranges.join("")}`),
+    ...instances.map((i) => `  instance  ${i.name} (${i.id}) at ${i.nic.address}`),
+    `  API       ${listening.api}`,
+    ...(listening.metadata === undefined ? [] : [`  metadata  ${listening.metadata}`]),
+    `  look      curl ${listening.api}/sim/state (or /sim/calls)`,
+    "Use it with:",
+    `  export COCOON_NET_GCE_ENDPOINT=${listening.api}`,
+    ...(listening.metadata === undefined
+      ? []
+      : [`  export COCOON_NET_METADATA_ENDPOINT=${listening.metadata}`]),
+    "Ctrl-C ends it.",
+  ];
+  process.stdout.write(`${lines.join("\n")}\n`);
+  await stopSignal();
+}
+
+async function runVolcengine(flags: VolcengineFlags): Promise<void> {
+  checkMetadata(flags);
   const rate = (perSecond: number | undefined) =>
     perSecond ? { perSecond, burst: Math.max(1, 2 * perSecond) } : undefined;
   const delay = flags.delay;
@@ -129,6 +193,29 @@ program
   .option("--writes-per-second <n>", "throttle the other calls", parseNumber)
   .option("--delay <ms>", "how long each asynchronous change takes", parseNumber)
   .action(runVolcengine);
+
+program
+  .command("gce")
+  .description("the Compute Engine API, as far as alias ranges need it, and the metadata server")
+  .option("--listen <host:port>", "address of the API; port 0 takes a free one", parseListen, {
+    host: "127.0.0.1",
+    port: 0,
+  })
+  .option("--metadata-listen <host:port>", "address of the metadata server", parseListen)
+  .option(
+    "--instance <name>",
+    "make an instance; repeatable. With one, the metadata server answers as it, else by source address",
+    (name: string, names: readonly string[]) => [...names, name],
+    [],
+  )
+  .option("--project <id>", "id of the project", "demo-project")
+  .option("--region <region>", "region of the subnetwork", "us-central1")
+  .option("--zone <zone>", "zone of the instances (default: REGION-a)")
+  .option("--secondary-range <name=cidr>", "a secondary range of the subnetwork; repeatable", parseRange, {})
+  .option("--reads-per-minute <n>", "rate limit of get, list and wait", parseNumber)
+  .option("--writes-per-minute <n>", "rate limit of the other calls", parseNumber)
+  .option("--delay <ms>", "how long each operation takes", parseNumber)
+  .action(runGce);
 
 try {
   await program.parseAsync();

@@ -28,11 +28,42 @@ it("serves API and metadata, prints how to use them, and ends on Ctrl-C", async 
   expect(await once(child, "exit")).toEqual([0, null]);
 });
 
+it("serves the Compute Engine API and its metadata server", async () => {
+  const at = ["--listen", "127.0.0.1:0", "--metadata-listen", "127.0.0.1:0"];
+  const { child, output } = command(
+    "gce",
+    ...at,
+    "--instance",
+    "node-1",
+    "--secondary-range",
+    "pods=10.4.0.0/16",
+  );
+  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
+  const metadata = `${setting("COCOON_NET_METADATA_ENDPOINT")}/computeMetadata/v1/instance`;
+  const headers = { "metadata-flavor": "Google" };
+  const name = await fetch(`${metadata}/name`, { headers });
+  expect(await name.text()).toBe("node-1");
+  const issued = await fetch(`${metadata}/service-accounts/default/token`, { headers });
+  const { access_token: token } = await issued.json();
+  const url = `${setting("COCOON_NET_GCE_ENDPOINT")}/compute/v1/projects/demo-project`;
+  const authorization = { authorization: `Bearer ${token}` };
+  const subnet = await fetch(`${url}/regions/us-central1/subnetworks/nodes`, { headers: authorization });
+  expect(await subnet.json()).toMatchObject({
+    secondaryIpRanges: [{ rangeName: "pods", ipCidrRange: "10.4.0.0/16" }],
+  });
+  child.kill("SIGTERM");
+  expect(await once(child, "exit")).toEqual([0, null]);
+});
+
 it.each([
   [["volcengine", "--listen", "nowhere"], /Give HOST:PORT/],
   [["volcengine", "--instance", "nope"], /"nope" is not an instance id/],
   [["volcengine", "--vpc-cidr", "10.0.0.1/8"], /host bits/],
   [["volcengine", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],
+  [["gce", "--instance", "No!"], /"No!" is not an instance name/],
+  [["gce", "--secondary-range", "pods"], /Give NAME=CIDR/],
+  [["gce", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],
 ])("%j is one clear line", async (args, message) => {
   const { child, output } = command(...args);
   expect(await once(child, "exit")).toEqual([1, null]);
