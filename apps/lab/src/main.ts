@@ -111,8 +111,13 @@ function enterCommand(): string {
 async function becomeOwnRoot([, ...args]: readonly string[]): Promise<number> {
   using stage = new Stage();
   const setUp = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && exec setpriv --pdeathsig TERM "$@"';
-  return await stage.run([...ownRoot, "sh", "-c", setUp, "lab", process.execPath, ...args], {
-    env: { ...process.env, [ownRootMark]: "1" },
-    graceMs: 30_000,
-  });
+  try {
+    return await stage.run([...ownRoot, "sh", "-c", setUp, "lab", process.execPath, ...args], {
+      env: { ...process.env, [ownRootMark]: "1" },
+      graceMs: 30_000,
+    });
+  } finally {
+    // Its namespaces went with it, however it ended; its directory only if it could still do that itself.
+    await removeLeftoverDirectories();
+  }
 }

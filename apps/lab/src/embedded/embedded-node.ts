@@ -15,6 +15,7 @@ import {
   hostRange,
   parseCidr,
   type Registration,
+  type Store,
 } from "@cocoon-net/core";
 import { type MemoryDatabase, MemoryLink, openMemoryStore } from "@cocoon-net/store-memory";
 import { SimulatedBridge } from "./dhcp-client.ts";
@@ -65,9 +66,9 @@ export class EmbeddedNode implements AsyncDisposable {
     await mkdir(directory);
     const state = new StateDirectory(directory);
     const { instanceID, zone } = await cloud.describeSelf();
-    const registration = await joinCluster(store, state, {
-      ...{ node: name, platform: "volcengine", instanceID, zone },
-    });
+    const register = (through: Store): Promise<Registration> =>
+      joinCluster(through, state, { node: name, platform: "volcengine", instanceID, zone });
+    const registration = await register(store);
     const pool = await provision(name, cloud, registration, state);
     const bridge = new SimulatedBridge();
     const routes = new Set<string>();
@@ -89,7 +90,7 @@ export class EmbeddedNode implements AsyncDisposable {
     parts.use(book);
     const membership = new ClusterLink({
       open: async () => openMemoryStore({ database, link }),
-      register: async () => registration,
+      register,
       ...{ book, sessionTtlMs, log },
     });
     const running = membership.run(stop.signal);

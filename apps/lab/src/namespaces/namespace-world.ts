@@ -27,7 +27,7 @@ export interface NamespaceWorldOptions {
 const times = {
   sessionTtl: "5s",
   leaderTtl: "5s",
-  suspectAfter: "5s",
+  suspectAfter: "6s",
   reclaimAfter: "2s",
   lookAgainAfter: "1s",
   quarantine: "5s",

@@ -1,0 +1,118 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { pause } from "@cocoon-net/core";
+
+/** Of this repository. */
+export const checkout: string = fileURLToPath(new URL("../../../../", import.meta.url));
+const mark = "COCOON_LAB_TEST";
+const limitMs = 120_000;
+
+export interface LabRunOptions {
+  readonly args: readonly string[];
+  /** In front of `node lab.js`; default nothing. */
+  readonly through?: readonly string[];
+  /** Where the checkout is to be found through that; default where it is. */
+  readonly checkout?: string;
+  /** Directory for temporary files; default a new one. */
+  readonly temporary?: string;
+}
+
+/** One run of the lab as a user starts it, in a process group of its own, as a terminal gives it. */
+export class LabRun implements AsyncDisposable {
+  /** Everything that it makes in the file system goes here, so that what it leaves can be seen. */
+  readonly temporary: string;
+  output = "";
+  readonly #id = randomUUID();
+  readonly #child: ChildProcess;
+  readonly #end: Promise<unknown>;
+
+  constructor({ args, through = [], checkout: root = checkout, temporary }: LabRunOptions) {
+    this.temporary = temporary ?? mkdtempSync(join(tmpdir(), "lab-test-"));
+    const [program = "", ...rest] = [
+      ...through,
+      join(root, "node_modules/node/bin/node"),
+      join(root, "apps/lab/bin/lab.js"),
+      ...args,
+    ];
+    const env = { ...process.env, [mark]: this.#id, TMPDIR: this.temporary, NO_COLOR: "1" };
+    this.#child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"], detached: true, env });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        this.output += text;
+      });
+    }
+    this.#end = once(this.#child, "close");
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Sends a signal to one process, or to the whole group as a terminal does. */
+  signal(signal: NodeJS.Signals, target: "process" | "group"): void {
+    process.kill(target === "group" ? -this.pid : this.pid, signal);
+  }
+
+  /** Resolves when it has printed that. @throws {Error} with the output when it ends before. */
+  async printed(text: string): Promise<void> {
+    const deadline = performance.now() + limitMs;
+    while (!this.output.includes(text)) {
+      if (this.#child.exitCode !== null || performance.now() > deadline) {
+        throw new Error(`the lab did not print "${text}", but:\n${this.output}`);
+      }
+      await pause(20);
+    }
+  }
+
+  /** Its exit code, once it has ended. */
+  async exitCode(): Promise<number | null> {
+    const limit = setTimeout(() => this.#child.kill("SIGKILL"), limitMs);
+    await this.#end;
+    clearTimeout(limit);
+    return this.#child.exitCode;
+  }
+
+  /** Processes that this run has started, whoever their parent is now: they all inherit its environment. */
+  processes(): { pid: number; command: string }[] {
+    return readdirSync("/proc")
+      .filter((name) => /^\d+$/.test(name))
+      .filter((pid) => readProc(pid, "environ").includes(`${mark}=${this.#id}`))
+      .map((pid) => ({ pid: Number(pid), command: readProc(pid, "cmdline").replaceAll("\0", " ") }));
+  }
+
+  /** What is left of it: processes, namespaces, files. Empty is what everybody wants. */
+  traces(): string[] {
+    return [
+      ...this.processes().map(({ command }) => command),
+      ...namespaces().filter((name) => name.startsWith(`cocoon${this.pid}-`)),
+      ...readdirSync(this.temporary),
+    ];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.signal("SIGINT", "group");
+    await this.exitCode();
+    rmSync(this.temporary, { recursive: true, force: true });
+  }
+}
+
+function namespaces(): string[] {
+  try {
+    return readdirSync("/run/netns");
+  } catch {
+    return [];
+  }
+}
+
+function readProc(pid: string, file: "environ" | "cmdline"): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
+  } catch {
+    return "";
+  }
+}
