@@ -176,6 +176,11 @@ export class CopyTarget {
     return [...claims.map(([claim]) => claim.key), ...puts().map((entry) => entry.key), ...deletes];
   }
 
+  /** Leaves a store that was empty as it was. */
+  async withdraw(): Promise<void> {
+    await this.#write([{ delete: keys.config }]);
+  }
+
   /** Opens the store for use: its nodes are known, their epochs stand, and only now there is a `config`. */
   async commission(): Promise<void> {
     const config = {

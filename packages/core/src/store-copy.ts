@@ -79,7 +79,7 @@ export async function copyCluster(
   for (let whole = false; ; ) {
     const batch = await changes.next(whole && leftAt === undefined ? quietMs : silenceMs);
     if (batch?.type === "snapshot") {
-      requireApart(batch.entries, copy.id, source, target);
+      await requireApart(batch.entries, copy, source, target);
       add(
         await copy.reconcile(batch.entries, (done, total) => onProgress({ stage: "copying", done, total })),
       );
@@ -206,11 +206,15 @@ async function requireOurHandover(
 }
 
 /** A target whose keys lie among the source's would be copied into itself without end. */
-function requireApart(entries: readonly Entry[], id: string, source: Store, target: Store): void {
-  const inside = entries.find(
-    ({ key, value }) => key.endsWith(`/${keys.config}`) && value.includes(id) && key !== keys.config,
-  );
+async function requireApart(
+  entries: readonly Entry[],
+  copy: CopyTarget,
+  source: Store,
+  target: Store,
+): Promise<void> {
+  const inside = entries.some(({ key, value }) => key.endsWith(`/${keys.config}`) && value.includes(copy.id));
   if (!inside) return;
+  await copy.withdraw();
   throw new InvalidError(`the prefix of ${target.label} lies within that of ${source.label}`, {
     hint: "name a prefix beside it",
   });
