@@ -1,21 +1,27 @@
 import { CocoonError, InvalidError, type StoreCapabilities } from "@cocoon-net/core";
 import type { Call, Connection } from "./connection.ts";
 import { limits } from "./request.ts";
-import { inspect } from "./scripts/inspect.ts";
+import { incarnation, inspect } from "./scripts/inspect.ts";
 
 /** Types that the six keys of the layout have, where they exist. */
 const keyTypes = ["hash", "zset", "hash", "stream", "zset", "zset"];
+
+export interface ServerTraits {
+  readonly capabilities: StoreCapabilities;
+  /** How many replicas must confirm a transaction that makes keys. */
+  readonly wait: number;
+}
 
 /**
  * Reads what the server is and gives.
  * `end` is the deadline, by `performance.now`.
  * @throws {InvalidError} when it must not be used: it evicts keys, or its keys belong to another program.
  */
-export async function readCapabilities(
+export async function readTraits(
   connection: Connection,
   signal: AbortSignal | undefined,
   end: number,
-): Promise<StoreCapabilities> {
+): Promise<ServerTraits> {
   const reading = {
     what: "read the server's configuration",
     writes: false,
@@ -25,9 +31,9 @@ export async function readCapabilities(
     },
   };
   const sections = ["server", "memory", "persistence", "replication"];
-  const [, , text, types] = await connection.run(inspect, sections, reading);
+  const [, text, types] = await connection.run(inspect, sections, reading);
   const info = parseInfo(String(text));
-  const { label, topology } = connection.options;
+  const { label, topology, wait: wished } = connection.options;
   for (const [index, type] of (types as string[]).entries()) {
     if (type === "none" || type === keyTypes[index]) continue;
     throw new InvalidError(`${label}: the key ${connection.key(index)} is a ${type} of another program`, {
@@ -45,28 +51,64 @@ export async function readCapabilities(
   }
   const aof = info.get("aof_enabled") === "1";
   const replicas = Number(info.get("connected_slaves") ?? 0);
+  const wait = wished ?? Math.min(replicas, 1);
   const valkey = info.get("valkey_version");
-  return {
+  const capabilities: StoreCapabilities = {
     server: valkey === undefined ? `Redis ${info.get("redis_version")}` : `Valkey ${valkey}`,
     // Behind Sentinel or in a Cluster, a primary that was cut off may answer until it learns of its successor.
     linearizable: topology === "standalone",
     pinnedReads: false,
     durability: [
       aof ? await fsyncSentence(connection, reading) : await snapshotSentence(connection, reading),
-      ...(replicas > 0
-        ? [`replicas: ${replicas}, following asynchronously, so that a failover may lose the newest writes`]
-        : []),
+      ...(replicas > 0 || wait > 0 ? [await replicasSentence(connection, reading, replicas, wait)] : []),
     ].join("; "),
     // Replicas without an AOF do not help: a primary that restarts empty empties them.
     trustworthy: aof,
     ...limits,
   };
+  return { capabilities, wait };
 }
 
-/** Changes with every restart or failover, and when the database was emptied. */
-export async function readIncarnation(connection: Connection, call: Call): Promise<string> {
-  const [, era, text] = await connection.run(inspect, ["server"], call);
-  return `${era}/${parseInfo(String(text)).get("run_id")}`;
+/** The newest place in history that a store handle has seen, and the era in which it was. */
+export interface Seen {
+  readonly era: string;
+  readonly revision: number;
+}
+
+/**
+ * Changes with every restart of the server, with the promotion of a replica (its process, and the history that it
+ * branched from when it was promoted), when the database was emptied, and when it is behind what was `seen`.
+ */
+export async function readIncarnation(
+  connection: Connection,
+  seen: Seen,
+  call: Call,
+): Promise<{ readonly incarnation: string; readonly seen: Seen }> {
+  const [, era, revision, text] = await connection.run(incarnation, [seen.era, seen.revision], call);
+  const info = parseInfo(String(text));
+  return {
+    incarnation: `${era}/${info.get("run_id")}/${info.get("master_replid2")}`,
+    seen: { era: String(era), revision: Number(revision) },
+  };
+}
+
+async function replicasSentence(
+  connection: Connection,
+  call: Call,
+  replicas: number,
+  wait: number,
+): Promise<string> {
+  const fewest = await configuration(connection, "min-replicas-to-write", call);
+  return [
+    `replicas: ${replicas}, following asynchronously, so that a failover may lose the newest writes`,
+    wait > 0 ? `new keys are confirmed by ${wait} (wait)` : "new keys are not confirmed by any (wait=0)",
+    ...(fewest === "0"
+      ? ["a primary that was cut off goes on taking writes that will be lost (min-replicas-to-write 0)"]
+      : []),
+    ...(fewest === undefined || fewest === "0"
+      ? []
+      : [`a primary without ${fewest} of them refuses all (min-replicas-to-write)`]),
+  ].join(", ");
 }
 
 async function fsyncSentence(connection: Connection, call: Call): Promise<string> {

@@ -1,8 +1,8 @@
-import { Backoff } from "@cocoon-net/core";
-import { Cluster, Redis, type RedisOptions } from "ioredis";
+import type { Redis } from "ioredis";
+import { type ClientTraits, createClient } from "./client.ts";
 import { withDeadline } from "./deadline.ts";
-import { storeError } from "./errors.ts";
-import { layoutOf } from "./layout.ts";
+import { storeError, UnconfirmedError } from "./errors.ts";
+import { channelStem, layoutOf } from "./layout.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { type Script, status } from "./scripts/prelude.ts";
 
@@ -13,50 +13,85 @@ export interface Call {
   readonly writes: boolean;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+  /** How many replicas must have what the script wrote before it counts as done; default none. */
+  readonly replicas?: (reply: Reply) => number;
 }
 
+/** What scripts answer: a status, then what each says in its header. */
+export type Reply = readonly [number, ...(readonly unknown[])];
+
+/** Time for a server that takes the connection to greet. */
+const greetingMs = 1_000;
+/** Time for replicas to confirm a write. The server does nothing else for this connection meanwhile. */
+const replicationMs = 500;
+
 /**
- * One connection, which comes back by itself. ioredis is set up to do nothing behind our back: it neither
- * queues commands while disconnected nor sends them again, both of which would run a write twice or long after
- * its caller gave up. A call waits for the connection here, within its deadline, and is sent once.
+ * One connection to the primary. A call waits for it here, within its deadline, and is sent once: nothing is
+ * queued or sent again by ioredis, see {@link createClient}.
  */
 export class Connection implements AsyncDisposable {
   readonly #options: ResolvedOptions;
   readonly #keys: readonly string[];
-  readonly #client: Redis | Cluster;
-  readonly #closed = new AbortController();
+  readonly #stem: string;
+  readonly #client: Redis;
+  readonly #over = new AbortController();
   /** Scripts that the server has had from us, and probably still knows. */
   readonly #loaded = new Set<Script>();
   #ready: PromiseWithResolvers<void> | undefined;
+  /** Counts its lives: what was written in one cannot be asked about in the next. */
+  #life = 0;
   /** Why it is not connected, as far as it is known. */
   #lastError: Error | undefined;
+  /** Questions to the replicas: the one that was sent, and the one for those who came too late for it. */
+  #asked: Promise<unknown> = Promise.resolve();
+  #nextAsked: Promise<number> | undefined;
 
-  /** `silenceMs`: a server that owes an answer and sends nothing for so long is given up: the socket is closed. */
-  constructor(options: ResolvedOptions, silenceMs: number) {
+  constructor(options: ResolvedOptions, traits: ClientTraits) {
     this.#options = options;
     this.#keys = layoutOf(options.prefix);
-    this.#client = createClient(options, silenceMs);
-    const onError = (error: Error) => {
-      this.#lastError = error;
-    };
-    this.#client.on("ready", () => {
+    this.#stem = channelStem(options.prefix, options.db);
+    this.#client = createClient(options, traits);
+    const client = this.#client;
+    let greeting: NodeJS.Timeout | undefined;
+    client.on("connect", () => {
+      greeting = setTimeout(() => {
+        this.#lastError = new Error(`the server did not greet within ${greetingMs} ms`);
+        client.disconnect(traits.lasting);
+      }, greetingMs);
+    });
+    client.on("ready", () => {
+      clearTimeout(greeting);
       this.#lastError = undefined;
       this.#ready?.resolve();
       this.#ready = undefined;
     });
+    client.on("close", () => {
+      clearTimeout(greeting);
+      this.#life += 1;
+    });
+    client.on("end", () => this.#over.abort(this.#lastError ?? new Error("the connection was lost")));
     // Without a listener ioredis prints to the console.
-    for (const event of ["error", "sentinelError", "node error"]) this.#client.on(event, onError);
+    for (const event of ["error", "sentinelError"]) {
+      client.on(event, (error: Error) => {
+        this.#lastError = error;
+      });
+    }
   }
 
   get options(): ResolvedOptions {
     return this.#options;
   }
 
+  /** Aborts when it is closed, or was lost and does not come back. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   /** Connects for the first time; unlike later calls it fails at once, not at the deadline. */
   async open(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
     const what = `connect to ${this.#options.label}`;
     try {
-      await withDeadline(timeoutMs, [signal, this.#closed.signal], async (over) => {
+      await withDeadline(timeoutMs, [signal, this.over], async (over) => {
         const failed = Promise.withResolvers<never>();
         this.#client.once("error", (error) => failed.reject(error));
         this.#client.once("close", () =>
@@ -66,17 +101,40 @@ export class Connection implements AsyncDisposable {
       });
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      const cause = rootCause(this.#lastError ?? error);
-      throw storeError(cause, { what, outcome: "none", hint: handshakeHint(cause, this.#options) });
+      const cause = this.#lastError ?? error;
+      const { topology } = this.#options;
+      throw storeError(cause, { what, outcome: "none", topology, hint: handshakeHint(cause, this.#options) });
     }
+  }
+
+  /** Calls `onReady` whenever it is connected, also anew. */
+  onReady(onReady: () => void): void {
+    this.#client.on("ready", onReady);
+  }
+
+  /** Calls `onMessage` with what is sent to the channels of prefixes, and `onGone` when the server stops sending. */
+  listen(onMessage: (prefix: string, message: string) => void, onGone: () => void): void {
+    const stem = this.#stem;
+    this.#client.on("smessage", (channel: string, message: string) => {
+      if (channel.startsWith(stem)) onMessage(channel.slice(stem.length), message);
+    });
+    this.#client.on("moved", onGone);
+  }
+
+  /** Starts or stops listening to the channel of a prefix. */
+  async setListening(prefix: string, on: boolean, call: Call): Promise<void> {
+    await this.command(on ? "ssubscribe" : "sunsubscribe", [this.#stem + prefix], call);
   }
 
   /** Runs one script; answers its result after the status. */
   async run(script: Script, args: readonly (string | number)[], call: Call): Promise<Reply> {
     const run = async (over: AbortSignal, sending: () => void): Promise<Reply> => {
       for (;;) {
-        const reply = await this.#evaluate(script, [this.#options.history, ...args], over, sending);
-        if (reply[0] !== status.again) return reply;
+        const reply = await this.#evaluate(script, args, over, sending);
+        if (reply[0] === status.again) continue;
+        const replicas = call.replicas?.(reply) ?? 0;
+        if (replicas > 0) await this.#replicated(replicas);
+        return reply;
       }
     };
     return this.#carry(call, run) as Promise<Reply>;
@@ -97,8 +155,8 @@ export class Connection implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closed.signal.aborted) return;
-    this.#closed.abort(new Error("the store is closed"));
+    if (this.over.aborted) return;
+    this.#over.abort(new Error("the store is closed"));
     this.#client.disconnect();
   }
 
@@ -108,7 +166,7 @@ export class Connection implements AsyncDisposable {
   ): Promise<unknown> {
     let sent = false;
     try {
-      return await withDeadline(call.timeoutMs, [call.signal, this.#closed.signal], (over) =>
+      return await withDeadline(call.timeoutMs, [call.signal, this.over], (over) =>
         work(over, () => {
           sent = true;
         }),
@@ -117,9 +175,9 @@ export class Connection implements AsyncDisposable {
       if (call.signal?.aborted && error === call.signal.reason) throw error;
       const outcome = sent && call.writes ? "unknown" : "none";
       // Never sent: what keeps the connection away says more than the deadline that passed meanwhile.
-      const away = sent || this.#closed.signal.aborted ? undefined : this.#lastError;
-      const cause = rootCause(away ?? error);
-      throw storeError(cause, { what: `${call.what} on ${this.#options.label}`, outcome });
+      const cause = sent || this.over.aborted ? error : (this.#lastError ?? error);
+      const { label, topology } = this.#options;
+      throw storeError(cause, { what: `${call.what} on ${label}`, outcome, topology });
     }
   }
 
@@ -131,7 +189,7 @@ export class Connection implements AsyncDisposable {
   ): Promise<Reply> {
     await this.#connected(over);
     sending();
-    const rest = [this.#keys.length, ...this.#keys, ...args];
+    const rest = [this.#keys.length, ...this.#keys, this.#options.history, this.#stem, ...args];
     if (this.#loaded.has(script)) {
       try {
         return (await this.#client.call("evalsha", [script.sha1, ...rest])) as Reply;
@@ -146,6 +204,23 @@ export class Connection implements AsyncDisposable {
     return reply;
   }
 
+  /**
+   * Resolves once so many replicas have all that this connection has written. One question covers all that was
+   * answered before it was sent, so that those who come while another one is on its way share the next.
+   */
+  async #replicated(replicas: number): Promise<void> {
+    const life = this.#life;
+    this.#nextAsked ??= this.#asked.then(async () => {
+      this.#nextAsked = undefined;
+      const answer = this.#client.call("wait", [replicas, replicationMs]);
+      this.#asked = answer.catch(() => {});
+      return Number(await answer);
+    });
+    const confirmed = await this.#nextAsked;
+    if (this.#life !== life) throw new Error("the connection was lost before a replica confirmed the write");
+    if (confirmed < replicas) throw new UnconfirmedError(replicas, confirmed);
+  }
+
   async #connected(over: AbortSignal): Promise<void> {
     for (;;) {
       over.throwIfAborted();
@@ -157,66 +232,10 @@ export class Connection implements AsyncDisposable {
   }
 }
 
-/** What scripts answer: a status, then what each says in its header. */
-export type Reply = readonly [number, ...(readonly unknown[])];
-
-function createClient(options: ResolvedOptions, silenceMs: number): Redis | Cluster {
-  const { topology, hosts, username, password, tls } = options;
-  const common = {
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
-    ...(tls === undefined ? {} : { tls: { ...tls } }),
-    lazyConnect: true,
-    protocol: 2 as const,
-    connectionName: "cocoon-net",
-    disableClientInfo: true,
-    connectTimeout: 2_000,
-    socketTimeout: silenceMs,
-    maxRetriesPerRequest: 0,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    // A primary that was demoted while connected: find the new one. The command is not sent again.
-    reconnectOnError: (error: Error) => error.message.startsWith("READONLY"),
-  } satisfies RedisOptions;
-  const backoff = new Backoff({ maxMs: 1_000 });
-  const retryStrategy = (attempt: number) => {
-    if (attempt === 1) backoff.reset();
-    return Math.round(backoff.next());
-  };
-  if (topology === "cluster") {
-    return new Cluster([...hosts], {
-      lazyConnect: true,
-      enableOfflineQueue: false,
-      // Would send commands again whose connection was lost after they were sent.
-      retryDelayOnFailover: 0,
-      clusterRetryStrategy: retryStrategy,
-      redisOptions: common,
-    });
-  }
-  if (topology === "sentinel") {
-    return new Redis({
-      ...common,
-      db: options.db,
-      retryStrategy,
-      sentinels: [...hosts],
-      name: options.sentinelName ?? "",
-      ...(options.sentinelUsername === undefined ? {} : { sentinelUsername: options.sentinelUsername }),
-      ...(options.sentinelPassword === undefined ? {} : { sentinelPassword: options.sentinelPassword }),
-      ...(tls === undefined ? {} : { enableTLSForSentinelMode: true, sentinelTLS: { ...tls } }),
-      failoverDetector: true,
-    });
-  }
-  return new Redis({ ...common, ...hosts[0], db: options.db, retryStrategy });
-}
-
-/** ioredis wraps what the nodes of a cluster said. */
-function rootCause(error: unknown): unknown {
-  return error instanceof Error && "lastNodeError" in error ? (error.lastNodeError ?? error) : error;
-}
-
 /** A server that is spoken to in the wrong way closes the connection, or waits for what it understands. */
 function handshakeHint(error: unknown, { tls }: ResolvedOptions): string | undefined {
-  if (!/closed the connection|ECONNRESET|ETIMEDOUT|Socket timeout/.test(String(error))) return undefined;
+  if (!/closed the connection|did not greet|ECONNRESET|ETIMEDOUT|Socket timeout/.test(String(error)))
+    return undefined;
   return tls === undefined
     ? "if the server speaks TLS there, use rediss:// or tls=true"
     : "if the server does not speak TLS there, use redis:// or leave out tls=true";

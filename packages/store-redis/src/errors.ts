@@ -8,6 +8,15 @@ import {
   UnavailableError,
 } from "@cocoon-net/core";
 import { DeadlineError } from "./deadline.ts";
+import type { ResolvedOptions } from "./options.ts";
+
+/** A write that the primary has applied, and too few replicas have confirmed: a failover may lose it. */
+export class UnconfirmedError extends Error {
+  constructor(wanted: number, confirmed: number) {
+    super(`applied, but confirmed by ${confirmed} of ${wanted} replica${wanted === 1 ? "" : "s"}`);
+    this.name = "UnconfirmedError";
+  }
+}
 
 /** What was being done when an error came. */
 export interface Attempt {
@@ -15,6 +24,7 @@ export interface Attempt {
   readonly what: string;
   /** What an answer that never came leaves open. A server that answers with an error has applied nothing. */
   readonly outcome: Outcome;
+  readonly topology: ResolvedOptions["topology"];
   /** What may help when there was no answer. */
   readonly hint?: string | undefined;
 }
@@ -23,10 +33,17 @@ export interface Attempt {
 export function storeError(error: unknown, attempt: Attempt): CocoonError {
   if (error instanceof CocoonError) return error;
   const cause = error instanceof Error ? error : new Error(String(error));
+  if (cause instanceof UnconfirmedError) {
+    return new UnavailableError(`${attempt.what}: ${cause.message}`, {
+      outcome: "unknown",
+      cause,
+      hint: "a failover may lose it: see to the replicas, or set wait=0 in the store URL to do without them",
+    });
+  }
   const doubt = "the write may have been applied; read before repeating it";
   const hint = attempt.outcome === "unknown" ? doubt : attempt.hint;
   return (
-    serverError(cause, attempt.what) ??
+    serverError(cause, attempt) ??
     tlsError(cause, attempt.what) ??
     new UnavailableError(`${attempt.what}: ${reason(cause)}`, {
       outcome: attempt.outcome,
@@ -37,7 +54,7 @@ export function storeError(error: unknown, attempt: Attempt): CocoonError {
 }
 
 /** An answer of the server that starts with an error code, or undefined. */
-function serverError(cause: Error, what: string): CocoonError | undefined {
+function serverError(cause: Error, { what, topology }: Attempt): CocoonError | undefined {
   const message = `${what}: ${cause.message}`;
   const none = { outcome: "none", cause } as const;
   const permissions = "grant the user the commands and keys that the README of @cocoon-net/store-redis lists";
@@ -59,6 +76,9 @@ function serverError(cause: Error, what: string): CocoonError | undefined {
       hint: "its state key was removed by hand: restore it, or delete all keys of the prefix",
     });
   }
+  if (/cluster support disabled/.test(cause.message)) {
+    return new InvalidError(message, { cause, hint: "this is no Redis Cluster: use redis://" });
+  }
   switch (/^[A-Z]+(?=\b)/.exec(cause.message)?.[0]) {
     case "WRONGPASS":
     case "NOAUTH":
@@ -79,7 +99,11 @@ function serverError(cause: Error, what: string): CocoonError | undefined {
       });
     case "CROSSSLOT":
     case "MOVED":
-      return new InvalidError(message, { cause, hint: "this is a Redis Cluster: use redis+cluster://" });
+    case "ASK":
+      // On the way to another node of the cluster; the next call goes there.
+      return topology === "cluster"
+        ? new UnavailableError(message, none)
+        : new InvalidError(message, { cause, hint: "this is a Redis Cluster: use redis+cluster://" });
     case "READONLY":
       return new UnavailableError(message, {
         ...none,

@@ -7,7 +7,7 @@ import { InvalidError } from "@cocoon-net/core";
  * |---|---|---|
  * | `P` | hash | relative key → value, and nothing else: what a person reads |
  * | `{P}#index` | sorted set, all scores 0 | `key NUL createRevision NUL modRevision NUL session`, in byte order |
- * | `{P}#state` | hash | `era` of the database, newest `revision` and the `stamp` of the transaction that made it |
+ * | `{P}#state` | hash | `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes |
  * | `{P}#changes` | stream | `<revision>-<n>`: every change, written by the script that makes it |
  * | `{P}#sessions` | sorted set | session id → deadline, ms of the server's clock |
  * | `{P}#tied` | sorted set, all scores 0 | `session NUL key` |
@@ -25,8 +25,14 @@ export function layoutOf(prefix: string): readonly string[] {
   return [prefix, ...["index", "state", "changes", "sessions", "tied"].map((name) => `{${prefix}}#${name}`)];
 }
 
-/** Position of the change stream in {@link layoutOf}. */
-export const changesKey = 3;
+/**
+ * What the sharded channels of a cluster's watches start with; the watched prefix follows. Sharded, because in a
+ * Redis Cluster such a message stays on the node that owns the keys, which also knows who listens; a plain one
+ * goes to every node. Channels know no databases, so the number is part of the name.
+ */
+export function channelStem(prefix: string, db: number): string {
+  return `{${prefix}}#watch:${db}:`;
+}
 
 /** @throws {InvalidError} for a key that the layout cannot hold. */
 export function checkKey(key: string): string {

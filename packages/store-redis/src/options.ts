@@ -26,6 +26,11 @@ export interface RedisStoreOptions {
   readonly tls?: RedisTlsOptions | undefined;
   /** About how many of the newest changes watchers can catch up on; default 100,000, some 300 bytes each. */
   readonly history?: number;
+  /**
+   * Replicas that must have confirmed a transaction that makes keys before it counts as done; default 1 when the
+   * server has replicas at the time it is opened, else 0.
+   */
+  readonly wait?: number | undefined;
   /** For messages; default made of the rest. */
   readonly label?: string;
 }
@@ -49,6 +54,7 @@ export interface ResolvedOptions {
   readonly prefix: string;
   readonly tls: RedisTlsOptions | undefined;
   readonly history: number;
+  readonly wait: number | undefined;
   readonly label: string;
 }
 
@@ -62,9 +68,9 @@ const schemes = {
 export const redisSchemes: readonly string[] = Object.keys(schemes);
 
 const parametersOf = {
-  standalone: ["db", "history"],
-  sentinel: ["db", "history", "tls", "sentinel-username", "sentinel-password-file"],
-  cluster: ["history", "tls"],
+  standalone: ["db", "history", "wait"],
+  sentinel: ["db", "history", "wait", "tls", "sentinel-username", "sentinel-password-file"],
+  cluster: ["history", "wait", "tls"],
 } as const;
 const tlsParameters = ["ca", "cert", "key", "servername"] as const;
 
@@ -85,11 +91,14 @@ export function resolveOptions(options: RedisStoreOptions): ResolvedOptions {
   if (topology === "sentinel" && !options.sentinelName) {
     refuse("the primary's name is missing", "write redis+sentinel://host,host/NAME, as in sentinel.conf");
   }
-  const { db = 0, history = 100_000 } = options;
+  const { db = 0, history = 100_000, wait } = options;
   if (!Number.isSafeInteger(db) || db < 0) refuse(`db ${db} is not a database number`, "use 0 to 15");
   if (topology === "cluster" && db !== 0) refuse("a cluster has database 0 only", "leave db out");
   if (!Number.isSafeInteger(history) || history < 100) {
     refuse(`history ${history} is not a number of changes`, "use 100 or more");
+  }
+  if (wait !== undefined && !(Number.isSafeInteger(wait) && wait >= 0)) {
+    refuse(`wait ${wait} is not a number of replicas`, "use 0, 1 or more");
   }
   return {
     topology,
@@ -103,6 +112,7 @@ export function resolveOptions(options: RedisStoreOptions): ResolvedOptions {
     prefix: options.prefix ?? "/cocoon-net",
     tls: options.tls,
     history,
+    wait,
     label,
   };
 }
@@ -132,7 +142,7 @@ export function optionsFromUrl(url: ConnectionUrl): RedisStoreOptions {
     });
   }
   const [, sentinelName, rest = ""] = /^\/([^/]+)(\/.*)?$/.exec(url.path) ?? [];
-  const [db, history] = [number(url, "db"), number(url, "history")];
+  const [db, history, wait] = [number(url, "db"), number(url, "history"), number(url, "wait")];
   return {
     topology,
     hosts: url.hosts satisfies readonly HostPort[],
@@ -149,6 +159,7 @@ export function optionsFromUrl(url: ConnectionUrl): RedisStoreOptions {
       : { prefix: keyPrefixOf(url) }),
     ...(db === undefined ? {} : { db }),
     ...(history === undefined ? {} : { history }),
+    wait,
     ...(secured ? { tls: tlsOf(url) } : {}),
   };
 }

@@ -1,78 +1,52 @@
-import { Backoff, type Revision } from "@cocoon-net/core";
-import { Connection } from "./connection.ts";
-import { changesKey } from "./layout.ts";
+import { Backoff, CocoonError, type Revision } from "@cocoon-net/core";
+import { Alarm } from "./alarm.ts";
+import { type Call, Connection } from "./connection.ts";
+import type { Position } from "./history.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { tick } from "./scripts/tick.ts";
+import { Wake } from "./wake.ts";
 
-/** Longest wait for a change in one request: how long a session that nobody told us of may overstay. */
-const longestBlockMs = 5_000;
+/** Longest pause between two ticks: how long a session that nobody told us of may overstay. */
+const longestPauseMs = 5_000;
 /** Time that the server may be late with an answer before the connection is given up. */
-const latenessMs = 3_000;
-
-/** Tells one watch that it should look for changes. */
-export class Wake implements Disposable {
-  readonly prefix: string;
-  readonly #forget: (wake: Wake) => void;
-  #pending = false;
-  #waiting: PromiseWithResolvers<void> | undefined;
-
-  constructor(prefix: string, forget: (wake: Wake) => void) {
-    this.prefix = prefix;
-    this.#forget = forget;
-  }
-
-  ring(): void {
-    this.#pending = true;
-    this.#waiting?.resolve();
-  }
-
-  /** Resolves once it has been rung since the last call, or when `ended` aborts. */
-  async rung(ended: AbortSignal): Promise<void> {
-    if (!this.#pending && !ended.aborted) {
-      this.#waiting = Promise.withResolvers<void>();
-      const { promise, resolve } = this.#waiting;
-      const onAbort = () => resolve();
-      ended.addEventListener("abort", onAbort);
-      await promise;
-      ended.removeEventListener("abort", onAbort);
-      this.#waiting = undefined;
-    }
-    this.#pending = false;
-  }
-
-  [Symbol.dispose](): void {
-    this.#forget(this);
-  }
-}
+const silenceMs = 3_000;
+const openTimeoutMs = 5_000;
 
 /**
- * The one blocking connection of a store handle. It waits for changes in the stream and wakes the watches they
- * concern; a watch then reads by itself, so that nothing here needs to be exact: after any doubt all are woken.
+ * The listening connection of a store handle. Every change is announced on the channel of each prefix of its key
+ * that somebody watches, so that a watch hears of what concerns it and nothing else; it then reads that from the
+ * stream, on this connection too. As the server answers and announces in one order, each answer of `tick` says up to
+ * where everything has been announced. A connection that ends, or whose server turns out to have changed its
+ * history or its role, leaves all watches in doubt, and another one takes its place.
+ *
  * It also reaps expired sessions when their time comes, so that watchers learn of it although nobody else calls.
  * Runs only while there are watches.
  */
 export class Pulse implements Disposable {
   readonly #options: ResolvedOptions;
   readonly #wakes = new Set<Wake>();
+  readonly #alarm = new Alarm();
   #stop: AbortController | undefined;
 
   constructor(options: ResolvedOptions) {
     this.#options = options;
   }
 
-  subscribe(prefix: string): Wake {
-    const wake = new Wake(prefix, (gone) => {
-      this.#wakes.delete(gone);
-      if (this.#wakes.size > 0) return;
-      this.#stop?.abort();
-      this.#stop = undefined;
-    });
+  /** `position`: what the watch knows already; undefined for nothing. */
+  subscribe(prefix: string, position: Position | undefined): Wake {
+    const wake = new Wake(prefix, position, (gone) => this.#forget(gone));
     this.#wakes.add(wake);
     if (this.#stop === undefined) {
       this.#stop = new AbortController();
       void this.#run(this.#stop.signal);
     }
+    this.#alarm.ring();
     return wake;
+  }
+
+  /** Looks after the connection now: there is reason to believe that it is no longer good, or may be made. */
+  probe(): void {
+    this.#alarm.ring();
   }
 
   /** Ends it although watches are left: their consumers may never ask again. */
@@ -80,70 +54,114 @@ export class Pulse implements Disposable {
     this.#stop?.abort();
   }
 
+  #forget(wake: Wake): void {
+    this.#wakes.delete(wake);
+    this.#alarm.ring();
+    if (this.#wakes.size > 0) return;
+    this.#stop?.abort();
+    this.#stop = undefined;
+  }
+
   async #run(stopped: AbortSignal): Promise<void> {
-    await using connection = new Connection(this.#options, longestBlockMs + latenessMs);
     const backoff = new Backoff({ maxMs: 2_000 });
     while (!stopped.aborted) {
       try {
+        await using connection = new Connection(this.#options, { silenceMs, lasting: false });
+        await connection.open(openTimeoutMs, stopped);
         await this.#follow(connection, stopped, () => backoff.reset());
-      } catch {
-        // What is wrong, each watch learns from its own calls; here it is only tried again.
-        await backoff.wait(stopped).catch(() => {});
+      } catch (error) {
+        if (stopped.aborted) return;
+        if (error instanceof CocoonError && !error.retryable)
+          for (const wake of this.#wakes) wake.fail(error);
       }
+      for (const wake of this.#wakes) wake.detach();
+      await this.#alarm.wait(backoff.next(), stopped);
     }
   }
 
-  /** Follows the stream until something does not fit. */
+  /** Listens until the connection ends, or its history is no longer the one that it began with. */
   async #follow(connection: Connection, stopped: AbortSignal, works: () => void): Promise<void> {
-    // The place to follow from is taken first, then all are woken: what is written in between is not missed.
-    const start = await this.#tick(connection, stopped);
-    for (const wake of this.#wakes) wake.ring();
-    let position = `${start.revision}-18446744073709551615`;
-    let { dueAt } = start;
+    const over = AbortSignal.any([stopped, connection.over]);
+    const heard = new Map<string, Set<Wake>>();
+    let first: Tick | undefined;
+    let last: Tick | undefined;
+    connection.listen(
+      (prefix, message) => {
+        const [era, revision, stamp = "", tied] = message.split(" ");
+        for (const wake of heard.get(prefix) ?? []) wake.announce({ revision: Number(revision), stamp });
+        // An emptied database; or a session that may end earlier than those known.
+        if (era !== last?.era || tied === "1") this.#alarm.ring();
+      },
+      () => void connection[Symbol.asyncDispose](),
+    );
     while (!stopped.aborted) {
-      const left = Math.ceil(dueAt - performance.now());
-      const entries = left > 0 ? await this.#read(connection, position, left, stopped) : [];
-      for (const { id, key, session } of entries) {
-        position = id;
-        for (const wake of this.#wakes) if (key.startsWith(wake.prefix)) wake.ring();
-        // A session that may end earlier than those known.
-        if (session !== "") dueAt = 0;
+      const joining = await this.#listen(connection, heard, stopped);
+      const now = await this.#tick(connection, [...heard.keys()], stopped);
+      last ??= now;
+      if (now.era !== last.era || now.fork !== last.fork || now.revision < last.revision) return;
+      for (const wakes of heard.values()) {
+        for (const wake of wakes) {
+          if (joining.has(wake)) wake.attach(connection);
+          // For a length that was unknown until now nothing was announced.
+          else if (now.added) wake.doubt();
+          else wake.told(now);
+        }
       }
-      if (entries.length > 0) continue;
-      const now = await this.#tick(connection, stopped);
-      // Emptied, or set back: the ids to come may be smaller than the one waited for.
-      if (now.era !== start.era || now.revision < Number.parseInt(position, 10)) return;
-      dueAt = now.dueAt;
-      works();
+      if (first === undefined) first = now;
+      else works();
+      last = now;
+      await this.#alarm.wait(now.pauseMs, over);
     }
   }
 
-  async #tick(
+  /** Brings the channels that are listened to in line with the watches; answers the watches that are new. */
+  async #listen(
     connection: Connection,
+    heard: Map<string, Set<Wake>>,
     signal: AbortSignal,
-  ): Promise<{ era: string; revision: Revision; dueAt: number }> {
-    const call = { what: "look after sessions", writes: false, timeoutMs: latenessMs, signal };
-    const [, era, revision, next] = await connection.run(tick, [], call);
-    const waitMs = Number(next) < 0 ? longestBlockMs : Math.min(Number(next) + 1, longestBlockMs);
-    return { era: String(era), revision: Number(revision), dueAt: performance.now() + waitMs };
+  ): Promise<ReadonlySet<Wake>> {
+    const call: Call = { what: "listen to changes", writes: false, timeoutMs: silenceMs, signal };
+    const joining = new Set<Wake>();
+    for (const wake of [...this.#wakes]) {
+      const wakes = heard.get(wake.prefix);
+      if (wakes?.has(wake)) continue;
+      joining.add(wake);
+      if (wakes === undefined) await connection.setListening(wake.prefix, true, call);
+      heard.set(wake.prefix, (wakes ?? new Set()).add(wake));
+    }
+    for (const [prefix, wakes] of [...heard]) {
+      for (const wake of wakes) if (!this.#wakes.has(wake)) wakes.delete(wake);
+      if (wakes.size > 0) continue;
+      heard.delete(prefix);
+      await connection.setListening(prefix, false, call);
+    }
+    return joining;
   }
 
-  async #read(
-    connection: Connection,
-    after: string,
-    blockMs: number,
-    signal: AbortSignal,
-  ): Promise<Notice[]> {
-    const args = ["COUNT", 100, "BLOCK", blockMs, "STREAMS", connection.key(changesKey), after];
-    const call = { what: "wait for changes", writes: false, timeoutMs: blockMs + latenessMs, signal };
-    const reply = (await connection.command("xread", args, call)) as [string, [string, string[]][]][] | null;
-    const entries = reply?.[0]?.[1] ?? [];
-    return entries.map(([id, fields]) => ({ id, key: fields[3] ?? "", session: fields[9] ?? "" }));
+  async #tick(connection: Connection, prefixes: readonly string[], signal: AbortSignal): Promise<Tick> {
+    const call: Call = { what: "look after watches", writes: false, timeoutMs: silenceMs, signal };
+    const lengths = new Set(prefixes.map((prefix) => Buffer.byteLength(prefix)));
+    const [, era, fork, revision, stamp, added, next] = await connection.run(
+      tick,
+      [[...lengths].join(",")],
+      call,
+    );
+    return {
+      era: String(era),
+      fork: String(fork),
+      revision: Number(revision),
+      stamp: String(stamp),
+      added: added === 1,
+      pauseMs: Number(next) < 0 ? longestPauseMs : Math.min(Number(next) + 1, longestPauseMs),
+    };
   }
 }
 
-interface Notice {
-  readonly id: string;
-  readonly key: string;
-  readonly session: string;
+interface Tick {
+  readonly era: string;
+  readonly fork: string;
+  readonly revision: Revision;
+  readonly stamp: string;
+  readonly added: boolean;
+  readonly pauseMs: number;
 }

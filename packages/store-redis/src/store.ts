@@ -19,8 +19,8 @@ import {
   type WatchOptions,
   writesOf,
 } from "@cocoon-net/core";
-import { readCapabilities, readIncarnation } from "./capabilities.ts";
-import { type Call, Connection } from "./connection.ts";
+import { readIncarnation, readTraits, type Seen, type ServerTraits } from "./capabilities.ts";
+import { type Call, Connection, type Reply } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
 import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Pulse } from "./pulse.ts";
@@ -53,13 +53,13 @@ export async function openRedisStore(
       : target;
   const options = resolveOptions(given);
   await using opened = new DisposeStack();
-  const connection = opened.use(new Connection(options, silenceMs));
+  const connection = opened.use(new Connection(options, { silenceMs, lasting: true }));
   const timeoutMs = call.timeoutMs ?? openTimeoutMs;
   const end = performance.now() + timeoutMs;
   await connection.open(timeoutMs, call.signal);
-  const capabilities = await readCapabilities(connection, call.signal, end);
+  const traits = await readTraits(connection, call.signal, end);
   opened.move();
-  return new RedisStore(options, connection, capabilities);
+  return new RedisStore(options, connection, traits);
 }
 
 class RedisStore implements Store {
@@ -67,14 +67,20 @@ class RedisStore implements Store {
   readonly capabilities: StoreCapabilities;
   readonly #connection: Connection;
   readonly #pulse: Pulse;
+  /** How many replicas must confirm a transaction that makes keys. */
+  readonly #wait: number;
   readonly #closed = new AbortController();
   readonly #sessions = new Set<KeptSession>();
+  #seen: Seen = { era: "", revision: 0 };
 
-  constructor(options: ResolvedOptions, connection: Connection, capabilities: StoreCapabilities) {
+  constructor(options: ResolvedOptions, connection: Connection, traits: ServerTraits) {
     this.label = options.label;
-    this.capabilities = capabilities;
+    this.capabilities = traits.capabilities;
+    this.#wait = traits.wait;
     this.#connection = connection;
     this.#pulse = new Pulse(options);
+    // Where the calls get through again, watches do too.
+    connection.onReady(() => this.#pulse.probe());
   }
 
   async get(key: string, options?: CallOptions): Promise<GetResult> {
@@ -94,6 +100,7 @@ class RedisStore implements Store {
       call(`list ${prefix}`, false, options),
     );
     const [, revision, , more, found] = reply;
+    this.#see(Number(revision));
     const entries = (found as readonly EntryReply[]).map(decodeEntry);
     return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
   }
@@ -104,7 +111,7 @@ class RedisStore implements Store {
 
   watch(prefix: string, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
     const ended = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])]);
-    return watch(this.#connection, this.#pulse, prefix, options.fromRevision, ended);
+    return watch(this.#pulse, prefix, options.fromRevision, ended);
   }
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {
@@ -134,7 +141,10 @@ class RedisStore implements Store {
   }
 
   async incarnation(options?: CallOptions): Promise<string> {
-    return readIncarnation(this.#connection, call("read the incarnation", false, options));
+    const described = call("read the incarnation", false, options);
+    const { incarnation, seen } = await readIncarnation(this.#connection, this.#seen, described);
+    this.#seen = seen.era === this.#seen.era && seen.revision < this.#seen.revision ? this.#seen : seen;
+    return incarnation;
   }
 
   /** Its sessions end by the server's clock: dispose them first where that should happen at once. */
@@ -148,10 +158,14 @@ class RedisStore implements Store {
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
     const puts = [...(request.then ?? []), ...(request.else ?? [])].some((operation) => "put" in operation);
-    const described = call(what, writesOf(request), options);
+    const described: Call = {
+      ...call(what, writesOf(request), options),
+      replicas: (reply: Reply) => (Number(reply[4] ?? 0) > 0 ? this.#wait : 0),
+    };
     const reply = await this.#connection.run(puts ? txn : txnWithoutPut, args, described);
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
     const [, succeeded, revision, reads] = reply;
+    this.#see(Number(revision));
     return {
       succeeded: succeeded === 1,
       revision: Number(revision),
@@ -159,6 +173,10 @@ class RedisStore implements Store {
         entry ? decodeEntry(entry) : undefined,
       ),
     };
+  }
+
+  #see(revision: number): void {
+    if (revision > this.#seen.revision) this.#seen = { ...this.#seen, revision };
   }
 }
 

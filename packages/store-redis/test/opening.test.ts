@@ -98,9 +98,11 @@ describe("what a server gives", () => {
       "resetkeys",
       "~/cocoon-net",
       "~{/cocoon-net}#*",
+      "&{/cocoon-net}#*",
       "-@all",
-      ..."+eval +evalsha +info +time +type +xread +xadd +xrange +hget +hmget +hset +hdel".split(" "),
+      ..."+eval +evalsha +info +time +type +wait +xadd +xrange +hget +hmget +hset +hdel".split(" "),
       ..."+zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore +client|setname".split(" "),
+      ..."+ssubscribe +sunsubscribe +spublish +pubsub|shardnumsub".split(" "),
     ];
     await redisCli(server, "acl", "setuser", "agent", ...rules);
     await using store = await openRedisStore(`redis://agent:hunter2@127.0.0.1:${server.port}`);

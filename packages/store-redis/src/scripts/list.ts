@@ -3,9 +3,9 @@ import { defineScript, type Script } from "./prelude.ts";
 /**
  * One page of the entries under a prefix, in byte order.
  *
- *   ARGV[2]  prefix, may be empty
- *   ARGV[3]  the key to start after, or empty
- *   ARGV[4]  most entries; a page also ends once it holds 4 MiB
+ *   ARGV[3]  prefix, may be empty
+ *   ARGV[4]  the key to start after, or empty
+ *   ARGV[5]  most entries; a page also ends once it holds 4 MiB
  *   result   {done, revision, stamp, more, entries}        entries: {key, value, created, modified} each
  */
 export const list: Script = defineScript(
@@ -13,7 +13,7 @@ export const list: Script = defineScript(
   String.raw`
 if not reap() then return { 0 } end
 
-local prefix, after, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local prefix, after, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lower = after ~= '' and '(' .. after .. '\0\255' or prefix ~= '' and '[' .. prefix or '-'
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
 local entries, bytes, chunk = {}, 0, 200

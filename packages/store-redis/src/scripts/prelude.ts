@@ -20,6 +20,7 @@ export const status: {
  *
  *   KEYS     the six of layout.ts
  *   ARGV[1]  about how many changes the stream keeps
+ *   ARGV[2]  the stem of the watches' channels, see layout.ts
  *
  * The clock is the server's. `reap` must have returned true before a script reads keys: it removes what
  * belongs to sessions past their deadline, a bounded number per call, so that no script runs long and none
@@ -27,13 +28,13 @@ export const status: {
  */
 const prelude = String.raw`
 local DATA, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
-local HISTORY = ARGV[1]
+local HISTORY, STEM = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = string.format('%s.%06d', time[1], time[2])
 
-local state = redis.call('HMGET', STATE, 'era', 'revision', 'stamp')
-local era, revision, revisionStamp = state[1], tonumber(state[2] or 0), state[3] or ''
+local state = redis.call('HMGET', STATE, 'era', 'revision', 'stamp', 'lengths')
+local era, revision, revisionStamp, lengths = state[1], tonumber(state[2] or 0), state[3] or '', state[4] or ''
 if not era then
   -- An empty or emptied database starts a new era.
   era = stamp
@@ -54,17 +55,47 @@ local function find(key)
   return entry or nil, member, session
 end
 
--- Applies changes {key, value or nil, session} as one revision. The stream comes first: it is the one write
--- that can be refused, and then nothing has been applied.
+-- Tells the watches that changes concern, once each: era, revision, stamp, whether a key was tied to a session. It
+-- asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so that a
+-- change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
+local function announce(changes, id)
+  local reach, channels, asked, tied = {}, {}, {}, 0
+  for length in string.gmatch(lengths, '%d+') do reach[#reach + 1] = tonumber(length) end
+  for _, change in ipairs(changes) do
+    local key = change.key
+    if (change.session or '') ~= '' then tied = 1 end
+    for _, length in ipairs(reach) do
+      if length > #key then break end
+      local prefix = string.sub(key, 1, length)
+      if not asked[prefix] then
+        asked[prefix] = true
+        channels[#channels + 1] = STEM .. prefix
+      end
+    end
+  end
+  local message = table.concat({ era, id, stamp, tied }, ' ')
+  for first = 1, #channels, 1000 do
+    local last = math.min(first + 999, #channels)
+    local listeners = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, last))
+    for n = 1, #listeners, 2 do
+      if listeners[n + 1] > 0 then redis.call('SPUBLISH', listeners[n], message) end
+    end
+  end
+end
+
+-- Applies changes {key, value or nil, session} as one revision, and answers how many keys it made. Messages and
+-- the stream come first: they alone can be refused, and then nothing has been applied.
 local function commit(changes)
-  local effective = {}
+  local effective, made = {}, 0
   for _, change in ipairs(changes) do
     change.old, change.member, change.tie = find(change.key)
     if change.value or change.member then effective[#effective + 1] = change end
+    if change.value and not change.old then made = made + 1 end
   end
-  if #effective == 0 then return end
+  if #effective == 0 then return 0 end
   revision, revisionStamp = revision + 1, stamp
   local id = digits(revision)
+  announce(effective, id)
   for n, change in ipairs(effective) do
     change.created = change.old and change.old.created or id
     redis.call('XADD', CHANGES, 'MAXLEN', '~', HISTORY, id .. '-' .. (n - 1),
@@ -85,6 +116,7 @@ local function commit(changes)
       redis.call('HDEL', DATA, key)
     end
   end
+  return made
 end
 
 -- Removes the keys of expired sessions, then the sessions. True when none is left.

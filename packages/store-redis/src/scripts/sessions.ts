@@ -3,14 +3,14 @@ import { defineScript, type Script } from "./prelude.ts";
 /**
  * Opens a session; the same id may be opened again when the answer was lost.
  *
- *   ARGV[2]  id
- *   ARGV[3]  TTL, ms
+ *   ARGV[3]  id
+ *   ARGV[4]  TTL, ms
  *   result   {done}
  */
 export const openSession: Script = defineScript(
   "open-session",
   `
-redis.call('ZADD', SESSIONS, now + tonumber(ARGV[3]), ARGV[2])
+redis.call('ZADD', SESSIONS, now + tonumber(ARGV[4]), ARGV[3])
 reap()
 return { 1 }
 `,
@@ -20,16 +20,16 @@ return { 1 }
 /**
  * Starts a session's time anew. Past its deadline it is over, reaped or not.
  *
- *   ARGV[2]  id
- *   ARGV[3]  TTL, ms
+ *   ARGV[3]  id
+ *   ARGV[4]  TTL, ms
  *   result   {done} or {gone}
  */
 export const renewSession: Script = defineScript(
   "renew-session",
   `
-local deadline = redis.call('ZSCORE', SESSIONS, ARGV[2])
+local deadline = redis.call('ZSCORE', SESSIONS, ARGV[3])
 local alive = deadline and tonumber(deadline) > now
-if alive then redis.call('ZADD', SESSIONS, now + tonumber(ARGV[3]), ARGV[2]) end
+if alive then redis.call('ZADD', SESSIONS, now + tonumber(ARGV[4]), ARGV[3]) end
 reap()
 return { alive and 1 or 2 }
 `,
@@ -39,13 +39,13 @@ return { alive and 1 or 2 }
 /**
  * Ends a session at once and removes its keys.
  *
- *   ARGV[2]  id
+ *   ARGV[3]  id
  *   result   {done}
  */
 export const endSession: Script = defineScript(
   "end-session",
   `
-redis.call('ZADD', SESSIONS, 'XX', 0, ARGV[2])
+redis.call('ZADD', SESSIONS, 'XX', 0, ARGV[3])
 if not reap() then return { 0 } end
 return { 1 }
 `,

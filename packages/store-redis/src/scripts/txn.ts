@@ -3,16 +3,16 @@ import { defineScript, type Script } from "./prelude.ts";
 /**
  * Compares, then applies one branch.
  *
- *   ARGV[2…]  n, then n × (kind, key, operand)             kind: exists ("1" or "0"), created, modified, value
+ *   ARGV[3…]  n, then n × (kind, key, operand)             kind: exists ("1" or "0"), created, modified, value
  *             n, then n × (op, key, value, session)        the `then` branch; op: put, delete, get
  *             n, then n × (op, key, value, session)        the `else` branch
- *   result    {done, succeeded, revision, reads}           reads: {key, value, created, modified} or nil each
+ *   result    {done, succeeded, revision, reads, made}     reads: {key, value, created, modified} or nil each; made: keys that are new
  *             {gone, session, key}                         a put names a session that is over; nothing applied
  */
 const body = `
 if not reap() then return { 0 } end
 
-local position = 1
+local position = 2
 local function take()
   position = position + 1
   return ARGV[position]
@@ -47,8 +47,8 @@ for _, operation in ipairs(branches[succeeded == 1 and 1 or 2]) do
     changes[#changes + 1] = operation
   end
 end
-commit(changes)
-return { 1, succeeded, revision, reads }
+local made = commit(changes)
+return { 1, succeeded, revision, reads, made }
 `;
 
 export const txn: Script = defineScript("txn", body, { whenFull: false });
