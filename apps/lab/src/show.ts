@@ -105,7 +105,7 @@ async function explain(
   const reason = ended.length > 0 ? ended.join("; ") : describeError(signal.aborted ? signal.reason : error);
   timeline.failed(`failed at "${timeline.currentStep}": ${reason}`);
   for (const { title, lines } of (await world?.logs()) ?? []) {
-    console.error([paint.dim(`--- ${title}`), ...lines].join("\n"));
+    timeline.text([paint.dim(`--- ${title}`), ...lines].join("\n"));
   }
 }
 
