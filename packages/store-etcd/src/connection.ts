@@ -18,7 +18,8 @@ import {
 } from "etcd3";
 import { isOutdatedToken, toCocoonError } from "./errors.ts";
 import type { KeyRange } from "./keyspace.ts";
-import { clientCredentials, formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
+import { formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
+import { endStream, SharedClient } from "./shared-client.ts";
 
 export type WatchCall = IDuplexStream<IWatchRequest, IWatchResponse>;
 
@@ -29,6 +30,9 @@ export interface Call<T> {
 }
 
 const defaultTimeoutMs = 2_000;
+/** Certificate files are looked at so often, and when a call has failed, at most each second. */
+const certificatesEveryMs = 5_000;
+const certificatesPauseMs = 1_000;
 /** How much later than gRPC's our own deadline is: gRPC's says more, but does not cover the login. */
 const graceMs = 50;
 
@@ -41,7 +45,9 @@ export class EtcdConnection {
   readonly closed: AbortSignal;
   readonly #options: ResolvedEtcdOptions;
   readonly #closing = new AbortController();
-  #client: Etcd3;
+  readonly #certificatesTimer: NodeJS.Timeout | undefined;
+  #client: SharedClient;
+  #certificatesReadAt = Number.NEGATIVE_INFINITY;
   #clusterId: string | undefined;
   #highest: Revision = 0;
   #losses = 0;
@@ -51,7 +57,10 @@ export class EtcdConnection {
     this.#options = options;
     this.where = options.where;
     this.closed = this.#closing.signal;
-    this.#client = newClient(options);
+    this.#client = new SharedClient(newClient(options));
+    if (options.tls?.hasFiles) {
+      this.#certificatesTimer = setInterval(() => void this.#rereadCertificates(), certificatesEveryMs);
+    }
   }
 
   /**
@@ -74,9 +83,10 @@ export class EtcdConnection {
     for (let triesLeft = 2 * hosts; ; triesLeft -= 1) {
       signal?.throwIfAborted();
       const ms = Math.max(Math.min(end - performance.now(), shareMs), 1);
+      const shared = this.#client;
       try {
         return await this.#bounded(
-          () => call.send(this.#client, { deadline: Date.now() + ms }),
+          () => shared.use((client) => call.send(client, { deadline: Date.now() + ms })),
           ms + graceMs,
           signal,
           `no answer in ${Math.round(ms)} ms`,
@@ -84,8 +94,9 @@ export class EtcdConnection {
       } catch (error) {
         signal?.throwIfAborted();
         const outdated = isOutdatedToken(error);
-        if (outdated) this.#renewClient();
+        if (outdated) this.#replace(shared);
         const mapped = toCocoonError(error, description);
+        if (mapped instanceof UnavailableError) await this.#rereadCertificates();
         const harmless = outdated || (mapped instanceof UnavailableError && mapped.outcome === "none");
         const waitMs = backoff.next();
         const late = performance.now() + waitMs >= end;
@@ -122,47 +133,12 @@ export class EtcdConnection {
 
   /** Opens a watch stream. gRPC streams have no deadline: who opens one must watch over it. */
   async watchStream(signal: AbortSignal): Promise<WatchCall> {
-    return this.#stream("open a watch", signal, () => this.#client.watchClient.watch());
-  }
-
-  /** One renewal on a stream of its own. Answers the seconds left: 0 when the lease is gone. */
-  async renewLease(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
-    const what = `renew session ${id}`;
-    const stream = await this.#stream(what, signal, () => this.#client.leaseClient.leaseKeepAlive());
-    try {
-      return await this.#bounded(
-        () =>
-          new Promise<number>((resolve, reject) => {
-            stream.on("data", (answer) => resolve(Number(answer.TTL)));
-            stream.on("error", reject);
-            stream.on("end", () => reject(new Error("the stream ended without an answer")));
-            stream.write({ ID: id });
-          }),
-        timeoutMs,
-        signal,
-        `no answer in ${timeoutMs} ms`,
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      throw toCocoonError(error, { what, where: this.where, writes: true });
-    } finally {
-      endStream(stream);
-    }
-  }
-
-  /** Ends every call that waits. Idempotent. */
-  close(): void {
-    if (this.closed.aborted) return;
-    this.#closing.abort();
-    this.#client.close();
-  }
-
-  async #stream<S extends Endable>(what: string, signal: AbortSignal, open: () => Promise<S>): Promise<S> {
+    const shared = this.#client;
     let wanted = true;
     try {
       return await this.#bounded(
         async () => {
-          const stream = await open();
+          const stream = await shared.stream((client) => client.watchClient.watch());
           if (!wanted) endStream(stream);
           return stream;
         },
@@ -173,8 +149,34 @@ export class EtcdConnection {
     } catch (error) {
       wanted = false;
       signal.throwIfAborted();
-      throw toCocoonError(error, { what, where: this.where, writes: false });
+      throw toCocoonError(error, { what: "open a watch", where: this.where, writes: false });
     }
+  }
+
+  /** One renewal on a stream of its own. Answers the seconds left: 0 when the lease is gone. */
+  async renewLease(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
+    const renewal = new AbortController();
+    try {
+      return await this.#bounded(
+        () => this.#client.use((client) => askToRenew(client, id, renewal.signal)),
+        timeoutMs,
+        signal,
+        `no answer in ${timeoutMs} ms`,
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      throw toCocoonError(error, { what: `renew session ${id}`, where: this.where, writes: true });
+    } finally {
+      renewal.abort();
+    }
+  }
+
+  /** Ends every call that waits. Idempotent. */
+  close(): void {
+    if (this.closed.aborted) return;
+    this.#closing.abort();
+    clearInterval(this.#certificatesTimer);
+    this.#client.close();
   }
 
   /** Waits for `start()` no longer than `ms`, nor past the signal or {@link close}; what it began goes on. */
@@ -208,33 +210,54 @@ export class EtcdConnection {
     this.#highest = lost ? revision : Math.max(this.#highest, revision);
   }
 
-  #renewClient(): void {
-    const old = this.#client;
-    this.#client = newClient(this.#options);
-    old.close();
+  /** Goes on with a new client, which logs in anew, unless somebody has seen to that. */
+  #replace(used: SharedClient): void {
+    if (this.#client !== used || this.closed.aborted) return;
+    this.#client = new SharedClient(newClient(this.#options));
+    used.retire();
+  }
+
+  async #rereadCertificates(): Promise<void> {
+    const { tls } = this.#options;
+    const now = performance.now();
+    if (!tls?.hasFiles || now - this.#certificatesReadAt < certificatesPauseMs) return;
+    this.#certificatesReadAt = now;
+    const used = this.#client;
+    if (!(await tls.reread())) return;
+    try {
+      this.#replace(used);
+    } catch {
+      // A certificate without its key: the other file is still to come. What is in use may go on working.
+    }
   }
 }
 
-interface Endable {
-  end(): void;
-  cancel(): void;
-}
-
-/** Half-closes before it cancels: the client takes a cancelled open stream for a failure of its host. */
-export function endStream(stream: Endable): void {
-  stream.end();
-  stream.cancel();
+/** The seconds that the lease has. The stream ends with the answer, or when `ended` aborts. */
+async function askToRenew(client: Etcd3, id: string, ended: AbortSignal): Promise<number> {
+  const stream = await client.leaseClient.leaseKeepAlive();
+  try {
+    return await new Promise<number>((resolve, reject) => {
+      ended.addEventListener("abort", () => reject(new Error("not waited for")), { once: true });
+      if (ended.aborted) reject(new Error("not waited for"));
+      stream.on("data", (answer) => resolve(Number(answer.TTL)));
+      stream.on("error", reject);
+      stream.on("end", () => reject(new Error("the stream ended without an answer")));
+      stream.write({ ID: id });
+    });
+  } finally {
+    endStream(stream);
+  }
 }
 
 function newClient(options: ResolvedEtcdOptions): Etcd3 {
   const { endpoints, tls, auth } = options;
-  const credentials = clientCredentials(tls);
+  const credentials = tls?.credentials;
   // The client logs in at the members in turn, and must get to the next one while the call waits.
   const loginMs = endpoints.length === 1 ? defaultTimeoutMs : defaultTimeoutMs / 2;
   try {
     return new Etcd3({
       hosts: endpoints.map((endpoint) => `${tls ? "https" : "http"}://${formatEndpoint(endpoint)}`),
-      ...(credentials === undefined ? {} : { credentials }),
+      ...(credentials === undefined ? {} : { credentials: { ...credentials } }),
       ...(auth === undefined
         ? {}
         : { auth: { ...auth, callOptions: () => ({ deadline: Date.now() + loginMs }) } }),

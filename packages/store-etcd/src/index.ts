@@ -1,3 +1,4 @@
+export type { EtcdTlsOptions, Pem } from "./certificates.ts";
 export { default, default as etcdDriver } from "./driver.ts";
-export type { EtcdStoreOptions, EtcdTlsOptions } from "./options.ts";
+export type { EtcdStoreOptions } from "./options.ts";
 export { openEtcdStore } from "./store.ts";

@@ -1,6 +1,5 @@
-import { readFileSync } from "node:fs";
-import { rootCertificates } from "node:tls";
 import { type ConnectionUrl, InvalidError, keyPrefixOf, rejectUnknownParameters } from "@cocoon-net/core";
+import { Certificates, type EtcdTlsOptions } from "./certificates.ts";
 
 /** Where etcd is and how to get in, for programs that do not use a URL. */
 export interface EtcdStoreOptions {
@@ -12,15 +11,6 @@ export interface EtcdStoreOptions {
   readonly password?: string;
   /** Given: TLS, with `{}` for the system's roots and no client certificate. */
   readonly tls?: EtcdTlsOptions;
-}
-
-/** PEM texts. */
-export interface EtcdTlsOptions {
-  /** Who may have signed the server's certificate; default the roots that Node.js ships. */
-  readonly ca?: Buffer;
-  /** The client's certificate chain; needs `key`. */
-  readonly cert?: Buffer;
-  readonly key?: Buffer;
 }
 
 export interface Endpoint {
@@ -36,7 +26,8 @@ export interface ResolvedEtcdOptions {
   /** With its trailing slash. */
   readonly prefix: string;
   readonly auth: { readonly username: string; readonly password: string } | undefined;
-  readonly tls: EtcdTlsOptions | undefined;
+  /** Absent: no TLS. */
+  readonly tls: Certificates | undefined;
 }
 
 /** @throws {InvalidError} for what can never work as given. */
@@ -54,15 +45,15 @@ export function resolveEtcdOptions(options: EtcdStoreOptions, label?: string): R
   }
   const prefix = (options.prefix ?? "/cocoon-net").replace(/\/+$/, "");
   const where = endpoints.map(formatEndpoint).join(",");
+  const user = username === undefined ? "" : `${encodeURIComponent(username)}@`;
+  const printed = label ?? `etcd${tls ? "s" : ""}://${user}${where}${prefix}`;
   return {
     endpoints,
     where,
-    label:
-      label ??
-      `etcd${tls ? "s" : ""}://${username === undefined ? "" : `${encodeURIComponent(username)}@`}${where}${prefix}`,
+    label: printed,
     prefix: `${prefix}/`,
     auth: username === undefined || password === undefined ? undefined : { username, password },
-    tls,
+    tls: tls && new Certificates(tls, printed),
   };
 }
 
@@ -84,7 +75,7 @@ export function resolveEtcdUrl(url: ConnectionUrl): ResolvedEtcdOptions {
       prefix: keyPrefixOf(url),
       ...(url.username === undefined ? {} : { username: url.username }),
       ...(url.password === undefined ? {} : { password: url.password }),
-      ...(secure ? { tls: { ...pemFile(url, "ca"), ...pemFile(url, "cert"), ...pemFile(url, "key") } } : {}),
+      ...(secure ? { tls: Object.fromEntries(url.parameters) } : {}),
     },
     url.label,
   );
@@ -92,32 +83,4 @@ export function resolveEtcdUrl(url: ConnectionUrl): ResolvedEtcdOptions {
 
 export function formatEndpoint({ host, port }: Endpoint): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
-}
-
-/** In the client's words; undefined when its own defaults mean the same. */
-export function clientCredentials(
-  tls: EtcdTlsOptions | undefined,
-): { rootCertificate: Buffer; privateKey?: Buffer; certChain?: Buffer } | undefined {
-  if (tls?.ca === undefined && tls?.cert === undefined) return undefined;
-  return {
-    rootCertificate: tls.ca ?? Buffer.from(rootCertificates.join("\n")),
-    ...(tls.key === undefined ? {} : { privateKey: tls.key }),
-    ...(tls.cert === undefined ? {} : { certChain: tls.cert }),
-  };
-}
-
-function pemFile<N extends "ca" | "cert" | "key">(url: ConnectionUrl, name: N): { [K in N]?: Buffer } {
-  const path = url.parameters.get(name);
-  if (path === undefined) return {};
-  let pem: Buffer;
-  try {
-    pem = readFileSync(path);
-  } catch (cause) {
-    throw new InvalidError(`TLS file ${path} (${name}=) of store URL ${url.label} cannot be read`, { cause });
-  }
-  // The TLS library takes a file without one for an empty list of roots, and then trusts nobody.
-  if (!pem.includes("-----BEGIN ")) {
-    throw new InvalidError(`TLS file ${path} (${name}=) of store URL ${url.label} is not in PEM form`);
-  }
-  return { [name]: pem } as { [K in N]?: Buffer };
 }

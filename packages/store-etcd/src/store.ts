@@ -28,6 +28,7 @@ import {
 import { openSession } from "./session.ts";
 import { decodeTxn, encodeTxn } from "./transaction.ts";
 import { watchPrefix } from "./watch.ts";
+import { losesChanges, WatchAudit } from "./watch-audit.ts";
 
 /**
  * Opens etcd by URL (`etcd://user:pass@h1:2379,h2:2379/prefix`, `etcds://…?ca=FILE&cert=FILE&key=FILE`) or by
@@ -114,7 +115,10 @@ class EtcdStore implements Store {
     const { signal, fromRevision } = options;
     const ended =
       signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
-    return watchPrefix(this.#connection, this.#keyspace, prefix, fromRevision, ended);
+    const audit = losesChanges(this.capabilities.server.replace(/^etcd /, "")) ? new WatchAudit() : undefined;
+    return watchPrefix({
+      ...{ connection: this.#connection, keyspace: this.#keyspace, prefix, fromRevision, ended, audit },
+    });
   }
 
   async session(ttlMs: number, options?: CallOptions): Promise<Session> {

@@ -1,8 +1,9 @@
 import { type Change, type Revision, UnavailableError } from "@cocoon-net/core";
 import type { IEvent, IWatchResponse } from "etcd3";
-import { type EtcdConnection, endStream } from "./connection.ts";
+import type { EtcdConnection } from "./connection.ts";
 import { toCocoonError } from "./errors.ts";
 import type { KeyRange, Keyspace } from "./keyspace.ts";
+import { endStream } from "./shared-client.ts";
 
 /** All changes of one revision under the watched range; none where the server only says how far it is. */
 export interface Step {
@@ -23,7 +24,8 @@ const probesPerCheck = 6;
 /**
  * One watch stream: every change after revision `after`, in order. Throws {@link HistoryGoneError}, or an
  * UnavailableError when the stream breaks, falls silent or overflows, in any case only after what had
- * arrived was taken; the caller goes on from there.
+ * arrived was taken; the caller goes on from there. Ends at the time `until`, by `performance.now`, and when `ended`
+ * aborts.
  */
 export async function* followChanges(
   connection: EtcdConnection,
@@ -31,6 +33,7 @@ export async function* followChanges(
   range: KeyRange,
   after: Revision,
   ended: AbortSignal,
+  until: number,
 ): AsyncGenerator<Step, void, void> {
   const call = { what: "watch", where: connection.where, writes: false };
   const stream = await connection.watchStream(ended);
@@ -42,6 +45,7 @@ export async function* followChanges(
   let probes = 0;
   const watchdog = setInterval(() => {
     const now = performance.now();
+    if (now >= until) steps.close(undefined);
     if (awaiting && now - askedAt >= progressTimeoutMs) fail(new Error("no sign of life"));
     if (awaiting || now - heardAt < progressEveryMs) return;
     stream.write({ progress_request: {} });

@@ -1,9 +1,11 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import type { TestServer } from "@cocoon-net/store-testkit";
 
 /** Runs etcdctl against one server and returns what it prints. */
-export async function etcdctl(server: TestServer, ...args: readonly string[]): Promise<string> {
+export async function etcdctl(
+  server: { readonly port: number },
+  ...args: readonly string[]
+): Promise<string> {
   try {
     const { stdout } = await promisify(execFile)(
       "etcdctl",
@@ -23,7 +25,7 @@ export async function etcdctl(server: TestServer, ...args: readonly string[]): P
 }
 
 /** Compacts all history up to now. */
-export async function compact(server: TestServer): Promise<void> {
+export async function compact(server: { readonly port: number }): Promise<void> {
   const status = await etcdctl(server, "endpoint", "status", "--write-out=json");
   await etcdctl(server, "compact", /"revision":(\d+)/.exec(status)?.[1] ?? "");
 }

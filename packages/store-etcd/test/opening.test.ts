@@ -4,7 +4,7 @@ import { etcdDriver, openEtcdStore } from "@cocoon-net/store-etcd";
 import { freePort, startEtcd, type TestServer } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { etcdctl } from "./etcdctl.ts";
-import { startTlsEtcd } from "./tls-etcd.ts";
+import { TlsEtcd } from "./tls-etcd.ts";
 
 describe("opening etcd", () => {
   let plain: TestServer;
@@ -102,7 +102,7 @@ describe("opening etcd", () => {
 
 describe("opening etcd over TLS", () => {
   it("works with both certificates, and tells every mistake from an outage", async () => {
-    await using server = await startTlsEtcd();
+    await using server = await TlsEtcd.start();
     const { ca, cert, key, otherCa } = server;
     const at = `127.0.0.1:${server.port}`;
     await using store = await openEtcdStore(`etcds://${at}?ca=${ca}&cert=${cert}&key=${key}`);
@@ -122,7 +122,7 @@ describe("opening etcd over TLS", () => {
   });
 
   it("tells a certificate that is for another name", async () => {
-    await using server = await startTlsEtcd({ subjectAltName: "DNS:elsewhere.example" });
+    await using server = await TlsEtcd.start({ subjectAltName: "DNS:elsewhere.example" });
     const { ca, cert, key } = server;
     await expect(
       openEtcdStore(`etcds://127.0.0.1:${server.port}?ca=${ca}&cert=${cert}&key=${key}`),

@@ -28,4 +28,4 @@ export { freePort } from "./free-port.ts";
 export { type RedisOptions, startRedis } from "./redis-server.ts";
 export type { TestServer, TestServerOptions } from "./server-process.ts";
 export { TimeoutError, until, within } from "./waiting.ts";
-export { WatchLog } from "./watch-log.ts";
+export { summary, WatchLog } from "./watch-log.ts";
