@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   ConflictError,
+  encodeFormerEpochs,
   FencedError,
   initCluster,
   keys,
@@ -14,8 +15,10 @@ import {
 } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { ClusterLink } from "../src/cluster-link.ts";
 import { recordedRegistration } from "../src/cluster-membership.ts";
 import { openStore } from "../src/drivers.ts";
+import { createLogger } from "../src/log.ts";
 import { runCommand } from "./support/run-command.ts";
 
 let etcd: TestServer;
@@ -79,6 +82,65 @@ async function known(files: Map<string, OnRecord>, node: string): Promise<OnReco
   const file = files.get(node);
   if (!file) throw new Error(`no ${node}`);
   return file;
+}
+
+/** What of a daemon has to do with the store. */
+class Daemon implements AsyncDisposable {
+  readonly granted: string[] = [];
+  withdrawn = false;
+  #file: OnRecord;
+  #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(file: OnRecord) {
+    this.#file = file;
+  }
+
+  get granting(): string | undefined {
+    return this.granted.at(-1);
+  }
+
+  run(url: string): void {
+    this.#stop = new AbortController();
+    this.granted.push("starts");
+    const link = new ClusterLink({
+      open: (signal) => openStore(url, { signal }),
+      register: async (store) => {
+        const owned = await recordedRegistration(store, this.#file);
+        this.#file = onRecord(owned, store);
+        return owned;
+      },
+      book: {
+        whenLost: "",
+        leases: () => new Map(),
+        use: () => ({ size: 1, leased: 0, free: 1 }),
+        adopt: async () => 0,
+        setGranting: (granting) => void this.granted.push(granting),
+        setLeaseTime: () => {},
+        withdraw: async () => {
+          this.withdrawn = true;
+        },
+        onChange: () => {},
+        [Symbol.asyncDispose]: async () => {},
+      },
+      sessionTtlMs: 5_000,
+      log: createLogger({ COCOON_NET_LOG_LEVEL: "silent" }),
+    });
+    this.#running = link.run(this.#stop.signal);
+  }
+
+  async grants(): Promise<void> {
+    await expect.poll(() => this.granting, { timeout: 10_000 }).toBe("open");
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
 }
 
 describe("store copy", () => {
@@ -256,6 +318,47 @@ describe("store copy", () => {
     for (const owned of joined) await (await recordedRegistration(b, onRecord(owned, a))).verify();
     for (let number = 0; number < 5; number++) joined.push(await register(b, `late-${number}`));
     expect(new Set(joined.map(({ subnet }) => subnet)).size).toBe(joined.length);
+  });
+
+  it("leaves daemons at work: those that are moved later, and those that never are when the cluster comes back", async () => {
+    await using a = await openStore(onEtcd());
+    const files = await populate(a, "n1", "n2");
+    await using mover = new Daemon(await known(files, "n1"));
+    await using stayer = new Daemon(await known(files, "n2"));
+    mover.run(onEtcd());
+    stayer.run(onEtcd());
+    await mover.grants();
+    await stayer.grants();
+
+    const there = ["store", "copy", "--from", onEtcd(), "--to", onRedis()];
+    expect((await runCommand(there)).failure).toMatch(/is in use by 2 agents \(n1, n2\); stop them/);
+    expect((await runCommand([...there, "--live", "--verify"])).failure).toBeUndefined();
+    expect([mover.granting, stayer.granting]).toEqual(["open", "open"]);
+    await mover.stop();
+    mover.run(onRedis());
+    await mover.grants();
+
+    const back = ["store", "copy", "--from", onRedis(), "--to", onEtcd(), "--live", "--verify"];
+    expect((await runCommand(back)).failure).toBeUndefined();
+    // The copy gave n2's ownership another epoch under its running daemon.
+    await expect.poll(() => stayer.granted.join(" "), { timeout: 10_000 }).toMatch(/open renew-only open$/);
+    await mover.stop();
+    mover.run(onEtcd());
+    await mover.grants();
+    // One that notices only when the copy is over finds the same.
+    const { entry: claim } = await a.get(keys.subnet("n2"));
+    stayer.granted.length = 0;
+    await a.txn({
+      then: [
+        { put: keys.subnet("n2"), value: claim?.value ?? "" },
+        { put: keys.epochs("n2"), value: encodeFormerEpochs([claim?.modRevision ?? 0]) },
+      ],
+    });
+    await expect.poll(() => stayer.granted.join(" "), { timeout: 10_000 }).toMatch(/^renew-only open$/);
+    for (const daemon of [mover, stayer]) {
+      expect(daemon.granted).not.toContain("refuse");
+      expect(daemon.withdrawn).toBe(false);
+    }
   });
 
   it("closes nothing when it is stopped, and goes on when it is run again", async () => {

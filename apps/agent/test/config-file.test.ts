@@ -1,0 +1,158 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { InvalidError } from "@cocoon-net/core";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { parseConfig } from "../src/config-file.ts";
+import { type DriverPlaces, openCloud, openStore } from "../src/drivers.ts";
+import { runCommand } from "./support/run-command.ts";
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "config-file-"));
+});
+afterAll(() => rm(directory, { recursive: true, force: true }));
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+/** A driver that tells where it was opened by refusing. */
+const refusing = (name: string): string =>
+  `export default { schemes: [], open(url) { throw new Error("${name} opened " + (url.label ?? url)); } };\n`;
+
+async function place(path: string, text: string): Promise<string> {
+  const file = join(directory, path);
+  await mkdir(join(file, ".."), { recursive: true });
+  await writeFile(file, text);
+  return file;
+}
+
+async function placePackage(at: string, name: string): Promise<void> {
+  await place(`${at}/node_modules/${name}/index.js`, refusing(name));
+  const manifest = { name, version: "1.0.0", type: "module", exports: { ".": { default: "./index.js" } } };
+  await place(`${at}/node_modules/${name}/package.json`, JSON.stringify(manifest));
+}
+
+describe("the config file", () => {
+  it("has a store and drivers, or nothing", () => {
+    const text = "# ours\nstore: etcd://h:2379/p\ndrivers:\n  acme: ./acme.js\n  redis+x: some-package\n";
+    expect(parseConfig(text, "/etc/c/config.yaml")).toEqual({
+      path: "/etc/c/config.yaml",
+      store: "etcd://h:2379/p",
+      drivers: {
+        named: new Map([
+          ["acme", "./acme.js"],
+          ["redis+x", "some-package"],
+        ]),
+        directory: "/etc/c",
+        file: "/etc/c/config.yaml",
+      },
+    });
+    for (const empty of ["", "# nothing\n", "drivers:\n", "store: redis://h\ndrivers: {}\n"]) {
+      expect(parseConfig(empty, "/c.yaml").drivers.named.size).toBe(0);
+    }
+  });
+
+  it("is refused with file, line and key for what it does not know", () => {
+    const bad: Record<string, RegExp> = {
+      "store: redis://h\nstoer: x\n": /^\/c\.yaml:2: unknown key "stoer"$/,
+      "drivers:\n  a: x\n  b: [1]\n": /^\/c\.yaml:3: "drivers\.b" is not a text$/,
+      "\nstore: 7\n": /^\/c\.yaml:2: "store" is not a text$/,
+      "store:\n": /^\/c\.yaml:1: "store" is not a text$/,
+      "- a\n": /^\/c\.yaml:1: the file is not a mapping/,
+      "drivers: x\n": /^\/c\.yaml:1: "drivers" is not a mapping/,
+      "store: a\nstore: b\n": /^\/c\.yaml:2: is not YAML: /,
+      "store: [\n": /^\/c\.yaml:\d: is not YAML: [^\n]*$/,
+      "store: {a: b}\n": /^\/c\.yaml:1: "store" is not a text$/,
+    };
+    for (const [text, message] of Object.entries(bad)) {
+      expect(() => parseConfig(text, "/c.yaml"), text).toThrow(message);
+      expect(() => parseConfig(text, "/c.yaml"), text).toThrow(InvalidError);
+    }
+  });
+});
+
+describe("--config", () => {
+  const which = async (args: readonly string[]): Promise<string | undefined> => {
+    const { failure } = await runCommand(args);
+    return /(?:opened |no cluster in )(\S+)/.exec(failure ?? "")?.[1] ?? failure;
+  };
+
+  it("names the store, below environment and flags", async () => {
+    await place("order/acme.js", refusing("acme"));
+    const config = await place("order/c.yaml", "store: acme://file\ndrivers: { acme: ./acme.js }\n");
+    const nodes = ["cluster", "nodes"];
+    expect(await which(["--config", config, ...nodes])).toBe("acme://file");
+    expect(await which([...nodes, "--config", config])).toBe("acme://file");
+    vi.stubEnv("COCOON_NET_CONFIG", config);
+    expect(await which(nodes)).toBe("acme://file");
+    vi.stubEnv("COCOON_NET_STORE", "acme://env");
+    expect(await which(nodes)).toBe("acme://env");
+    expect(await which([...nodes, "--store", "acme://flag"])).toBe("acme://flag");
+    vi.stubEnv("COCOON_NET_STORE", undefined);
+    vi.stubEnv("COCOON_NET_CONFIG", undefined);
+    expect(await which(nodes)).toMatch(/required option '--store <url>' not specified/);
+  });
+
+  it("is refused in one line when it cannot be read", async () => {
+    expect(await which(["--config", "/nowhere/c.yaml", "cluster", "nodes"])).toMatch(
+      /^config file \/nowhere\/c\.yaml cannot be read: ENOENT[^\n]*$/,
+    );
+  });
+});
+
+describe("drivers", () => {
+  const places = (at: string, named: Readonly<Record<string, string>> = {}): DriverPlaces => ({
+    named: new Map(Object.entries(named)),
+    directory: join(directory, at),
+    file: join(directory, at, "c.yaml"),
+  });
+  const opened = async (scheme: string, drivers: DriverPlaces): Promise<string> => {
+    const opening = openStore(`${scheme}://x`, { drivers });
+    return String(
+      await opening.then(
+        () => "opened",
+        (error: Error) => error.message,
+      ),
+    );
+  };
+
+  it("are looked up: the entry, then @cocoon-net/store-NAME, then cocoon-net-store-NAME", async () => {
+    await placePackage("both", "@cocoon-net/store-acme");
+    await placePackage("both", "cocoon-net-store-acme");
+    await placePackage("both", "elsewhere");
+    await placePackage("one", "cocoon-net-store-acme");
+    await placePackage("one", "cocoon-net-cloud-acme");
+    await place("both/own/driver.js", refusing("own"));
+    expect(await opened("acme", places("both"))).toBe("@cocoon-net/store-acme opened acme://x");
+    expect(await opened("acme", places("one"))).toBe("cocoon-net-store-acme opened acme://x");
+    expect(await opened("acme", places("both", { acme: "elsewhere" }))).toBe("elsewhere opened acme://x");
+    expect(await opened("acme", places("both", { acme: "./own/driver.js" }))).toBe("own opened acme://x");
+    // Also in place of one that is built in.
+    expect(await opened("memory", places("both", { memory: "elsewhere" }))).toBe(
+      "elsewhere opened memory://x",
+    );
+    await expect(openCloud("acme", places("one"))).rejects.toThrow("cocoon-net-cloud-acme opened acme");
+  });
+
+  it("that are not there are refused, with where was looked", async () => {
+    await place("bad/empty.js", "export const nothing = 1;\n");
+    await place("bad/broken.js", "throw new Error('broken inside');\n");
+    const at = join(directory, "bad");
+    expect(await opened("acme", places("bad"))).toBe(
+      `unknown store scheme "acme:": it is not built in (etcd, etcds, redis, rediss, redis+sentinel, redis+cluster, memory), and ${at} has no package @cocoon-net/store-acme or cocoon-net-store-acme`,
+    );
+    expect(await opened("acme", places("bad", { acme: "./none.js" }))).toBe(
+      `the driver "./none.js" of store scheme "acme:" is not to be found from ${at}`,
+    );
+    expect(await opened("acme", places("bad", { acme: "./empty.js" }))).toMatch(
+      /empty\.js has no driver as its default export/,
+    );
+    expect(await opened("acme", places("bad", { acme: "./broken.js" }))).toMatch(
+      /broken\.js cannot be loaded: broken inside$/,
+    );
+    await expect(openCloud("acme", places("bad"))).rejects.toThrow(
+      /^unknown platform "acme": it is not built in \(volcengine/,
+    );
+  });
+});
