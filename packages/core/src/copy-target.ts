@@ -41,14 +41,12 @@ const batchTimeoutMs = 10_000;
 const width = 8;
 
 /**
- * Whether a copy takes this key along. What hangs on a session, and the leader's proof that it can write, say
- * something about the other store only; `config` and the epochs are written by the copy itself.
+ * Whether a copy takes this key along. What hangs on a session, the leader's proof that it can write, and the store's
+ * incarnation say something about the other store only; `config` and the epochs are written by the copy itself.
  */
 export function isCopied(key: string): boolean {
   return (
-    key !== keys.config &&
-    key !== keys.leader &&
-    key !== "controller" &&
+    !["config", "incarnation", "leader", "controller"].includes(key) &&
     !key.startsWith(prefixes.alive) &&
     !key.startsWith(prefixes.epochs)
   );
