@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import {
+  CocoonError,
   ConflictError,
   decode,
   InvalidError,
@@ -61,7 +62,7 @@ export async function joinCluster(
     store: store.label,
   };
   await state.writeRegistration({ ...earlier, ...identity });
-  const registration = await new Registry(store).register(
+  const registering = new Registry(store).register(
     {
       node: request.node,
       uid: identity.uid,
@@ -76,6 +77,14 @@ export async function joinCluster(
     },
     { signal },
   );
+  const registration = await registering.catch(async (error: unknown) => {
+    // A refusal leaves nothing behind. Where the answer is missing the node may be registered: its uid has to stay.
+    if (error instanceof CocoonError && !error.retryable) {
+      if (earlier) await state.writeRegistration(earlier);
+      else await state.remove(state.registrationPath);
+    }
+    throw error;
+  });
   const { subnet, epoch, config } = registration;
   await state.writeRegistration({
     ...identity,

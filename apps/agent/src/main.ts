@@ -2,6 +2,8 @@ import { processContext } from "./command-context.ts";
 import { exitCode, failureLine } from "./failure.ts";
 import { createProgram, isUsageError } from "./program.ts";
 
+const lingerMs = 500;
+
 /** Runs the command line and sets the process's exit code. The first SIGINT or SIGTERM asks it to stop. */
 export async function main(argv: readonly string[]): Promise<void> {
   const stop = new AbortController();
@@ -28,6 +30,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   } finally {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);
+    // A command that is done ends, also where a library still waits for a peer that never answers.
+    setTimeout(() => process.exit(), lingerMs).unref();
   }
 }
 

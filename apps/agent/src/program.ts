@@ -230,11 +230,11 @@ function conflistOption(): Option {
 }
 
 function storeOption(command: Command, context: CommandContext, required: boolean): Command {
-  const option = new Option("--store <url>", "etcd://host:2379[,host…][/prefix] or redis://…")
-    .env("COCOON_NET_STORE")
-    // An empty variable is how a service file says "none".
-    .argParser((text) => (text === "" ? undefined : text));
-  if (required && !context.env.COCOON_NET_STORE) option.makeOptionMandatory();
+  const description = "etcd://host:2379[,host…][/prefix] or redis://…; default: $COCOON_NET_STORE";
+  const option = new Option("--store <url>", description);
+  // An empty variable is how a service file says "none".
+  if (context.env.COCOON_NET_STORE) option.env("COCOON_NET_STORE");
+  if (required) option.makeOptionMandatory();
   return command.addOption(option);
 }
 

@@ -73,7 +73,7 @@ async function expectWhole(hub: Hub, node: AgentNode): Promise<Pool> {
   return pool;
 }
 
-describe("a node at the cloud", () => {
+describe("a node at the cloud", { timeout: 90_000 }, () => {
   it("is provisioned in a subnet of the cluster and given back in full, however often that takes", async () => {
     await using it = await world();
     const { hub } = it;
@@ -173,6 +173,7 @@ describe("a node at the cloud", () => {
       "cocoon-net: stopped before it was done; running it again goes on from there",
     ]);
     expect(init.output).not.toMatch(/^\s+at /m);
+    await hub.call("clearFaults");
     await node.do(...args);
     await expectWhole(hub, node);
   });

@@ -54,7 +54,7 @@ function isMirrored(hub: Hub, address: string, mac: string | undefined): Promise
 
 /** What a node with a store does; the test files run it on each store. */
 export function clusterNodeRules(kind: "etcd" | "redis"): void {
-  describe(`a node with ${kind}`, () => {
+  describe(`a node with ${kind}`, { timeout: 90_000 }, () => {
     it("takes the next free subnet, once, and what the store shows can be read by a person", async () => {
       await using it = await world(kind);
       const { hub, url } = it;

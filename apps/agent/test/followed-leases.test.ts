@@ -24,7 +24,9 @@ async function write(node: AgentNode, text: string): Promise<void> {
   await rename(node.path("leases.json.tmp"), node.path("leases.json"));
 }
 
-it("follows the leases of a DHCP server beside it, and takes no silence for an end (G8)", async () => {
+it("follows the leases of a DHCP server beside it, and takes no silence for an end (G8)", {
+  timeout: 90_000,
+}, async () => {
   await using parts = new DisposeStack();
   const hub = parts.use(await Hub.create());
   const url = await hub.call("startServer", "etcd");

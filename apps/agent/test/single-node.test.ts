@@ -6,7 +6,7 @@ import { until } from "./support/command.ts";
 
 const subnet = ["--subnet", "10.99.0.0/24"];
 
-describe("a node without a store", () => {
+describe("a node without a store", { timeout: 60_000 }, () => {
   it("adopts, serves udhcpc, keeps lease and route over kill -9, and forgets both at the release", async () => {
     await using node = await AgentNode.create();
     expect(await node.adopt(...subnet)).toContain(

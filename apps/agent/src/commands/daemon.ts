@@ -52,7 +52,6 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
   const assignment = await readAssignment(flags, context);
   const { pool, registered, follow, log } = assignment;
   const metricsAt = flags.metricsAddr === "" ? undefined : parseListenAddress(flags.metricsAddr);
-  if (follow === undefined) context.requireRoot();
   const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
 
   await using parts = new DisposeStack();
@@ -93,6 +92,7 @@ async function readAssignment(flags: DaemonFlags, context: CommandContext): Prom
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
   }
+  if (follow === undefined) context.requireRoot();
   if (flags.store !== undefined) checkStoreUrl(flags.store, context.drivers);
   const state = new StateDirectory(flags.stateDir);
   const pool = await state.readPool();

@@ -1,0 +1,68 @@
+import { createServer } from "node:net";
+import { expect, it } from "vitest";
+import { createLogger } from "../src/log.ts";
+import { renderMetrics } from "../src/metrics.ts";
+import { parseListenAddress, serveMetrics } from "../src/metrics-server.ts";
+
+const log = createLogger({ COCOON_NET_LOG_LEVEL: "silent" });
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+it("metrics are in the text format, under the names of the program before", () => {
+  const source = { grants: () => ({ ok: 3, failed: 1 }), available: () => 7, active: () => 3 };
+  expect(renderMetrics(source)).toBe(`# HELP cocoon_net_dhcp_lease_total Grant attempts by result.
+# TYPE cocoon_net_dhcp_lease_total counter
+cocoon_net_dhcp_lease_total{result="ok"} 3
+cocoon_net_dhcp_lease_total{result="failed"} 1
+# HELP cocoon_net_dhcp_pool_available Addresses that can be granted now.
+# TYPE cocoon_net_dhcp_pool_available gauge
+cocoon_net_dhcp_pool_available 7
+# HELP cocoon_net_dhcp_lease_active Live leases.
+# TYPE cocoon_net_dhcp_lease_active gauge
+cocoon_net_dhcp_lease_active 3
+`);
+  const link = () => ({ state: "owned", mirrorLag: 2 }) as const;
+  expect(renderMetrics({ ...source, link })).toContain("\ncocoon_net_mirror_pending 2\n");
+  expect(renderMetrics({ ...source, link })).toContain("\ncocoon_net_subnet_owned 1\n");
+});
+
+it("the metrics server answers what it has, refuses the rest, and lets go when it ends", async () => {
+  const port = await freePort();
+  const at = `http://127.0.0.1:${port}`;
+  await using server = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "up 1\n", log);
+  const metrics = await fetch(`${at}/metrics?x=1`);
+  expect([metrics.status, await metrics.text()]).toEqual([200, "up 1\n"]);
+  expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  expect(await (await fetch(`${at}/healthz`)).text()).toBe("ok\n");
+  expect((await fetch(`${at}/`)).status).toBe(404);
+  expect((await fetch(`${at}/metrics`, { method: "POST", body: "x" })).status).toBe(405);
+  const head = await fetch(`${at}/metrics`, { method: "HEAD" });
+  expect([head.status, head.headers.get("content-length"), await head.text()]).toEqual([200, "5", ""]);
+  await server[Symbol.asyncDispose]();
+  await expect(fetch(`${at}/metrics`)).rejects.toThrow();
+});
+
+it("a metrics address that is taken is told and does no harm", async () => {
+  const port = await freePort();
+  await using _first = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "first 1\n", log);
+  await fetch(`http://127.0.0.1:${port}/metrics`);
+  const lines: string[] = [];
+  const told = { error: (_: unknown, text: string) => lines.push(text) } as unknown as typeof log;
+  await using _second = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "second 1\n", told);
+  await expect.poll(() => lines).toEqual(["metrics cannot be served; going on without"]);
+  expect(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()).toBe("first 1\n");
+});
+
+it("a metrics address is host:port or :port", () => {
+  expect(parseListenAddress(":9092")).toEqual({ host: undefined, port: 9092 });
+  expect(parseListenAddress("[::1]:9092")).toEqual({ host: "::1", port: 9092 });
+  for (const text of ["9092", "a:b", "127.0.0.1:70000", "::1:9092"]) {
+    expect(() => parseListenAddress(text)).toThrow(`"${text}" is not host:port`);
+  }
+});
