@@ -1,0 +1,127 @@
+import {
+  AuthError,
+  type CocoonError,
+  ConflictError,
+  ExhaustedError,
+  InvalidError,
+  NotFoundError,
+  ThrottledError,
+  UnavailableError,
+} from "@cocoon-net/core";
+import { isRecord, listOf, type OperationError } from "./wire.ts";
+
+/** The fingerprint was stale: somebody else has changed the resource. Read again, and decide again. */
+export class StaleError extends ConflictError {}
+
+/** The API has refused the access token itself, before it did anything. */
+export class TokenError extends AuthError {}
+
+export interface RawAnswer {
+  readonly status: number;
+  readonly body: string;
+  readonly retryAfter: string | null;
+}
+
+/** Requests and groups of requests are limited by the minute; resources are limited by quotas. */
+const rateMessage = /rate ?limit exceeded|quota exceeded for quota (group|metric)|per minute/i;
+const quotaMessage = /^quota '|exceeded limit|quota .* exceeded/i;
+
+/** The error that a refusal stands for. `what` is the method and its subject. */
+export function refusal(what: string, answer: RawAnswer): CocoonError {
+  const failure = readFailure(answer.body);
+  if (failure === undefined) {
+    // Not an answer of the API, e.g. a proxy's page: nothing is known about the request.
+    const shown = answer.body.trim().slice(0, 80).replaceAll(/\s+/g, " ") || "an empty body";
+    if (answer.status === 429) return throttled(`${what} was refused: HTTP 429`, answer);
+    return new UnavailableError(`${what} got no API answer but HTTP ${answer.status} (${shown})`, {
+      outcome: "unknown",
+      hint: "check the endpoint and any proxy on the way",
+    });
+  }
+  const { reason } = failure;
+  const message = `${what} was refused: ${reason === "" ? `HTTP ${answer.status}` : reason}: ${failure.message}`;
+  const isRate = /^rate_?limit_?exceeded$/i.test(reason) || rateMessage.test(failure.message);
+  if (answer.status === 429 || (answer.status === 403 && isRate)) return throttled(message, answer);
+  if (/^(quotaExceeded|limitExceeded)$/.test(reason) || quotaMessage.test(failure.message)) {
+    return exhausted(message);
+  }
+  switch (answer.status) {
+    case 401:
+      return new TokenError(message, { hint: "check the Google credentials and this machine's clock" });
+    case 403:
+      return forbidden(message);
+    case 404:
+      return new NotFoundError(message);
+    case 409:
+      return new ConflictError(message);
+    case 412:
+      return new StaleError(message);
+  }
+  if (reason === "resourceNotReady" || /is not ready/.test(failure.message)) {
+    return new UnavailableError(message, { outcome: "none" });
+  }
+  if (answer.status >= 500) return new UnavailableError(message, { outcome: "unknown" });
+  return new InvalidError(message);
+}
+
+/** The error of an operation that has ended badly. */
+export function operationFailure(what: string, errors: readonly OperationError[]): CocoonError {
+  const [first = { code: "", message: "no reason given" }] = errors;
+  const message = `${what} failed: ${first.code}: ${first.message}`;
+  if (first.code === "IP_IN_USE_BY_ANOTHER_RESOURCE") return new ConflictError(message);
+  if (/QUOTA|LIMIT|EXHAUSTED/.test(first.code)) return exhausted(message);
+  if (/NOT_READY|INTERNAL|UNAVAILABLE|TIMEOUT|BACKEND/.test(first.code)) {
+    return new UnavailableError(message, { outcome: "unknown" });
+  }
+  if (/CONDITION_NOT_MET|FINGERPRINT/.test(first.code)) return new StaleError(message);
+  if (/NOT_FOUND/.test(first.code)) return new NotFoundError(message);
+  if (/PERMISSION|FORBIDDEN/.test(first.code)) return forbidden(message);
+  return new InvalidError(message);
+}
+
+/** Whether a 404 is about this resource, and not about something above it: a project, a zone. */
+export function isAbout(error: unknown, path: string): boolean {
+  return error instanceof NotFoundError && error.message.includes(`'${path}'`);
+}
+
+interface Failure {
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** `{error: {message, errors: [{reason}], details: [ErrorInfo]}}` */
+function readFailure(text: string): Failure | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const error = isRecord(json) ? json.error : undefined;
+  if (!isRecord(error)) return undefined;
+  const first = [...listOf(error, "errors"), ...listOf(error, "details")].find(
+    (item) => isRecord(item) && typeof item.reason === "string",
+  );
+  return {
+    reason: isRecord(first) ? String(first.reason) : "",
+    message: typeof error.message === "string" ? error.message.replaceAll(/\s*\n\s*/g, " ") : "",
+  };
+}
+
+function throttled(message: string, { retryAfter }: RawAnswer): ThrottledError {
+  const seconds = Number(retryAfter ?? Number.NaN);
+  return new ThrottledError(message, seconds >= 0 ? { retryAfterMs: seconds * 1000 } : {});
+}
+
+function exhausted(message: string): ExhaustedError {
+  return new ExhaustedError(message, { hint: "free some, or have the project's limit raised" });
+}
+
+function forbidden(message: string): AuthError {
+  const scopes = /authentication scopes/.test(message);
+  return new AuthError(message, {
+    hint: scopes
+      ? "give the instance the access scope cloud-platform"
+      : "grant it, e.g. with roles/compute.networkAdmin, to the account in use",
+  });
+}

@@ -1,0 +1,110 @@
+import { type CocoonError, NotFoundError, UnavailableError } from "@cocoon-net/core";
+import type { GceApi, OperationPlace } from "./api.ts";
+import { operationFailure, StaleError } from "./api-errors.ts";
+import type { JobLog } from "./job-log.ts";
+import { Pauses } from "./timing.ts";
+import type { Operation } from "./wire.ts";
+
+/** Everything a step needs. */
+export interface Steps {
+  readonly api: GceApi;
+  readonly job: JobLog;
+  readonly signal: AbortSignal | undefined;
+  readonly progress: (message: string) => void;
+}
+
+/** One request that brings a resource nearer to what is wanted. */
+export interface Change {
+  readonly action: string;
+  /** Distinguishes the changes of one action. */
+  readonly key: string;
+  /** For people: `adding X to Y`. */
+  readonly what: string;
+  /** Fingerprint and body: what makes it this request and no other. */
+  readonly request: readonly unknown[];
+  readonly detail: Readonly<Record<string, string>>;
+  readonly place: OperationPlace;
+  ask(requestID: string): Promise<Operation>;
+}
+
+/** What a look has found, and what is still to be changed. */
+export interface Sight<T> {
+  readonly found: T;
+  readonly change: Change | undefined;
+}
+
+/**
+ * Looks, asks for a change, waits for its operation, and looks again, until nothing is to be changed. Each request is
+ * written down first, with its requestId (G11). After a lost answer or a conflict with another writer, the next look
+ * decides; a request that is still the right one then goes out with the same requestId.
+ *
+ * @returns what the last look has found
+ */
+export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): Promise<T> {
+  const { api, job, signal, progress } = steps;
+  const pauses = new Pauses(api.timing, api.timing.changeMs, signal);
+  const nextTry = async (reason: Error): Promise<void> => {
+    if (!(await pauses.next())) throw reason;
+  };
+  let asked: { readonly change: Change; readonly requestID: string; readonly ended: boolean } | undefined;
+  let conflicts = 0;
+  for (;;) {
+    const { found, change } = await look();
+    if (asked !== undefined && change?.key !== asked.change.key) {
+      await job.record("done", asked.change, asked.requestID);
+      asked = undefined;
+    }
+    if (change === undefined) return found;
+
+    const requestID = job.requestID(change);
+    if (asked?.ended && asked.requestID === requestID) {
+      // It has ended well, and nothing has changed: the answer was the one to an older request of the same id.
+      await job.record("failed", change, requestID);
+      await nextTry(new UnavailableError(`${change.what} has no effect`, { outcome: "none" }));
+      asked = undefined;
+      continue;
+    }
+    await job.record("intent", change, requestID);
+    asked = { change, requestID, ended: false };
+    progress(change.what);
+    try {
+      const failure = await run(steps, change, requestID);
+      asked = { ...asked, ended: true };
+      if (failure === undefined) continue;
+      // Another try must be another request: the answer to this one stays the same.
+      await job.record("failed", change, requestID);
+      if (!isForAnotherLook(failure)) throw failure;
+      await nextTry(failure);
+    } catch (error) {
+      if (asked.ended) throw error;
+      if (!isForAnotherLook(error)) {
+        await job.record("failed", change, requestID);
+        throw error;
+      }
+      if (error instanceof StaleError) progress(`${change.what}: somebody else was faster; looking again`);
+      // The first conflict is looked at at once, later ones after a pause.
+      if (!(error instanceof StaleError) || conflicts++ > 0) await nextTry(error);
+    }
+  }
+}
+
+/** @returns what the operation ended with; DONE is not success */
+async function run(
+  { api, signal }: Steps,
+  change: Change,
+  requestID: string,
+): Promise<CocoonError | undefined> {
+  const started = await change.ask(requestID);
+  const ended = started.done ? started : await api.waitFor(change.place, started.name, signal);
+  // Forgotten by the API: the next look tells.
+  if (ended === undefined) return undefined;
+  const { errors, httpErrorStatus } = ended;
+  if (errors.length > 0) return operationFailure(change.what, errors);
+  if (httpErrorStatus === undefined) return undefined;
+  return operationFailure(change.what, [{ code: `HTTP ${httpErrorStatus}`, message: "no reason given" }]);
+}
+
+/** NotFound: the look tells what is gone. */
+function isForAnotherLook(error: unknown): error is CocoonError {
+  return error instanceof StaleError || error instanceof UnavailableError || error instanceof NotFoundError;
+}

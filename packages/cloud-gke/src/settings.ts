@@ -1,0 +1,41 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { InvalidError } from "@cocoon-net/core";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const defaultEndpoint = "https://compute.googleapis.com";
+/** https://cloud.google.com/compute/docs/metadata/overview */
+const defaultMetadataEndpoint = "http://metadata.google.internal";
+
+/** Origin of the Compute Engine API; env `COCOON_NET_GCE_ENDPOINT`. @throws {InvalidError} */
+export function apiEndpoint(env: Environment): URL {
+  return originOf(env, "COCOON_NET_GCE_ENDPOINT", defaultEndpoint);
+}
+
+/** Origin of the metadata server; env `COCOON_NET_METADATA_ENDPOINT`. @throws {InvalidError} */
+export function metadataEndpoint(env: Environment): string {
+  return originOf(env, "COCOON_NET_METADATA_ENDPOINT", defaultMetadataEndpoint).origin;
+}
+
+/** Where a key file is looked for: the file that the environment names, else the one that gcloud writes. */
+export function keyFiles(env: Environment): {
+  readonly named: string | undefined;
+  readonly wellKnown: string;
+} {
+  const directory = env.CLOUDSDK_CONFIG || join(env.HOME || homedir(), ".config", "gcloud");
+  return {
+    named: env.GOOGLE_APPLICATION_CREDENTIALS || undefined,
+    wellKnown: join(directory, "application_default_credentials.json"),
+  };
+}
+
+function originOf(env: Environment, name: string, fallback: string): URL {
+  const text = env[name] || fallback;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const plain = url?.pathname === "/" && url.search === "" && url.username === "";
+  if (url === undefined || !/^https?:$/.test(url.protocol) || !plain) {
+    throw new InvalidError(`${name} "${text}" is not an endpoint`, { hint: "give http(s)://HOST[:PORT]" });
+  }
+  return url;
+}
