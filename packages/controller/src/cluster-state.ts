@@ -3,6 +3,10 @@ import {
   clusterConfigSchema,
   decode,
   type Entry,
+  type IncarnationRecord,
+  type IntentHead,
+  incarnationSchema,
+  intentHeadSchema,
   keys,
   type NodeRecord,
   nodeSchema,
@@ -13,7 +17,6 @@ import {
   type WatchBatch,
 } from "@cocoon-net/core";
 import type { NodeView } from "./detection.ts";
-import { type IntentHead, intentHeadSchema } from "./reclaim-intent.ts";
 
 /** One record as it was seen last. */
 export interface Seen<T> {
@@ -64,6 +67,7 @@ class Table<T> {
  */
 export class ClusterState {
   readonly #config: Table<ClusterConfig>;
+  readonly #incarnation: Table<IncarnationRecord>;
   readonly #nodes: Table<NodeRecord>;
   readonly #subnets: Table<string>;
   readonly #alive: Table<true>;
@@ -72,6 +76,7 @@ export class ClusterState {
 
   constructor(onProblem: (error: unknown) => void) {
     this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), onProblem);
+    this.#incarnation = new Table(keys.incarnation, (entry) => decode(incarnationSchema, entry), onProblem);
     this.#nodes = new Table(prefixes.nodes, (entry) => decode(nodeSchema, entry), onProblem);
     this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
     this.#alive = new Table(prefixes.alive, () => true, onProblem);
@@ -82,6 +87,11 @@ export class ClusterState {
   /** Undefined until the cluster is initialized. */
   get config(): ClusterConfig | undefined {
     return this.#config.rows.get("")?.value;
+  }
+
+  /** The store may have lost who owns what: nodes are saying it again, and nothing is taken from any of them (G8). */
+  get recovering(): boolean {
+    return this.#incarnation.rows.get("")?.value.recovering ?? true;
   }
 
   get quarantine(): ReadonlyMap<string, Seen<QuarantineRecord>> {
@@ -113,6 +123,7 @@ export class ClusterState {
   async follow(store: Store, signal: AbortSignal, onLoaded: () => void): Promise<void> {
     const tables: readonly Pick<Table<unknown>, "prefix" | "apply">[] = [
       this.#config,
+      this.#incarnation,
       this.#nodes,
       this.#subnets,
       this.#alive,

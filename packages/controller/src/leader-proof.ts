@@ -1,30 +1,41 @@
-import { describeError, encode, prefixes, UnavailableError } from "@cocoon-net/core";
+import {
+  describeError,
+  encode,
+  keys,
+  NotFoundError,
+  prefixes,
+  type Recovery,
+  UnavailableError,
+} from "@cocoon-net/core";
 import { type FencedWriter, LeadLostError } from "./fenced-writer.ts";
 import type { ResolvedOptions } from "./options.ts";
 
-/** Rewritten by the leader for as long as it can; people read in it who leads, and until when that was sure. */
-export const leaderProofKey = "controller";
-
 /**
  * A leader whose session lives while its writes fail or its lists hang must not keep others from leading: proves
- * again and again that both work. @throws {UnavailableError} when they have not for `resignAfterMs`, or when the
- * store may have lost writes, so that everything has to be loaded anew; {@link LeadLostError}.
+ * again and again that both work. What it writes tells people who leads, and until when that was sure. Each look at the
+ * store's incarnation also ends a recovery window that is over. @throws {UnavailableError} when they have not worked for
+ * `resignAfterMs`, or when the store may have lost writes since `incarnation`, so that everything has to be loaded anew;
+ * {@link LeadLostError}.
  */
 export async function proveLeadership(
   { store, id, clock, settings }: ResolvedOptions,
   writer: FencedWriter,
+  recovery: Recovery,
+  incarnation: string | undefined,
   signal: AbortSignal,
 ): Promise<never> {
-  const incarnation = await store.incarnation({ signal });
+  let known = incarnation;
   let provenAt = clock.monotonic();
   for (;;) {
     let failure: unknown;
     let lost = false;
     try {
       const value = encode({ id, time: clock.now().toISOString() });
-      await writer.once({ witness: { put: leaderProofKey, value } }, signal);
+      await writer.once({ witness: { put: keys.controller, value } }, signal);
       await store.list(prefixes.nodes, { limit: 1, signal });
-      lost = (await store.incarnation({ signal })) !== incarnation;
+      const current = await incarnationOf(recovery, signal);
+      known ??= current;
+      lost = current !== known;
       provenAt = clock.monotonic();
     } catch (error) {
       signal.throwIfAborted();
@@ -44,5 +55,15 @@ export async function proveLeadership(
       );
     }
     await clock.wait(settings.proveEveryMs, signal);
+  }
+}
+
+/** Undefined where there is no cluster yet. */
+export async function incarnationOf(recovery: Recovery, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    return (await recovery.look([], { signal })).incarnation.id;
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
   }
 }

@@ -3,14 +3,13 @@ import {
   contains,
   decode,
   type Entry,
-  formatAddress,
-  lastOf,
   leaseSchema,
   listAll,
   parseAddress,
   parseCidr,
   prefixes,
   type Store,
+  textPrefixes,
 } from "@cocoon-net/core";
 import type { ReclaimLog } from "./reclaim-log.ts";
 
@@ -40,11 +39,8 @@ export async function deleteLeases(
 async function leasesIn(store: Store, subnet: string, node: string, signal: AbortSignal): Promise<Entry[]> {
   const block = parseCidr(subnet);
   const leases: Entry[] = [];
-  // Keys are dotted addresses: one text prefix for every 256 of them.
-  for (let base = block.base; base <= lastOf(block); base += 256) {
-    const address = formatAddress(base);
-    const prefix = prefixes.pool + address.slice(0, address.lastIndexOf(".") + 1);
-    for (const entry of (await listAll(store, prefix, { signal })).entries) {
+  for (const prefix of textPrefixes(block)) {
+    for (const entry of (await listAll(store, prefixes.pool + prefix, { signal })).entries) {
       const inside = contains(block, {
         base: parseAddress(entry.key.slice(prefixes.pool.length)),
         prefix: 32,

@@ -6,7 +6,6 @@ import {
   formatCidr,
   keys,
   parseCidr,
-  type QuarantineRecord,
   quarantineSchema,
   type Revision,
   type SlotRecord,
@@ -22,6 +21,8 @@ export interface Facts {
   readonly revision: Revision;
   /** `subnets/{node}` */
   readonly owned: Entry | undefined;
+  /** `epochs/{node}` */
+  readonly mark: Entry | undefined;
   readonly node: Entry | undefined;
   readonly alive: Entry | undefined;
   /** The block's quarantine, when it is this intent's. */
@@ -38,20 +39,22 @@ export async function readFacts(
   const names = [
     keys.intent(id),
     keys.subnet(node),
+    keys.epochs(node),
     keys.node(node),
     keys.alive(node),
     keys.quarantine(subnet),
   ];
   const { reads } = await store.txn({ then: names.map((name) => ({ get: name })) }, { signal });
-  const [intent, owned, record, alive, quarantine] = reads;
+  const [intent, owned, mark, record, alive, quarantine] = reads;
   if (!intent) return undefined;
   return {
     intent: decode(reclaimIntentSchema, intent),
     revision: intent.modRevision,
     owned,
+    mark,
     node: record,
     alive,
-    quarantine: quarantine && isOf(decode(quarantineSchema, quarantine), id) ? quarantine : undefined,
+    quarantine: quarantine && decode(quarantineSchema, quarantine).intent === id ? quarantine : undefined,
   };
 }
 
@@ -76,8 +79,4 @@ export async function readSlots(
 
 export function unchanged(entries: readonly Entry[]): Compare[] {
   return entries.map(({ key, modRevision }) => ({ key, modRevision }));
-}
-
-function isOf(record: QuarantineRecord, intent: string): boolean {
-  return "intent" in record && record.intent === intent;
 }

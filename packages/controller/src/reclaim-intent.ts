@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { JobStep, NodeResources, QuarantineRecord, Revision } from "@cocoon-net/core";
+import type { JobStep, NodeResources, Revision } from "@cocoon-net/core";
 import { z } from "zod";
 
 /**
@@ -59,22 +59,6 @@ export const reclaimIntentSchema: z.ZodType<ReclaimIntent> = z.looseObject({
   attempts: z.int().default(0),
   lastError: z.exactOptional(z.string()),
 });
-
-/** What tells whose an intent is, without knowing the rest of it: other kinds of jobs share the prefix. */
-export interface IntentHead {
-  readonly kind: string;
-  readonly subnet?: string;
-}
-
-export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
-  kind: z.string(),
-  subnet: z.exactOptional(z.string()),
-});
-
-/** The quarantine of a reclaim names its intent, so that a later quarantine of the same block is another one. */
-export interface ReclaimQuarantine extends QuarantineRecord {
-  readonly intent: string;
-}
 
 /** Readable, and never used before: the cloud's client tokens derive from it. */
 export function newReclaimID(node: string): string {

@@ -13,16 +13,18 @@ import {
   type NodeRecord,
   nodeSchema,
   type Operation,
+  type QuarantineRecord,
   quarantineSchema,
   type SlotRecord,
   type Store,
   UnavailableError,
+  withEnded,
 } from "@cocoon-net/core";
 import type { Clock } from "./clock.ts";
 import { LeadLostError } from "./fenced-writer.ts";
 import { deleteLeases } from "./lease-deletion.ts";
 import { type Facts, readFacts, readSlots, unchanged } from "./reclaim-facts.ts";
-import { type ReclaimIntent, type ReclaimQuarantine, resourcesOf, withStep } from "./reclaim-intent.ts";
+import { type ReclaimIntent, resourcesOf, withStep } from "./reclaim-intent.ts";
 import type { ReclaimLog } from "./reclaim-log.ts";
 
 export interface ReclaimContext {
@@ -38,6 +40,8 @@ export interface ReclaimContext {
   readonly tickMs: number;
   /** Whether the breaker holds everything that has not passed the fence (G13). */
   readonly paused: () => boolean;
+  /** Whether the store may have lost who owns what: everything waits then (G8). */
+  readonly recovering: () => boolean;
 }
 
 /** The intent is gone, or how many milliseconds to wait before looking again. */
@@ -90,6 +94,7 @@ export class Reclaim {
   }
 
   async #advance(): Promise<Next> {
+    if (this.#context.recovering()) return this.#context.tickMs;
     const facts = await this.#look();
     if (!facts) return "ended";
     if (this.#intent.step !== "fencing") this.#quarantinedAt ??= this.#context.clock.monotonic();
@@ -172,7 +177,7 @@ export class Reclaim {
   async #quarantine(evidence: string): Promise<Next> {
     const { node, uid, subnet, epoch, cloudSteps } = this.#intent;
     const now = this.#context.clock.now().getTime();
-    const quarantine: ReclaimQuarantine = {
+    const quarantine: QuarantineRecord = {
       node,
       uid,
       from: new Date(now).toISOString(),
@@ -199,7 +204,7 @@ export class Reclaim {
           { delete: keys.subnet(node) },
           ...slots.map((slot): Operation => ({ put: slot.key, value: held })),
           { put: keys.quarantine(subnet), value: encode(quarantine) },
-          ...(facts.node ? [withStatus(facts.node, "quarantined")] : []),
+          ...(facts.node ? [quarantined(facts.node, facts.owned, facts.mark)] : []),
         ],
         event: ["subnet-quarantined", `${subnet} is taken from ${node}: ${evidence}`],
       });
@@ -256,7 +261,7 @@ export class Reclaim {
       then: [
         { delete: quarantine.key },
         ...slots.map((slot): Operation => ({ delete: slot.key })),
-        ...(leaver ? [withStatus(leaver, "left", { eniIDs: [] })] : []),
+        ...(leaver ? [rewritten(leaver, { status: "left", eniIDs: [] })] : []),
       ],
       event: ["subnet-freed", `${subnet} is free again; ${this.#intent.node} (${uid}) had it`],
     });
@@ -277,6 +282,9 @@ export class Reclaim {
   /** A cloud job whose notes are in the intent; each is refused once `held` no longer holds. */
   #job(held: Compare): CloudJob {
     const record = async (step: JobStep) => {
+      if (step.phase === "intent" && this.#context.recovering()) {
+        throw new ConflictError(`${step.action} was not made: the store is recovering`);
+      }
       const fencing = this.#intent.step === "fencing";
       const first = fencing && this.#intent.cloudSteps.length === 0;
       if (fencing && step.phase === "intent" && this.#context.paused()) {
@@ -314,7 +322,13 @@ export class Reclaim {
   }
 }
 
+/** The node's record once its block is taken: it names the ownership that has ended, so that none returns (G3). */
+function quarantined(entry: Entry, owned: Entry, mark: Entry | undefined): Operation {
+  const record: NodeRecord = { ...withEnded(decode(nodeSchema, entry), owned, mark), status: "quarantined" };
+  return { put: entry.key, value: encode(record) };
+}
+
 /** Rewrites a node's record; fields that this version does not know stay. */
-function withStatus(entry: Entry, status: NodeRecord["status"], more: Partial<NodeRecord> = {}): Operation {
-  return { put: entry.key, value: encode({ ...decode(nodeSchema, entry), ...more, status }) };
+function rewritten(entry: Entry, change: Partial<NodeRecord>): Operation {
+  return { put: entry.key, value: encode({ ...decode(nodeSchema, entry), ...change }) };
 }

@@ -4,6 +4,7 @@ import {
   describeError,
   type InstanceState,
   type Leadership,
+  Recovery,
   type Revision,
 } from "@cocoon-net/core";
 import { Breaker } from "./breaker.ts";
@@ -11,7 +12,7 @@ import { ClusterState } from "./cluster-state.ts";
 import { Detection, type DetectionSettings, type NodeView, type Verdict } from "./detection.ts";
 import { makeEvent } from "./durable-event.ts";
 import { FencedWriter } from "./fenced-writer.ts";
-import { proveLeadership } from "./leader-proof.ts";
+import { incarnationOf, proveLeadership } from "./leader-proof.ts";
 import { markReady, markSuspect, startReclaim, type TransitionContext, tell } from "./node-transitions.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { Reclaim } from "./reclaim.ts";
@@ -29,10 +30,16 @@ export async function leadTerm(
   signal: AbortSignal,
 ): Promise<void> {
   const group = new TaskGroup(AbortSignal.any([signal, leadership.signal]));
-  const writer = new FencedWriter(options.store, leadership.fence, options.clock);
+  const { store, clock } = options;
+  const writer = new FencedWriter(store, leadership.fence, clock);
+  const recovery = new Recovery(store, { now: () => clock.now(), monotonic: () => clock.monotonic() });
   const term = new Term(options, writer, group);
-  group.spawn((inner) => proveLeadership(options, writer, inner));
-  group.spawn((inner) => term.run(inner));
+  group.spawn(async (inner) => {
+    // First, so that a loss is known before anything is decided from what is left.
+    const incarnation = await incarnationOf(recovery, inner);
+    group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, proving));
+    group.spawn((running) => term.run(running));
+  });
   await group.join();
 }
 
@@ -46,6 +53,7 @@ class Term {
   /** Intents that this term runs, or has run and not yet seen vanish. */
   readonly #reclaims = new Map<string, "running" | "ended">();
   readonly #orphans = new Map<string, number>();
+  #recovering = false;
 
   constructor(options: ResolvedOptions, writer: FencedWriter, group: TaskGroup) {
     this.#options = options;
@@ -73,6 +81,7 @@ class Term {
     const { clock, settings } = this.#options;
     const now = clock.monotonic();
     const owners = [...this.#state.owners()];
+    this.#noteRecovery();
     await this.#updateBreaker(owners, now);
     this.#resume(config);
     this.#reportOrphans(owners, now);
@@ -81,7 +90,12 @@ class Term {
       reclaimAfterMs: settings.reclaimAfterMs ?? config.reclaimAfterMs,
       automatic: settings.policy === "instance-gone",
     };
-    for (const verdict of this.#detection.decide(owners, detection, now, this.#breaker.open)) {
+    for (const verdict of this.#detection.decide(
+      owners,
+      detection,
+      now,
+      this.#breaker.open || this.#state.recovering,
+    )) {
       await this.#act(verdict, config, detection);
     }
   }
@@ -143,6 +157,17 @@ class Term {
     await tell(this.#context, view.revision, "instance-running", { node, subnet, message });
   }
 
+  #noteRecovery(): void {
+    const { recovering } = this.#state;
+    if (recovering === this.#recovering) return;
+    this.#recovering = recovering;
+    this.#problem(
+      recovering
+        ? "the store may have lost writes: nothing is reclaimed until its nodes have said again what they own"
+        : "the store has recovered: reclaim goes on",
+    );
+  }
+
   async #updateBreaker(owners: readonly NodeView[], now: number): Promise<void> {
     const nodes = owners.map(({ node, record: { status } }) => ({
       node,
@@ -188,6 +213,7 @@ class Term {
       retryMaxMs: settings.retryMaxMs,
       tickMs: settings.tickMs,
       paused: () => this.#breaker.open,
+      recovering: () => this.#state.recovering,
     });
     this.#reclaims.set(id, "running");
     this.#group.spawn(async () => {

@@ -20,6 +20,8 @@ export class InterposedStore implements Store {
   readonly #inner: Store;
   capabilities: StoreCapabilities;
   intercept: TxnInterceptor = (_, forward) => forward();
+  /** Set it to another text, and the server seems to be another one, that may have lost writes. */
+  server = "";
 
   constructor(inner: Store) {
     this.#inner = inner;
@@ -50,8 +52,8 @@ export class InterposedStore implements Store {
     return this.#inner.session(ttlMs, options);
   }
 
-  incarnation(options?: CallOptions): Promise<string> {
-    return this.#inner.incarnation(options);
+  async incarnation(options?: CallOptions): Promise<string> {
+    return (await this.#inner.incarnation(options)) + this.server;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

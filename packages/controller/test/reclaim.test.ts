@@ -20,7 +20,7 @@ test("a node whose instance is gone gives everything back, and nothing else chan
   await cluster.until("n1's block is free", () => a.events.some((event) => event.type === "subnet-freed"));
 
   const expected = new Map(Object.entries(before));
-  expected.set("nodes/n1", { ...leftRecord("n1", "10.0.0.0/24"), rack: "r7" });
+  expected.set("nodes/n1", { ...leftRecord("n1", "10.0.0.0/24", dead.registration.epoch), rack: "r7" });
   for (const key of ["subnets/n1", "slots/10.0.0.0/24", "alive/n1", "pool/10.0.0.2", "pool/10.0.0.3"]) {
     expected.delete(key);
   }

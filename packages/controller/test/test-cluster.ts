@@ -203,7 +203,7 @@ export class TestCluster implements AsyncDisposable {
     const { entries } = await listAll(this.store, "");
     return Object.fromEntries(
       entries
-        .filter(({ key }) => !/^(leader|controller|events\/)/.test(key))
+        .filter(({ key }) => !/^(leader|controller|incarnation|events\/)/.test(key))
         .map(({ key, value }) => [key, JSON.parse(value) as unknown]),
     );
   }
@@ -267,8 +267,8 @@ function virtualClock(clock: ManualClock, skewMs: number): Clock {
   };
 }
 
-/** The final record of a node that was reclaimed. */
-export function leftRecord(name: string, subnet: string): Record<string, unknown> {
+/** The final record of a node that was reclaimed, and had its block since `epoch`. */
+export function leftRecord(name: string, subnet: string, epoch: unknown): Record<string, unknown> {
   return {
     uid: `i-${name}`,
     instanceID: `i-${name}`,
@@ -278,5 +278,6 @@ export function leftRecord(name: string, subnet: string): Record<string, unknown
     platform: "scripted",
     eniIDs: [],
     agentVersion: "1.0.0",
+    ended: [epoch],
   };
 }

@@ -1,11 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { aggregate } from "./cidr.ts";
-import { requireHere } from "./cluster-place.ts";
-import { ConflictError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
+import { requireCluster, requireHere } from "./cluster-place.ts";
+import { ConflictError, InvalidError, UnavailableError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys } from "./keys.ts";
-import { type ClusterConfig, clusterConfigSchema, decode, encode } from "./model.ts";
-import type { CallOptions, Revision, Store } from "./store.ts";
+import {
+  type ClusterConfig,
+  clusterConfigSchema,
+  decode,
+  encode,
+  type IncarnationRecord,
+  incarnationSchema,
+} from "./model.ts";
+import { newIncarnation, putIncarnation } from "./recovery.ts";
+import type { CallOptions, Entry, Revision, Store } from "./store.ts";
 
 export interface ClusterInit {
   readonly parentCIDR: string;
@@ -19,12 +27,18 @@ export interface ClusterInit {
   readonly quarantineMs?: number;
   /** Default 5 min. */
   readonly reclaimAfterMs?: number;
+  /** Default 60 s. */
+  readonly recoveryMs?: number;
+  /** The cluster that the caller belongs to already: no other one is made or joined. */
+  readonly clusterUID?: string | undefined;
 }
 
 /** The cluster's config with its addresses parsed, and the revision that allocations compare. */
 export interface ClusterView {
   readonly config: ClusterConfig;
   readonly revision: Revision;
+  /** Undefined where no version that knows it has looked yet. */
+  readonly incarnation: IncarnationRecord | undefined;
   /** The store's revision when it was read. */
   readonly readAt: Revision;
   readonly parent: Cidr;
@@ -33,8 +47,8 @@ export interface ClusterView {
 
 /**
  * Writes `config` once. Safe to run again with the same values; what the caller leaves open may be anything then.
- * @throws {ConflictError} when the cluster exists with other values, {@link InvalidError} for values that cannot
- * work.
+ * @throws {ConflictError} when the cluster exists with other values, or is not the one of `clusterUID`;
+ * {@link InvalidError} for values that cannot work.
  */
 export async function initCluster(
   store: Store,
@@ -43,22 +57,31 @@ export async function initCluster(
 ): Promise<ClusterView> {
   const wanted = configOf(init);
   let lost: UnavailableError | undefined;
-  try {
-    await store.txn(
-      {
-        if: [{ key: keys.config, exists: false }],
-        then: [{ put: keys.config, value: encode(wanted) }],
-      },
-      options,
-    );
-  } catch (error) {
-    if (!(error instanceof UnavailableError) || error.outcome === "none") throw error;
-    lost = error;
+  // A store that has lost the caller's cluster never gets a new one in its place.
+  if (init.clusterUID === undefined) {
+    const incarnation = newIncarnation(await store.incarnation(options), {
+      recovering: false,
+      now: new Date(),
+    });
+    try {
+      await store.txn(
+        {
+          if: [{ key: keys.config, exists: false }],
+          then: [{ put: keys.config, value: encode(wanted) }, putIncarnation(incarnation)],
+        },
+        options,
+      );
+    } catch (error) {
+      if (!(error instanceof UnavailableError) || error.outcome === "none") throw error;
+      lost = error;
+    }
   }
   // Read back in every case: it tells our own write whose answer was lost from another operator's.
-  const view = await readCluster(store, options).catch((error: unknown) => {
-    throw lost ?? error;
-  });
+  const view = await readCluster(store, { ...options, clusterUID: init.clusterUID }).catch(
+    (error: unknown) => {
+      throw lost ?? error;
+    },
+  );
   const differences = compared
     .filter((name) => init[name] !== undefined && describe(view.config[name]) !== describe(wanted[name]))
     .map((name) => `${name} ${describe(view.config[name])}, not ${describe(wanted[name])}`);
@@ -76,6 +99,7 @@ const compared = [
   "leaseMs",
   "quarantineMs",
   "reclaimAfterMs",
+  "recoveryMs",
 ] as const;
 
 function configOf(init: ClusterInit): ClusterConfig {
@@ -94,6 +118,7 @@ function configOf(init: ClusterInit): ClusterConfig {
     leaseMs: init.leaseMs ?? 86_400_000,
     quarantineMs: init.quarantineMs ?? 600_000,
     reclaimAfterMs: init.reclaimAfterMs ?? 300_000,
+    recoveryMs: init.recoveryMs ?? 60_000,
     clusterUID: randomUUID(),
     schema: 1,
   };
@@ -111,21 +136,35 @@ function describe(value: string | number | readonly string[]): string {
 }
 
 /**
- * @throws {NotFoundError} when there is no cluster under this prefix; {@link ConflictError} when it has moved to
- * another store, or is still being copied here.
+ * @throws {NotFoundError} when there is no cluster under this prefix; {@link ConflictError} when it is not the one of
+ * `clusterUID`, has moved to another store, or is still being copied here.
  */
-export async function readCluster(store: Store, options?: CallOptions): Promise<ClusterView> {
-  const { entry, revision: readAt } = await store.get(keys.config, options);
-  if (!entry) {
-    throw new NotFoundError(`there is no cluster in ${store.label}`, {
-      hint: "create it with `cocoon-net cluster init --parent-cidr …`, or give the first node --parent-cidr",
-    });
-  }
-  requireHere(entry, store.label);
+export async function readCluster(
+  store: Store,
+  options: CallOptions & { readonly clusterUID?: string | undefined } = {},
+): Promise<ClusterView> {
+  const { clusterUID, ...call } = options;
+  const { reads, revision } = await store.txn(
+    { then: [{ get: keys.config }, { get: keys.incarnation }] },
+    call,
+  );
+  const config = requireCluster(reads[0], store.label, clusterUID);
+  return viewOf(config, reads[1] && decode(incarnationSchema, reads[1]), revision, store.label);
+}
+
+/** @throws {ConflictError} when this is not where the cluster is in use. */
+export function viewOf(
+  entry: Entry,
+  incarnation: IncarnationRecord | undefined,
+  readAt: Revision,
+  label: string,
+): ClusterView {
+  requireHere(entry, label);
   const config = decode(clusterConfigSchema, entry);
   return {
     config,
     revision: entry.modRevision,
+    incarnation,
     readAt,
     parent: parseCidr(config.parentCIDR),
     reserved: config.reserved.map((text) => parseCidr(text)),

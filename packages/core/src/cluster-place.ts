@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ConflictError } from "./errors.ts";
+import { ConflictError, NotFoundError } from "./errors.ts";
 import { keys } from "./keys.ts";
 import { decode, encode, nodeSchema } from "./model.ts";
 import type { CallOptions, Entry, Revision, Store } from "./store.ts";
@@ -49,6 +49,34 @@ export function placeOf(config: Pick<Entry, "key" | "value">): ClusterPlace {
     clusterUID,
     transfer: schema === "moved" ? moved : copied,
   };
+}
+
+/**
+ * The `config` that is there. A store that has lost it, or holds another cluster than the caller's, says nothing about
+ * who owns what (G8). @throws {NotFoundError} for a caller of no cluster, {@link ConflictError} for one of `clusterUID`
+ */
+export function requireCluster(
+  config: Entry | undefined,
+  label: string,
+  clusterUID: string | undefined,
+): Entry {
+  if (config === undefined && clusterUID === undefined) {
+    throw new NotFoundError(`there is no cluster in ${label}`, {
+      hint: "create it with `cocoon-net cluster init --parent-cidr …`, or give the first node --parent-cidr",
+    });
+  }
+  if (config === undefined) {
+    throw new ConflictError(
+      `${label} is empty, but this node belongs to cluster ${clusterUID}: its data is lost or the URL's prefix is wrong`,
+      { hint: "restore it with `cocoon-net store import`, or tear the node down" },
+    );
+  }
+  if (clusterUID === undefined) return config;
+  const found = placeOf(config).clusterUID;
+  if (found === clusterUID) return config;
+  throw new ConflictError(`${label} holds cluster ${found}, but this node belongs to cluster ${clusterUID}`, {
+    hint: "use that cluster's store URL and prefix, or tear the node down and join anew",
+  });
 }
 
 /** @throws {ConflictError} when this `config` is not the one that counts. */

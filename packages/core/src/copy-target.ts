@@ -5,6 +5,7 @@ import { ConflictError, UnavailableError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { encode } from "./model.ts";
+import { newIncarnation, putIncarnation } from "./recovery.ts";
 import type { Change, Compare, Entry, Operation, Revision, Store } from "./store.ts";
 
 /** The fields of a cluster's `config` as they stand, those of a newer version included. */
@@ -46,7 +47,7 @@ const width = 8;
  */
 export function isCopied(key: string): boolean {
   return (
-    !["config", "incarnation", "leader", "controller"].includes(key) &&
+    ![keys.config, keys.incarnation, keys.leader, keys.controller].includes(key) &&
     !key.startsWith(prefixes.alive) &&
     !key.startsWith(prefixes.epochs)
   );
@@ -179,14 +180,22 @@ export class CopyTarget {
     await this.#write([{ delete: keys.config }]);
   }
 
-  /** Opens the store for use: its nodes are known, their epochs stand, and only now there is a `config`. */
-  async commission(): Promise<void> {
+  /**
+   * Opens the store for use: its nodes are known, their epochs stand, and only now there is a `config`. Unless the copy
+   * is `whole`, nothing of what its source ever acknowledged missing, the store begins with a recovery window.
+   */
+  async commission(options: { readonly whole?: boolean } = {}): Promise<void> {
+    const current = await patiently(this.#signal, () => this.#store.incarnation({ signal: this.#signal }));
+    const incarnation = newIncarnation(current, { recovering: options.whole !== true, now: this.#now() });
     const config = {
       ...withoutTransfers(this.#origin.config),
       schema: 1,
       copied: { id: this.id, store: this.#origin.label, time: this.#now().toISOString() },
     };
-    const done = await putConfig(this.#store, this.#fence, encode(config), { signal: this.#signal });
+    const done = await putConfig(this.#store, this.#fence, encode(config), {
+      signal: this.#signal,
+      then: [putIncarnation(incarnation)],
+    });
     if (done === undefined) throw this.#displaced();
   }
 

@@ -4,7 +4,10 @@
  */
 export const keys: {
   readonly config: string;
+  readonly incarnation: string;
   readonly leader: string;
+  /** The leader's proof that it can write. */
+  readonly controller: string;
   subnet(node: string): string;
   epochs(node: string): string;
   slot(cidr: string): string;
@@ -16,7 +19,9 @@ export const keys: {
   event(id: string): string;
 } = {
   config: "config",
+  incarnation: "incarnation",
   leader: "leader",
+  controller: "controller",
   subnet: (node) => `subnets/${node}`,
   epochs: (node) => `epochs/${node}`,
   slot: (cidr) => `slots/${cidr}`,

@@ -20,8 +20,21 @@ export interface ClusterConfig {
   readonly quarantineMs: number;
   /** How long a node stays suspect before the cloud is asked. */
   readonly reclaimAfterMs: number;
+  /** How long no subnet is given out after the store may have lost writes; at least twice the nodes' session TTL. */
+  readonly recoveryMs: number;
   readonly clusterUID: string;
   readonly schema: 1;
+}
+
+/** `incarnation`: the stretch of the store's history that is running. Another one begins when writes may be lost. */
+export interface IncarnationRecord {
+  /** Names the stretch; never used before. */
+  readonly id: string;
+  /** What the server said of itself (`Store.incarnation`) to whoever began the stretch. */
+  readonly current: string;
+  /** No subnet is given out or taken back: living nodes are saying again what they own. */
+  readonly recovering: boolean;
+  readonly since: string;
 }
 
 export interface SlotRecord {
@@ -55,6 +68,8 @@ export interface NodeRecord {
   readonly maxLeaseEnd?: string;
   readonly pool?: PoolUse;
   readonly leaseSource?: string;
+  /** Epochs of ownerships under this name that have ended, oldest first: none of them may be asserted again. */
+  readonly ended?: readonly number[];
 }
 
 /** A mirrored lease: `pool/{ip}`. */
@@ -76,6 +91,14 @@ export interface QuarantineRecord {
   readonly reason: string;
   /** Whether the cloud confirmed the fence. */
   readonly fenced: boolean;
+  /** The reclaim that it belongs to, so that a later quarantine of the same block is another one. */
+  readonly intent?: string;
+}
+
+/** What tells whose `intents/{id}` is, without knowing the rest of it. */
+export interface IntentHead {
+  readonly kind: string;
+  readonly subnet?: string;
 }
 
 export interface EventRecord {
@@ -103,9 +126,17 @@ export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
   leaseMs: z.int().positive().default(86_400_000),
   quarantineMs: z.int().nonnegative().default(600_000),
   reclaimAfterMs: z.int().nonnegative().default(300_000),
+  recoveryMs: z.int().positive().default(60_000),
   clusterUID: z.string(),
   // A cluster that is not in use here has a word there (cluster-place.ts).
   schema: z.literal(1, { error: ({ input }) => `is ${JSON.stringify(input)}, not 1` }),
+});
+
+export const incarnationSchema: z.ZodType<IncarnationRecord> = z.looseObject({
+  id: z.string(),
+  current: z.string(),
+  recovering: z.boolean(),
+  since: time,
 });
 
 export const slotSchema: z.ZodType<SlotRecord> = z.looseObject({ node: z.string(), uid: z.string() });
@@ -124,6 +155,7 @@ export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   maxLeaseEnd: z.exactOptional(time),
   pool: z.exactOptional(z.looseObject({ size: z.int(), leased: z.int(), free: z.int() })),
   leaseSource: z.exactOptional(z.string()),
+  ended: z.exactOptional(z.array(z.int())),
 });
 
 export const leaseSchema: z.ZodType<LeaseRecord> = z.looseObject({
@@ -142,6 +174,12 @@ export const quarantineSchema: z.ZodType<QuarantineRecord> = z.looseObject({
   until: time,
   reason: z.string(),
   fenced: z.boolean(),
+  intent: z.exactOptional(z.string()),
+});
+
+export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
+  kind: z.string(),
+  subnet: z.exactOptional(z.string()),
 });
 
 export const eventSchema: z.ZodType<EventRecord> = z.looseObject({

@@ -8,6 +8,8 @@ import {
   decode,
   encode,
   eventSchema,
+  incarnationSchema,
+  intentHeadSchema,
   leaseSchema,
   nodeSchema,
   quarantineSchema,
@@ -29,7 +31,6 @@ export interface RecordReport {
 }
 
 const anyObject = z.looseObject({});
-const jobSchema = z.looseObject({ kind: z.string() });
 
 /** What a record of each kind must be; `name` is what follows the prefix. Throws when it is not. */
 const kinds: readonly (readonly [prefix: string, check: (entry: Entry, name: string) => void])[] = [
@@ -46,7 +47,7 @@ const kinds: readonly (readonly [prefix: string, check: (entry: Entry, name: str
   [prefixes.alive, (entry, name) => void [nonEmpty(name), decode(anyObject, entry)]],
   [prefixes.pool, (entry, name) => void [parseAddress(name), decode(leaseSchema, entry)]],
   [prefixes.quarantine, (entry, name) => void [parseCidr(name, "block"), decode(quarantineSchema, entry)]],
-  [prefixes.intents, (entry) => void decode(jobSchema, entry)],
+  [prefixes.intents, (entry) => void decode(intentHeadSchema, entry)],
   [prefixes.events, (entry) => void decode(eventSchema, entry)],
 ];
 
@@ -64,7 +65,8 @@ export function checkRecords(entries: Iterable<Entry>): RecordReport {
     try {
       if (kind) kind[1](entry, key.slice(kind[0].length));
       else if (key === keys.config) checkConfig(entry);
-      else if (key === keys.leader || key === "controller") decode(anyObject, entry);
+      else if (key === keys.incarnation) decode(incarnationSchema, entry);
+      else if (key === keys.leader || key === keys.controller) decode(anyObject, entry);
       else unknown.push(key);
     } catch (error) {
       findings.push({ key, reason: describeError(error).replace(`${key}: `, "") });

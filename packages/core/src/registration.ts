@@ -1,6 +1,7 @@
 import { Backoff } from "./backoff.ts";
 import { contains } from "./cidr.ts";
-import { FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
+import { formerEpochs } from "./cluster-place.ts";
+import { ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
@@ -14,6 +15,9 @@ import {
   type NodeRecord,
   nodeSchema,
 } from "./model.ts";
+import { type NodeDescription, withEnded } from "./node-record.ts";
+import { reassert } from "./reassertion.ts";
+import { Recovery } from "./recovery.ts";
 import { slotsOf } from "./slots.ts";
 import type { CallOptions, Compare, Entry, Operation, Revision, Session, Store } from "./store.ts";
 
@@ -23,9 +27,19 @@ export interface RegistrationFields {
   readonly subnet: string;
   /** Revision at which the node got the subnet. */
   readonly epoch: Revision;
+  /** The store's incarnation in which that was last proved. Without it a lost claim is taken for an ended one. */
+  readonly incarnation?: string | undefined;
   readonly config: ClusterConfig;
-  readonly now?: () => Date;
+  /** What the node's record shall say if the store has lost it. */
+  readonly about?: NodeDescription | undefined;
+  /** `epoch` or `incarnation` has changed: a node that outlives its process writes both down. */
+  readonly onChanged?: ((registration: Registration) => void | Promise<void>) | undefined;
+  readonly now?: (() => Date) | undefined;
+  /** Shared with whoever made the registration; default its own. */
+  readonly recovery?: Recovery | undefined;
 }
+
+const rounds = 8;
 
 /** One address's mirrored state: a lease, or `undefined` when it has none. */
 export type MirrorChange = readonly [address: string, lease: LeaseRecord | undefined];
@@ -37,27 +51,44 @@ export type NodeUpdate = Partial<
 
 /**
  * A node's ownership of its subnet. Every write compares the epoch (G3): a node whose subnet was taken away gets
- * {@link FencedError} and has changed nothing.
+ * {@link FencedError} and has changed nothing. A store that has lost the claim is told it again instead (G8); see
+ * {@link confirm}.
  */
 export class Registration {
   readonly node: string;
   readonly uid: string;
   readonly subnet: string;
-  readonly epoch: Revision;
   readonly config: ClusterConfig;
   readonly #store: Store;
+  readonly #about: NodeDescription;
+  readonly #onChanged: (registration: Registration) => void | Promise<void>;
   readonly #now: () => Date;
   readonly #block: Cidr;
+  readonly #recovery: Recovery;
+  #epoch: Revision;
+  #incarnation: string | undefined;
 
   constructor(store: Store, fields: RegistrationFields) {
     this.node = fields.node;
     this.uid = fields.uid;
     this.subnet = fields.subnet;
-    this.epoch = fields.epoch;
     this.config = fields.config;
     this.#store = store;
-    this.#block = parseCidr(fields.subnet, "subnet");
+    this.#about = fields.about ?? { agentVersion: "unknown" };
+    this.#onChanged = fields.onChanged ?? (() => {});
     this.#now = fields.now ?? (() => new Date());
+    this.#block = parseCidr(fields.subnet, "subnet");
+    this.#recovery = fields.recovery ?? new Recovery(store, { now: fields.now });
+    this.#epoch = fields.epoch;
+    this.#incarnation = fields.incarnation;
+  }
+
+  get epoch(): Revision {
+    return this.#epoch;
+  }
+
+  get incarnation(): string | undefined {
+    return this.#incarnation;
   }
 
   get fence(): Compare {
@@ -67,6 +98,37 @@ export class Registration {
   /** @throws {FencedError} when the epoch no longer holds. */
   async verify(options?: CallOptions): Promise<void> {
     await this.#write([], options);
+  }
+
+  /**
+   * Proves the ownership in the incarnation that the store is in now. A claim that is missing has ended, unless the
+   * store may have lost writes since the last proof: then it is asserted again, under a new epoch, where nothing
+   * speaks against it. Writes that find their epoch refused come here too, and go on when it stands.
+   * @throws {FencedError} when the subnet is somebody else's or the ownership has ended; {@link ConflictError} when the
+   * store is empty or holds another cluster, which says nothing about it, and while another owner is on record in a
+   * store that is recovering.
+   */
+  async confirm(options?: CallOptions): Promise<void> {
+    for (let round = 1; round <= rounds; round++) {
+      const names = [keys.subnet(this.node), keys.epochs(this.node), keys.node(this.node)];
+      const look = await this.#recovery.look(names, { ...options, clusterUID: this.config.clusterUID });
+      const [claim, mark, about] = look.reads;
+      const { id } = look.incarnation;
+      const standing = this.#standing(claim, mark, about);
+      if (standing !== undefined) return this.#adopt(standing, id);
+      // G3: whatever has gone, went after the last proof.
+      if (this.#incarnation === undefined || this.#incarnation === id) throw this.#fenced(claim);
+      // Somebody has claimed under this name; a claim that the loss has just overtaken is undone in the window.
+      if (claim && !look.incarnation.recovering) throw this.#fenced(claim);
+      if (claim) throw this.#undecided(claim);
+      const { node, uid, subnet, epoch: before, config } = this;
+      const former = { node, uid, subnet, epoch: before, config, about: this.#about };
+      const epoch = await reassert(this.#store, former, look, this.#now(), options);
+      if (epoch !== undefined) return this.#adopt(epoch, id);
+    }
+    throw new UnavailableError(`${keys.subnet(this.node)} kept changing while it was confirmed`, {
+      outcome: "none",
+    });
   }
 
   /**
@@ -151,7 +213,7 @@ export class Registration {
       options,
     );
     await this.#rewrite(
-      (record) => ({ ...record, status: "left" }),
+      (record, claim, mark) => ({ ...withEnded(record, claim, mark), status: "left" }),
       (readAt) => [
         ...slotsOf(this.#block, this.config.nodePrefix).map(
           (slot): Operation => ({ delete: keys.slot(formatCidr(slot)) }),
@@ -172,71 +234,97 @@ export class Registration {
 
   /** Changes the node's record, and what belongs to that, without losing what others write into it meanwhile. */
   async #rewrite(
-    change: (record: NodeRecord) => NodeRecord,
+    change: (record: NodeRecord, claim: Entry, mark: Entry | undefined) => NodeRecord,
     more: (readAt: Revision) => readonly Operation[],
     options: CallOptions = {},
   ): Promise<void> {
     const key = keys.node(this.node);
     const backoff = new Backoff({ firstMs: 5, maxMs: 500 });
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; attempt <= rounds; attempt++) {
       const { reads, revision } = await this.#store.txn(
-        { then: [{ get: key }, { get: keys.subnet(this.node) }] },
+        { then: [{ get: key }, { get: keys.subnet(this.node) }, { get: keys.epochs(this.node) }] },
         options,
       );
-      const [entry, owned] = reads;
-      this.#requireOwned(owned);
+      const [entry, claim, mark] = reads;
+      if (claim?.modRevision !== this.epoch) {
+        await this.confirm(options);
+        continue;
+      }
       if (!entry) throw new NotFoundError(`${key} is missing although the node is registered`);
-      const value = encode(change(decode(nodeSchema, entry)));
-      const result = await this.#store.txn(
+      const value = encode(change(decode(nodeSchema, entry), claim, mark));
+      const { succeeded } = await this.#store.txn(
         {
           if: [this.fence, { key, modRevision: entry.modRevision }],
           then: [{ put: key, value }, ...more(revision)],
-          else: [{ get: keys.subnet(this.node) }],
         },
         options,
       );
-      if (result.succeeded) return;
-      this.#requireOwned(result.reads[0]);
-      if (attempt === 8) {
-        throw new UnavailableError(`${key} kept changing while it was updated`, { outcome: "none" });
-      }
+      if (succeeded) return;
       await backoff.wait(options.signal);
     }
+    throw new UnavailableError(`${key} kept changing while it was updated`, { outcome: "none" });
   }
 
   async #write(operations: readonly Operation[], options?: CallOptions): Promise<Revision> {
-    const result = await this.#store.txn(
-      { if: [this.fence], then: operations, else: [{ get: keys.subnet(this.node) }] },
-      options,
-    );
-    if (!result.succeeded) throw this.#fenced(result.reads[0]);
-    return result.revision;
+    for (let attempt = 1; attempt <= rounds; attempt++) {
+      const { succeeded, revision } = await this.#store.txn({ if: [this.fence], then: operations }, options);
+      if (succeeded) return revision;
+      await this.confirm(options);
+    }
+    throw new UnavailableError(`${keys.subnet(this.node)} kept changing while it was written under`, {
+      outcome: "none",
+    });
+  }
+
+  /** The epoch under which the ownership stands in this store: the known one, or the one that a copy gave it. */
+  #standing(
+    claim: Entry | undefined,
+    mark: Entry | undefined,
+    about: Entry | undefined,
+  ): Revision | undefined {
+    if (!claim || claim.modRevision === this.epoch) return claim?.modRevision;
+    const same = claim.value === encode(this.subnet) && about && decode(nodeSchema, about).uid === this.uid;
+    return same && formerEpochs(claim, mark).includes(this.epoch) ? claim.modRevision : undefined;
+  }
+
+  async #adopt(epoch: Revision, incarnation: string): Promise<void> {
+    if (epoch === this.epoch && incarnation === this.incarnation) return;
+    this.#epoch = epoch;
+    this.#incarnation = incarnation;
+    await this.#onChanged(this);
   }
 
   #covers(address: string): boolean {
     return contains(this.#block, parseAddress(address));
   }
 
-  #requireOwned(owned: Entry | undefined): void {
-    if (owned?.modRevision !== this.epoch) throw this.#fenced(owned);
+  #fenced(claim: Entry | undefined): FencedError {
+    return new FencedError(`${this.#lost}: ${claim ? registeredAnew(claim) : "its registration is gone"}`, {
+      hint: "its addresses were reclaimed; run `cocoon-net init` or `adopt` again to join with a new subnet",
+    });
   }
 
-  #fenced(owned: Entry | undefined): FencedError {
-    return new FencedError(
-      `node ${this.node} no longer owns ${this.subnet} (epoch ${this.epoch}): ${
-        owned === undefined
-          ? "its registration is gone"
-          : `its name is registered anew with ${owned.value} (epoch ${owned.modRevision})`
-      }`,
+  /** Nobody is fenced while the store recovers. */
+  #undecided(claim: Entry): ConflictError {
+    return new ConflictError(
+      `${this.#lost}, it seems: ${registeredAnew(claim)}, and the store is recovering`,
       {
-        hint: "its addresses were reclaimed; run `cocoon-net init` or `adopt` again to join with a new subnet",
+        hint: "nothing new is granted until the store has recovered",
       },
     );
   }
+
+  get #lost(): string {
+    return `node ${this.node} no longer owns ${this.subnet} (epoch ${this.epoch})`;
+  }
+}
+
+function registeredAnew(claim: Entry): string {
+  return `its name is registered anew with ${claim.value} (epoch ${claim.modRevision})`;
 }
 
 /** Text prefixes of the dotted addresses of a block, that together cover it, and whole octets around its ends. */
-function textPrefixes(block: Cidr): string[] {
+export function textPrefixes(block: Cidr): string[] {
   const octets = block.prefix > 16 ? 3 : block.prefix > 8 ? 2 : 1;
   const prefixes: string[] = [];
   for (let base = block.base; base <= lastOf(block); base += sizeOf(octets * 8)) {

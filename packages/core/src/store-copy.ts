@@ -100,7 +100,7 @@ export async function copyCluster(
     }
   }
   const overtaken = options.verify ? await verify(source, copy, leftAt, live, onProgress, signal) : 0;
-  await copy.commission();
+  await copy.commission({ whole: true });
   return { clusterUID: begin.config.clusterUID, written, removed, overtaken };
 }
 

@@ -4,6 +4,7 @@ import {
   decode,
   encode,
   eventSchema,
+  incarnationSchema,
   leaseSchema,
   nodeSchema,
   quarantineSchema,
@@ -27,7 +28,12 @@ const records: readonly [string, z.ZodType, Record<string, unknown>][] = [
   [
     "config",
     clusterConfigSchema,
-    { ...config, reserved: [], leaseMs: 1, quarantineMs: 0, reclaimAfterMs: 0 },
+    { ...config, reserved: [], leaseMs: 1, quarantineMs: 0, reclaimAfterMs: 0, recoveryMs: 1 },
+  ],
+  [
+    "incarnation",
+    incarnationSchema,
+    { id: "1", current: "redis-1", recovering: false, since: "2026-11-02T10:00:00Z" },
   ],
   ["slot", slotSchema, { node: "n1", uid: "i-1" }],
   ["node", nodeSchema, node],
@@ -79,6 +85,8 @@ describe.each(records)("a %s record", (_name, schema, record) => {
       "zone",
       "maxLeaseEnd",
       "leaseSource",
+      "ended",
+      "intent",
       "vmID",
       "hostname",
     ];
@@ -100,6 +108,7 @@ describe.each(records)("a %s record", (_name, schema, record) => {
       "leaseMs",
       "quarantineMs",
       "reclaimAfterMs",
+      "recoveryMs",
       "eniIDs",
       "agentVersion",
       "pool",

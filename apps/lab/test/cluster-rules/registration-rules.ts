@@ -260,7 +260,7 @@ export function registrationRules(rule: Rule): void {
     );
     await registration.leave();
     const left = Object.keys(await contentsOf(store)).filter((key) => !key.startsWith(prefixes.events));
-    expect(left).toEqual([keys.config, keys.node("a")]);
+    expect(left).toEqual([keys.config, keys.incarnation, keys.node("a")]);
     expect(JSON.parse((await store.get(keys.node("a"))).entry?.value ?? "")).toMatchObject({
       status: "left",
     });
