@@ -1,10 +1,11 @@
 import { rm } from "node:fs/promises";
 import { delimiter } from "node:path";
+import { describeError } from "@cocoon-net/core";
 import { Command, Option } from "commander";
+import { type Access, accessToNamespaces, ownRoot, type StoreKind } from "./access.ts";
 import { makeLabDirectory, removeLeftoverDirectories } from "./lab-directory.ts";
 import { ip } from "./namespaces/ip-command.ts";
 import { namespacePrefix, removeLeftoverNamespaces, removeNamespaces } from "./namespaces/namespaces.ts";
-import { obstacleToNamespaces, ownRoot, type StoreKind } from "./obstacle.ts";
 import { perform } from "./show.ts";
 import { Stage } from "./stage.ts";
 
@@ -37,7 +38,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.env.PATH = [process.env.PATH, "/usr/sbin", "/sbin"].join(delimiter);
   // Whoever reads the output may go away; this must still clean up.
   process.stdout.on("error", () => process.emit("SIGHUP"));
-  process.exitCode = await run(argv, flags);
+  try {
+    process.exitCode = await run(argv, flags);
+  } catch (error) {
+    console.error(`lab: ${describeError(error)}`);
+    process.exitCode = 1;
+  }
   // Whatever a broken part left behind shall not keep this process up.
   setTimeout(() => process.exit(), 1_000).unref();
 }
@@ -52,18 +58,24 @@ async function run(argv: readonly string[], flags: LabFlags): Promise<number> {
       start: (signal) => NamespaceWorld.start({ prefix, directory, store, enter, signal }),
     });
   }
-  const obstacle = flags.embedded ? undefined : obstacleToNamespaces(flags.store);
-  if (flags.embedded || obstacle !== undefined) {
-    const { EmbeddedWorld } = await import("./embedded/embedded-world.ts");
-    if (obstacle !== undefined) console.log(`Playing in one process, on embedded parts: ${obstacle}.`);
-    await removeLeftoverDirectories();
-    return perform({
-      once: flags.once,
-      header: EmbeddedWorld.header,
-      start: (signal) => EmbeddedWorld.start(signal),
-    });
+  const access = accessFor(flags);
+  if (access.by === "root") return outside(argv, flags);
+  if (access.by === "own root") return becomeOwnRoot(argv);
+  const { EmbeddedWorld } = await import("./embedded/embedded-world.ts");
+  if (access.obstacle !== "") {
+    console.log(`Playing in one process, on embedded parts: ${access.obstacle}.`);
   }
-  return process.getuid?.() === 0 ? await outside(argv, flags) : await becomeOwnRoot(argv);
+  await removeLeftoverDirectories();
+  return perform({
+    once: flags.once,
+    header: EmbeddedWorld.header,
+    start: (signal) => EmbeddedWorld.start(signal),
+  });
+}
+
+function accessFor(flags: LabFlags): Access {
+  if (flags.embedded) return { by: "nothing", obstacle: "" };
+  return process.env[ownRootMark] === undefined ? accessToNamespaces(flags.store) : { by: "root" };
 }
 
 /** Makes the first namespace and a directory, runs the lab inside, and cleans up whatever became of it. */

@@ -30,7 +30,7 @@ export async function prompt(world: World, timeline: Timeline, stop: AbortContro
     console.log(`\r\x1b[K${text}`);
     if (!stop.signal.aborted) lines.prompt(true);
   });
-  timeline.text("\nOr play: help lists what can be done here. Ctrl-C ends it and cleans up.\n");
+  timeline.text("\nPlay with it here: help says how. Ctrl-C ends it and cleans up.\n");
   for await (const line of lines) {
     const [name = "", first = "", second = ""] = line.trim().split(/\s+/);
     try {

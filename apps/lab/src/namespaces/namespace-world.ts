@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { openStore } from "@cocoon-net/agent";
 import { DisposeStack, keys, parseAddress, pause, type Store } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
-import type { StoreKind } from "../obstacle.ts";
+import type { StoreKind } from "../access.ts";
 import type { LogTail, VirtualMachine, World } from "../world.ts";
 import { writeEnterScript } from "./enter-script.ts";
 import { apiPort, Fabric, fabricAddress } from "./fabric.ts";

@@ -18,20 +18,38 @@ ip netns exec probe iptables -t nat -A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE
 /** Start of a command line that gives a user without rights a root of their own, with namespaces of their own. */
 export const ownRoot: readonly string[] = ["unshare", "--user", "--map-root-user", "--mount", "--net"];
 
-/** Why namespaces cannot be had here, in a few words; undefined when they can. */
-export function obstacleToNamespaces(store: StoreKind): string | undefined {
+/** How namespaces can be had here, or why not, in a few words. */
+export type Access =
+  | { readonly by: "root" }
+  | { readonly by: "own root" }
+  | { readonly by: "nothing"; readonly obstacle: string };
+
+export function accessToNamespaces(store: StoreKind): Access {
+  const missing = missingPrerequisite(store);
+  if (missing !== undefined) return { by: "nothing", obstacle: missing };
+  // Root in a container may lack the rights, and still be allowed to make a user namespace.
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot && rehearse(["unshare", "--mount", "--net"]) === undefined) return { by: "root" };
+  const said = rehearse(ownRoot);
+  return said === undefined
+    ? { by: "own root" }
+    : { by: "nothing", obstacle: `no network namespaces here (${said})` };
+}
+
+function missingPrerequisite(store: StoreKind): string | undefined {
   if (process.platform !== "linux") return `network namespaces need Linux, this is ${process.platform}`;
-  const server =
-    store === "etcd" ? (process.env.ETCD_BIN ?? "etcd") : (process.env.REDIS_BIN ?? "redis-server");
-  for (const program of ["ip", "iptables", "udhcpc", "ping", "setpriv", "unshare", "nsenter", server]) {
-    if (!onPath(program)) return `${program} is not installed`;
-  }
-  const unshare = process.getuid?.() === 0 ? ["unshare", "--mount", "--net"] : ownRoot;
+  const { ETCD_BIN = "etcd", REDIS_BIN = "redis-server" } = process.env;
+  const server = { etcd: ETCD_BIN, redis: REDIS_BIN }[store];
+  const programs = ["ip", "iptables", "udhcpc", "ping", "setpriv", "unshare", "nsenter", server];
+  const missing = programs.filter((program) => !onPath(program));
+  return missing.length === 0 ? undefined : `not installed: ${missing.join(", ")}`;
+}
+
+/** What the first refusal says; undefined when everything is allowed. */
+function rehearse(unshare: readonly string[]): string | undefined {
   const [program = "", ...args] = [...unshare, "sh", "-ec", rehearsal];
   const { status, stderr } = spawnSync(program, args, { encoding: "utf8", timeout: 10_000 });
-  if (status === 0) return undefined;
-  const [said = "no answer"] = stderr.trim().split("\n");
-  return `no network namespaces here (${said})`;
+  return status === 0 ? undefined : (stderr.trim().split("\n")[0] ?? "no answer");
 }
 
 function onPath(program: string): boolean {
