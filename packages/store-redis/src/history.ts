@@ -1,7 +1,7 @@
 import type { Change, Entry, Revision } from "@cocoon-net/core";
 import type { Call, Connection } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
-import { decodeEntry, type EntryReply } from "./request.ts";
+import { decodeEntry, decodePage } from "./request.ts";
 import { changes as changesScript } from "./scripts/changes.ts";
 import { list as listScript } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
@@ -77,11 +77,12 @@ export async function readSnapshot(
   let after: string | undefined = "";
   while (after !== undefined) {
     const reply = await connection.run(listScript, [prefix, after, pageSize], call);
-    const [, revision, stamp, more, entries] = reply;
-    for (const entry of (entries as readonly EntryReply[]).map(decodeEntry)) found.set(entry.key, entry);
+    const [, revision, stamp, more, members, values] = reply;
+    const page = decodePage(members as readonly string[], values as readonly string[]);
+    for (const entry of page) found.set(entry.key, entry);
     first ??= { revision: Number(revision), stamp: String(stamp) };
     last = Number(revision);
-    after = more === 1 ? (entries as readonly EntryReply[]).at(-1)?.[0] : undefined;
+    after = more === 1 ? page.at(-1)?.key : undefined;
   }
   let position = first ?? { revision: 0, stamp: "" };
   if (position.revision === last) return { position, entries: [...found.values()] };

@@ -36,6 +36,19 @@ export function decodeEntry([key, value, created, modified]: EntryReply): Entry 
   return { key, value, createRevision: Number(created), modRevision: Number(modified) };
 }
 
+/** A page of the `list` script as entries. */
+export function decodePage(members: readonly string[], values: readonly string[]): Entry[] {
+  return members.map((member, at) => {
+    const [key = "", created, modified] = member.split("\0", 3);
+    return {
+      key,
+      value: values[at] ?? "",
+      createRevision: Number(created),
+      modRevision: Number(modified),
+    };
+  });
+}
+
 function encodeCompare(compare: Compare): string[] {
   const key = checkKey(compare.key);
   if ("exists" in compare) return ["exists", key, compare.exists ? "1" : "0"];

@@ -24,7 +24,7 @@ import { type Call, Connection, type Reply } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
 import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Pulse } from "./pulse.ts";
-import { decodeEntry, type EntryReply, encodeTxn, sessionOver } from "./request.ts";
+import { decodeEntry, decodePage, type EntryReply, encodeTxn, sessionOver } from "./request.ts";
 import { list } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
 import { endSession, openSession, renewSession } from "./scripts/sessions.ts";
@@ -99,9 +99,9 @@ class RedisStore implements Store {
       [prefix, start, Math.min(limit, longestPage)],
       call(`list ${prefix}`, false, options),
     );
-    const [, revision, , more, found] = reply;
+    const [, revision, , more, members, values] = reply;
     this.#see(Number(revision));
-    const entries = (found as readonly EntryReply[]).map(decodeEntry);
+    const entries = decodePage(members as readonly string[], values as readonly string[]);
     return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
   }
 

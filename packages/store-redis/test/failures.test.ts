@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { type Store, UnavailableError } from "@cocoon-net/core";
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { startFaultProxy, startRedis, until } from "@cocoon-net/store-testkit";
+import { startFaultProxy, startRedis, until, WatchLog } from "@cocoon-net/store-testkit";
 import { describe, it } from "vitest";
 import { redisCli } from "./redis-cli.ts";
-import { Watched } from "./watched.ts";
 
 const open = (at: { readonly port: number }): Promise<Store> =>
   openRedisStore(`redis://127.0.0.1:${at.port}`);
@@ -85,14 +84,14 @@ describe("a server that is killed and started again", () => {
     await using server = await startRedis({ appendonly: true, appendfsync: "always" });
     await using store = await open(server);
     await put(store, "w/0", "0");
-    await using log = new Watched(store, "w/", { fromRevision: 0 });
+    await using log = new WatchLog(store, "w/", { fromRevision: 0 });
     await log.until("the first change", 5_000, () => log.changes.length === 1);
     const before = await store.incarnation();
     await put(store, "w/1", "1");
     await server.restart("SIGKILL");
     await putAgain(store, "w/2", "2");
-    await log.until("all changes", 15_000, (state) => state.has("w/2"));
-    assert.deepEqual([...log.stateAt().keys()], ["w/0", "w/1", "w/2"]);
+    await log.until("all changes", 15_000, ({ state }) => state.has("w/2"));
+    assert.deepEqual([...log.state.keys()], ["w/0", "w/1", "w/2"]);
     assert.ok(
       log.batches.every(({ type }) => type === "changes"),
       "history went on",
@@ -107,17 +106,17 @@ describe("a server that is killed and started again", () => {
     await using watching = await open(proxy);
     await put(store, "w/kept", "1");
     await redisCli(server, "save");
-    await using log = new Watched(watching, "w/");
+    await using log = new WatchLog(watching, "w/");
     await put(store, "w/lost", "1");
-    await log.until("what will be lost", 5_000, (state) => state.has("w/lost"));
+    await log.until("what will be lost", 5_000, ({ state }) => state.has("w/lost"));
     proxy.refuse();
     await server.restart("SIGKILL");
     await putAgain(store, "w/other", "1");
     await put(store, "w/more", "1");
     await proxy.pass();
-    await log.until("the truth", 15_000, (state) => !state.has("w/lost"));
-    await log.until("the rest", 5_000, (state) => state.has("w/more"));
-    assert.deepEqual([...log.stateAt().keys()].toSorted(), ["w/kept", "w/more", "w/other"]);
+    await log.until("the truth", 15_000, ({ state }) => !state.has("w/lost"));
+    await log.until("the rest", 5_000, ({ state }) => state.has("w/more"));
+    assert.deepEqual([...log.state.keys()].toSorted(), ["w/kept", "w/more", "w/other"]);
   });
 });
 
@@ -126,14 +125,14 @@ describe("a database that is emptied", () => {
     await using server = await startRedis({ appendonly: true });
     await using store = await open(server);
     for (const key of ["w/1", "w/2", "w/3"]) await put(store, key, "old");
-    await using log = new Watched(store, "w/");
-    await log.until("the snapshot", 5_000, (state) => state.size === 3);
+    await using log = new WatchLog(store, "w/");
+    await log.until("the snapshot", 5_000, ({ state }) => state.size === 3);
     const before = await store.incarnation();
     await redisCli(server, "flushall");
     assert.notEqual(await store.incarnation(), before);
     await put(store, "w/1", "new");
-    await log.until("the new state", 15_000, (state) => state.size === 1);
-    assert.equal(log.stateAt().get("w/1"), "new");
+    await log.until("the new state", 15_000, ({ state }) => state.size === 1);
+    assert.equal(log.state.get("w/1"), "new");
   });
 });
 
@@ -143,9 +142,9 @@ describe("history that is cut", () => {
     await using proxy = await startFaultProxy({ target: server });
     await using store = await open(server);
     await using watching = await open(proxy);
-    await using log = new Watched(watching, "w/");
+    await using log = new WatchLog(watching, "w/");
     await put(store, "w/1", "1");
-    await log.until("the first change", 5_000, (state) => state.has("w/1"));
+    await log.until("the first change", 5_000, ({ state }) => state.has("w/1"));
     const seen = log.batches.length;
     proxy.refuse();
     await put(store, "w/2", "2");
@@ -153,11 +152,11 @@ describe("history that is cut", () => {
     await put(store, "w/3", "3");
     await redisCli(server, "xtrim", "{/cocoon-net}#changes", "MAXLEN", "2");
     await proxy.pass();
-    await log.until("what happened meanwhile", 15_000, (state) => state.has("w/3"));
+    await log.until("what happened meanwhile", 15_000, ({ state }) => state.has("w/3"));
     assert.equal(log.batches[seen]?.type, "snapshot");
-    assert.deepEqual([...log.stateAt().keys()], ["w/2", "w/3"]);
+    assert.deepEqual([...log.state.keys()], ["w/2", "w/3"]);
     await put(store, "w/4", "4");
-    await log.until("the next change", 5_000, (state) => state.has("w/4"));
+    await log.until("the next change", 5_000, ({ state }) => state.has("w/4"));
     assert.equal(log.batches.at(-1)?.type, "changes");
   });
 });
@@ -170,7 +169,7 @@ describe("a snapshot of several pages", () => {
     const value = "x".repeat(500_000);
     const keys = Array.from({ length: 40 }, (_, at) => `w/${at}`);
     for (const key of keys) await put(store, key, value);
-    await using all = new Watched(store, "w/", { fromRevision: 0 });
+    await using all = new WatchLog(store, "w/", { fromRevision: 0 });
     const writing = new AbortController();
     const write = async () => {
       await using writer = await open(server);
@@ -181,7 +180,7 @@ describe("a snapshot of several pages", () => {
     };
     const done = write();
     await using snapshots = new AsyncDisposableStack();
-    const logs = Array.from({ length: 5 }, () => snapshots.use(new Watched(store, "w/")));
+    const logs = Array.from({ length: 5 }, () => snapshots.use(new WatchLog(store, "w/")));
     for (const log of logs) await log.until("the snapshot", 20_000, () => log.batches.length > 0);
     writing.abort();
     await done;
@@ -190,7 +189,7 @@ describe("a snapshot of several pages", () => {
       assert.ok(snapshot?.type === "snapshot");
       const caughtUp = () => (all.batches.at(-1)?.revision ?? 0) >= snapshot.revision;
       await all.until("the same revision", 20_000, caughtUp);
-      const expected = all.stateAt(snapshot.revision);
+      const expected = stateAt(all, snapshot.revision);
       assert.deepEqual(new Map(snapshot.entries.map((entry) => [entry.key, entry.value])), expected);
       assert.deepEqual(
         snapshot.entries.map(({ key }) => key),
@@ -199,3 +198,15 @@ describe("a snapshot of several pages", () => {
     }
   });
 });
+
+/** What the watcher believed the prefix to hold at a revision. */
+function stateAt(log: WatchLog, revision: number): Map<string, string> {
+  const state = new Map<string, string>();
+  for (const change of log.changes) {
+    if (change.type === "put" && change.entry.modRevision <= revision) {
+      state.set(change.entry.key, change.entry.value);
+    }
+    if (change.type === "delete" && change.revision <= revision) state.delete(change.key);
+  }
+  return state;
+}

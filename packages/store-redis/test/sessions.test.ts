@@ -3,10 +3,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Store } from "@cocoon-net/core";
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { startRedis, type TestServer, until } from "@cocoon-net/store-testkit";
+import { startRedis, type TestServer, until, WatchLog } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { redisCli } from "./redis-cli.ts";
-import { Watched } from "./watched.ts";
 
 let server: TestServer;
 
@@ -41,13 +40,13 @@ await store.txn({ then: [{ put: "alive/n1", value: "{}", session }] });
 describe("sessions", () => {
   it("a watcher learns of a holder that was killed, though nobody else calls", async () => {
     await using watching = await open("/killed");
-    await using log = new Watched(watching, "alive/");
+    await using log = new WatchLog(watching, "alive/");
     await log.until("the snapshot", 5_000, () => log.batches.length > 0);
     using child = holder("/killed", opening);
-    await log.until("the key", 10_000, (state) => state.has("alive/n1"));
+    await log.until("the key", 10_000, ({ state }) => state.has("alive/n1"));
     child.kill("SIGKILL");
     const killedAt = performance.now();
-    await log.until("its end", 5_000, (state) => !state.has("alive/n1"));
+    await log.until("its end", 5_000, ({ state }) => !state.has("alive/n1"));
     const after = performance.now() - killedAt;
     // Its TTL is 1 s, which the server prolongs by its margin; it was renewed up to a third of it before the kill.
     assert.ok(after > 1_000 && after < 4_000, `gone after ${Math.round(after)} ms`);
@@ -83,11 +82,11 @@ describe("sessions", () => {
       const puts = Array.from({ length: 100 }, (_, at) => ({ put: `k/${start + at}`, value: "", session }));
       await store.txn({ then: puts });
     }
-    await using log = new Watched(store, "k/");
-    await log.until("the snapshot", 5_000, (state) => state.size === 1_000);
+    await using log = new WatchLog(store, "k/");
+    await log.until("the snapshot", 5_000, ({ state }) => state.size === 1_000);
     await redisCli(server, "zadd", "{/many}#sessions", "XX", "1", session.id);
     assert.deepEqual((await store.list("")).entries, []);
-    await log.until("every delete", 5_000, (state) => state.size === 0);
+    await log.until("every delete", 5_000, ({ state }) => state.size === 0);
     assert.equal(log.changes.length, 1_000);
     await until("the holder to know", 5_000, () => session.signal.aborted);
   });

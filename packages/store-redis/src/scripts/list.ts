@@ -6,7 +6,8 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[3]  prefix, may be empty
  *   ARGV[4]  the key to start after, or empty
  *   ARGV[5]  most entries; a page also ends once it holds 4 MiB
- *   result   {done, revision, stamp, more, entries}        entries: {key, value, created, modified} each
+ *   result   {done, revision, stamp, more, members, values}
+ *                                                          members: of the index, see layout.ts, with the value of each
  */
 export const list: Script = defineScript(
   "list",
@@ -16,25 +17,25 @@ if not reap() then return { 0 } end
 local prefix, after, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lower = after ~= '' and '(' .. after .. '\0\255' or prefix ~= '' and '[' .. prefix or '-'
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
-local entries, bytes, chunk = {}, 0, 200
+local members, values, bytes, chunk = {}, {}, 0, 200
 while true do
-  local members = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', 0, chunk)
-  if #members == 0 then break end
+  local next = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', '0', chunk)
+  if #next == 0 then break end
   local keys = {}
-  for n, member in ipairs(members) do keys[n] = string.match(member, '^[^%z]+') end
-  local values = redis.call('HMGET', DATA, unpack(keys))
-  for n, member in ipairs(members) do
-    if values[n] then
-      if #entries == limit or bytes >= 4194304 then return { 1, revision, revisionStamp, 1, entries } end
-      local created, modified = string.match(string.sub(member, #keys[n] + 2), '^(%d+)%z(%d+)%z')
-      entries[#entries + 1] = { keys[n], values[n], created, modified }
-      bytes = bytes + #keys[n] + #values[n]
+  for n, member in ipairs(next) do keys[n] = string.match(member, '^[^%z]+') end
+  local found = redis.call('HMGET', DATA, unpack(keys))
+  for n, member in ipairs(next) do
+    local value = found[n]
+    if value then
+      if #members == limit or bytes >= 4194304 then return { 1, revision, revisionStamp, 1, members, values } end
+      members[#members + 1], values[#values + 1] = member, value
+      bytes = bytes + #member + #value
     end
   end
-  if #members < chunk then break end
-  lower = '(' .. members[#members]
+  if #next < chunk then break end
+  lower = '(' .. next[#next]
 end
-return { 1, revision, revisionStamp, 0, entries }
+return { 1, revision, revisionStamp, 0, members, values }
 `,
   { whenFull: true },
 );

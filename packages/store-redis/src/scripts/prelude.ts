@@ -29,9 +29,10 @@ export const status: {
 const prelude = String.raw`
 local DATA, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
 local HISTORY, STEM = ARGV[1], ARGV[2]
+-- Numbers that are passed to commands are written as text: Lua's own way to turn them into it is slow.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local stamp = string.format('%s.%06d', time[1], time[2])
+local stamp = time[1] .. '.' .. time[2]
 
 local state = redis.call('HMGET', STATE, 'era', 'revision', 'stamp', 'lengths')
 local era, revision, revisionStamp, lengths = state[1], tonumber(state[2] or 0), state[3] or '', state[4] or ''
@@ -46,7 +47,7 @@ local function digits(number)
 end
 
 local function find(key)
-  local member = redis.call('ZRANGEBYLEX', INDEX, '[' .. key .. '\0', '(' .. key .. '\0\255', 'LIMIT', 0, 1)[1]
+  local member = redis.call('ZRANGEBYLEX', INDEX, '[' .. key .. '\0', '(' .. key .. '\0\255', 'LIMIT', '0', '1')[1]
   if not member then return nil end
   local value = redis.call('HGET', DATA, key)
   local created, modified, session = string.match(string.sub(member, #key + 2), '^(%d+)%z(%d+)%z(.*)$')
@@ -59,6 +60,7 @@ end
 -- asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so that a
 -- change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
 local function announce(changes, id)
+  if lengths == '' then return end
   local reach, channels, asked, tied = {}, {}, {}, 0
   for length in string.gmatch(lengths, '%d+') do reach[#reach + 1] = tonumber(length) end
   for _, change in ipairs(changes) do
@@ -73,7 +75,7 @@ local function announce(changes, id)
       end
     end
   end
-  local message = table.concat({ era, id, stamp, tied }, ' ')
+  local message = era .. ' ' .. id .. ' ' .. stamp .. ' ' .. tied
   for first = 1, #channels, 1000 do
     local last = math.min(first + 999, #channels)
     local listeners = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, last))
@@ -110,8 +112,8 @@ local function commit(changes)
     if change.value then
       local session = change.session or ''
       redis.call('HSET', DATA, key, change.value)
-      redis.call('ZADD', INDEX, 0, key .. '\0' .. change.created .. '\0' .. id .. '\0' .. session)
-      if session ~= '' then redis.call('ZADD', TIED, 0, session .. '\0' .. key) end
+      redis.call('ZADD', INDEX, '0', key .. '\0' .. change.created .. '\0' .. id .. '\0' .. session)
+      if session ~= '' then redis.call('ZADD', TIED, '0', session .. '\0' .. key) end
     else
       redis.call('HDEL', DATA, key)
     end
@@ -122,14 +124,14 @@ end
 -- Removes the keys of expired sessions, then the sessions. True when none is left.
 local function reap()
   local budget, over, gone = 256, {}, {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', now, 'LIMIT', 0, budget)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', digits(now), 'LIMIT', '0', '256')) do
     if budget <= 0 then break end
     local ties = redis.call('ZRANGEBYLEX', TIED, '[' .. id .. '\0', '(' .. id .. '\0\255', 'LIMIT', 0, budget)
     for _, tie in ipairs(ties) do gone[#gone + 1] = { key = string.sub(tie, #id + 2) } end
     if #ties < budget then over[#over + 1] = id end
     budget = budget - #ties - 1
   end
-  commit(gone)
+  if #gone > 0 then commit(gone) end
   for _, id in ipairs(over) do redis.call('ZREM', SESSIONS, id) end
   return budget > 0
 end
