@@ -123,9 +123,24 @@ describe("copyCluster", () => {
     const older = copyCluster(source, slow);
     await expect.poll(async () => (await target.get(keys.subnet("n1"))).entry).toBeDefined();
     await copyCluster(source, target, { verify: true });
+    await target.txn({ then: [{ put: "pool/7", value: "newer" }] });
     first.resolve();
     await expect(older).rejects.toThrow(/another copy into .* has taken over/);
+    expect((await target.get("pool/7")).entry?.value).toBe("newer");
     expect([await usable(source), await usable(target)]).toEqual([false, true]);
+  });
+
+  it("leaves a store that was recovering to recover in the new place, and a whole one whole", async () => {
+    const { source, target } = await cluster();
+    const other = openMemoryStore({ database: new MemoryDatabase() });
+    const recovering = async (store: Store) => (await readCluster(store)).incarnation?.recovering;
+    await copyCluster(source, target);
+    expect(await recovering(target)).toBe(false);
+    // As after a failover that nobody has noticed yet.
+    await copyCluster(changed(target, { incarnation: async () => "another" }), other);
+    expect(await recovering(other)).toBe(true);
+    await copyCluster(other, target);
+    expect(await recovering(target)).toBe(true);
   });
 
   it("takes what is written while it reads, also when the history it follows is forgotten", async () => {

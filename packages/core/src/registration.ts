@@ -1,6 +1,6 @@
 import { Backoff } from "./backoff.ts";
 import { contains } from "./cidr.ts";
-import { formerEpochs } from "./cluster-place.ts";
+import { formerEpochs, placeOf, requireHere } from "./cluster-place.ts";
 import { ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
@@ -105,7 +105,7 @@ export class Registration {
    * store may have lost writes since the last proof: then it is asserted again, under a new epoch, where nothing
    * speaks against it. Writes that find their epoch refused come here too, and go on when it stands.
    * @throws {FencedError} when the subnet is somebody else's or the ownership has ended; {@link ConflictError} when the
-   * store is empty or holds another cluster, which says nothing about it, and while another owner is on record in a
+   * store is empty, is being filled by a copy or holds another cluster, which says nothing about it, and while another owner is on record in a
    * store that is recovering.
    */
   async confirm(options?: CallOptions): Promise<void> {
@@ -114,6 +114,8 @@ export class Registration {
       const look = await this.#recovery.look(names, { ...options, clusterUID: this.config.clusterUID });
       const [claim, mark, about] = look.reads;
       const { id } = look.incarnation;
+      // A store that is being filled by a copy says nothing yet (G8).
+      if (placeOf(look.config).state === "incoming") requireHere(look.config, this.#store.label);
       const standing = this.#standing(claim, mark, about);
       if (standing !== undefined) return this.#adopt(standing, id);
       // G3: whatever has gone, went after the last proof.

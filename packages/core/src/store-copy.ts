@@ -5,7 +5,7 @@ import { type CopyCounts, CopyTarget, patiently, putConfig, type RawConfig } fro
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
-import { decode, encode } from "./model.ts";
+import { decode, encode, incarnationSchema } from "./model.ts";
 import type { Entry, Revision, Store, WatchBatch } from "./store.ts";
 
 export interface CopyOptions {
@@ -100,7 +100,7 @@ export async function copyCluster(
     }
   }
   const overtaken = options.verify ? await verify(source, copy, leftAt, live, onProgress, signal) : 0;
-  await copy.commission({ whole: true });
+  await copy.commission({ whole: await isWhole(source, signal) });
   return { clusterUID: begin.config.clusterUID, written, removed, overtaken };
 }
 
@@ -218,6 +218,16 @@ async function requireApart(
   throw new InvalidError(`the prefix of ${target.label} lies within that of ${source.label}`, {
     hint: "name a prefix beside it",
   });
+}
+
+/** Whether the source had all it ever acknowledged: where it may not, the target goes on recovering in its place. */
+async function isWhole(source: Store, signal: AbortSignal | undefined): Promise<boolean> {
+  const { entry } = await patiently(signal, () => source.get(keys.incarnation, { signal }));
+  // Read last: a server that has changed since is not missed.
+  const current = await patiently(signal, () => source.incarnation({ signal }));
+  if (!entry) return false;
+  const record = decode(incarnationSchema, entry);
+  return !record.recovering && record.current === current;
 }
 
 async function isNear(source: Store, batch: WatchBatch, signal: AbortSignal | undefined): Promise<boolean> {
