@@ -91,7 +91,7 @@ export async function storeImport(flags: StoreFileFlags, context: CommandContext
     `cluster ${clusterUID} is in ${store.label} now, as it was at ${time}: ${written} records written, ${removed} removed`,
   );
   context.say(
-    `what happened after ${time} is not in it: start agents first, and let no node join before they are all back`,
+    `what happened after ${time} is not in it: start the agents now; while the store recovers they say again what they own`,
   );
 }
 
