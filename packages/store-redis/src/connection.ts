@@ -142,11 +142,7 @@ export class Connection implements AsyncDisposable {
 
   /** Runs one plain command. */
   async command(name: string, args: readonly (string | number)[], call: Call): Promise<unknown> {
-    return this.#carry(call, async (over, sending) => {
-      await this.#connected(over);
-      sending();
-      return this.#client.call(name, [...args]);
-    });
+    return this.#carry(call, (over, sending) => this.#send(name, args, over, sending));
   }
 
   /** The key of that place in the layout. */
@@ -187,21 +183,39 @@ export class Connection implements AsyncDisposable {
     over: AbortSignal,
     sending: () => void,
   ): Promise<Reply> {
-    await this.#connected(over);
-    sending();
     const rest = [this.#keys.length, ...this.#keys, this.#options.history, this.#stem, ...args];
     if (this.#loaded.has(script)) {
       try {
-        return (await this.#client.call("evalsha", [script.sha1, ...rest])) as Reply;
+        return (await this.#send("evalsha", [script.sha1, ...rest], over, sending)) as Reply;
       } catch (error) {
         // The one refusal that is repeated: the script has not run.
         if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
-        over.throwIfAborted();
       }
     }
-    const reply = (await this.#client.call("eval", [script.text, ...rest])) as Reply;
+    const reply = (await this.#send("eval", [script.text, ...rest], over, sending)) as Reply;
     this.#loaded.add(script);
     return reply;
+  }
+
+  /** Waits for the connection and sends once. */
+  async #send(
+    name: string,
+    args: readonly (string | number)[],
+    over: AbortSignal,
+    sending: () => void,
+  ): Promise<unknown> {
+    for (;;) {
+      await this.#connected(over);
+      // The other side has ended it and ioredis has yet to say so. Nothing can be sent then, so that nothing is.
+      if (!this.#client.stream.writable) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#client.once("close", () => resolve());
+        await promise;
+        continue;
+      }
+      sending();
+      return this.#client.call(name, [...args]);
+    }
   }
 
   /**

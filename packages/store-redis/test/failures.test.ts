@@ -51,7 +51,9 @@ describe("a server that is stopped (SIGSTOP)", () => {
     } finally {
       server.resume();
     }
+    const goesOnAt = performance.now();
     const { entry } = await until("an answer", 15_000, () => store.get("n"));
+    assert.ok(performance.now() - goesOnAt < 2_000, "heard again soon after it goes on");
     assert.equal(entry?.value, "1");
     // What was in doubt lay in the stopped server's kernel, and ran when it went on; nothing ran twice.
     for (const [key, outcome] of outcomes) {
@@ -60,6 +62,33 @@ describe("a server that is stopped (SIGSTOP)", () => {
       assert.equal(late?.createRevision, late?.modRevision);
     }
     assert.equal(await redisCli(server, "xlen", "{/cocoon-net}#changes"), String(outcomes.size + 1));
+  });
+});
+
+describe("a server that is away for three seconds (SIGKILL)", () => {
+  it("lets no call hang, sends nothing late, and is heard again soon after its return", async () => {
+    await using server = await startRedis({ appendonly: true, appendfsync: "always" });
+    await using store = await open(server);
+    await put(store, "w/0", "");
+    await using log = new WatchLog(store, "w/");
+    await log.until("the snapshot", 5_000, ({ state }) => state.size === 1);
+    await server.stop("SIGKILL");
+    const awayAt = performance.now();
+    let longest = 0;
+    for (let turn = 0; performance.now() - awayAt < 3_000; turn += 1) {
+      const sentAt = performance.now();
+      const ghost = store.txn({ then: [{ put: `ghost/${turn}`, value: "" }] }, { timeoutMs: 200 });
+      await assert.rejects(ghost, (error) => error instanceof UnavailableError && error.outcome === "none");
+      longest = Math.max(longest, performance.now() - sentAt);
+    }
+    assert.ok(longest < 1_000, `a call of 200 ms took ${Math.round(longest)} ms`);
+    await server.start();
+    const backAt = performance.now();
+    await putAgain(store, "w/1", "");
+    assert.ok(performance.now() - backAt < 2_000, "an answer");
+    await log.until("the change", 2_000, ({ state }) => state.size === 2);
+    assert.deepEqual((await store.list("ghost/")).entries, []);
+    assert.equal(await redisCli(server, "xlen", "{/cocoon-net}#changes"), "2");
   });
 });
 
@@ -175,7 +204,8 @@ describe("a snapshot of several pages", () => {
       await using writer = await open(server);
       for (let turn = 0; !writing.signal.aborted; turn += 1) {
         const [one, two] = [`w/${(turn * 7) % 50}`, `w/${(turn * 11 + 1) % 50}`];
-        await writer.txn({ then: one === two ? [] : [{ put: one, value: `${turn}` }, { delete: two }] });
+        const then = one === two ? [] : [{ put: one, value: `${turn}` }, { delete: two }];
+        await writer.txn({ then }, { timeoutMs: 20_000 });
       }
     };
     const done = write();

@@ -13,7 +13,7 @@ import {
   UnavailableError,
 } from "@cocoon-net/core";
 import { openRedisStore, redisDriver } from "@cocoon-net/store-redis";
-import { freePort, startRedis, until } from "@cocoon-net/store-testkit";
+import { freePort, startRedis, until, WatchLog } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { redisCli } from "./redis-cli.ts";
 
@@ -53,6 +53,7 @@ describe("store URLs", () => {
     ["redis://h?ca=/x", /does not know the parameter "ca"/],
     ["redis://h?db=one", /db "one" is not a number/],
     ["redis://h?history=5", /history 5/],
+    ["redis://h?wait=one", /wait "one" is not a number/],
     ["redis://h/{tag}", /prefix/],
     ["rediss://h?ca=/does/not/exist", /file \/does\/not\/exist of ca cannot be read/],
     ["rediss://h?cert=/dev/null", /only one of cert and key/],
@@ -76,6 +77,18 @@ describe("store URLs", () => {
   });
 });
 
+/** The least that the README lists. */
+const permissions = [
+  "resetkeys",
+  "~/cocoon-net",
+  "~{/cocoon-net}#*",
+  "&{/cocoon-net}#*",
+  "-@all",
+  ..."+eval +evalsha +info +time +type +wait +xadd +xrange +hget +hmget +hset +hdel".split(" "),
+  ..."+zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore +client|setname".split(" "),
+  ..."+ssubscribe +sunsubscribe +spublish +pubsub|shardnumsub".split(" "),
+];
+
 describe("what a server gives", () => {
   it.each([
     [{ appendonly: true, appendfsync: "always" }, /on the server's disk before its answer/, true],
@@ -92,19 +105,7 @@ describe("what a server gives", () => {
 
   it("is said to be unknown where CONFIG is not permitted; the documented permissions are enough", async () => {
     await using server = await startRedis({ appendonly: true });
-    const rules = [
-      "on",
-      ">hunter2",
-      "resetkeys",
-      "~/cocoon-net",
-      "~{/cocoon-net}#*",
-      "&{/cocoon-net}#*",
-      "-@all",
-      ..."+eval +evalsha +info +time +type +wait +xadd +xrange +hget +hmget +hset +hdel".split(" "),
-      ..."+zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore +client|setname".split(" "),
-      ..."+ssubscribe +sunsubscribe +spublish +pubsub|shardnumsub".split(" "),
-    ];
-    await redisCli(server, "acl", "setuser", "agent", ...rules);
+    await redisCli(server, "acl", "setuser", "agent", "on", ">hunter2", ...permissions);
     await using store = await openRedisStore(`redis://agent:hunter2@127.0.0.1:${server.port}`);
     assert.match(store.capabilities.durability, /unknown: CONFIG is not permitted/);
     await using session = await store.session(2_000);
@@ -241,6 +242,16 @@ describe("TLS", () => {
       assert.ok(error instanceof InvalidError, `${url}: ${describeError(error)}`);
       assert.match(describeError(error), hint);
     }
+    // With a user of few permissions and a database of its own, calls and watches alike.
+    await redisCli(server, "acl", "setuser", "agent", "on", ">hunter2", ...permissions, "+select");
+    await using limited = await openRedisStore(`rediss://agent:hunter2@127.0.0.1:${port}?${files}&db=5`);
+    await using log = new WatchLog(limited, "w/");
+    await log.until("the snapshot", 5_000, ({ batches }) => batches.length > 0);
+    await limited.txn({ then: [{ put: "w/1", value: "v" }] });
+    await log.until("the change", 5_000, ({ state }) => state.size === 1);
+    assert.equal(await redisCli(server, "-n", "5", "hget", "/cocoon-net", "w/1"), "v");
+    assert.equal((await store.get("w/1")).entry, undefined);
+
     // Redis neither answers nor closes when it is spoken to in the wrong way, so that this cannot be told from an outage.
     assert.match(describeError(await refusal(`rediss://127.0.0.1:${server.port}?${files}`)), /use redis:/);
     assert.match(describeError(await refusal(`redis://127.0.0.1:${port}`)), /use rediss:/);

@@ -32,9 +32,8 @@ elseif revision > 0 then
   if not entry or entry[1] ~= '1-0' then return { 2 } end
 end
 
-local found, scanned, bytes = {}, 0, 0
--- What is announced is mostly one revision of a few changes.
-local chunk = last and 10 or 100
+-- Pieces grow: what is announced is mostly one revision of a few changes.
+local found, scanned, bytes, chunk = {}, 0, 0, 10
 local start = ARGV[6] == '1' and position .. '-0' or digits(since + 1) .. '-0'
 local stop = last and digits(last) .. '-18446744073709551615' or '+'
 while true do
@@ -53,7 +52,7 @@ while true do
     end
   end
   if #entries < chunk then break end
-  start, chunk = '(' .. entries[#entries][1], 100
+  start, chunk = '(' .. entries[#entries][1], math.min(chunk * 2, 160)
 end
 return { 1, tonumber(position), known, 0, found }
 `,

@@ -17,7 +17,8 @@ if not reap() then return { 0 } end
 local prefix, after, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lower = after ~= '' and '(' .. after .. '\0\255' or prefix ~= '' and '[' .. prefix or '-'
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
-local members, values, bytes, chunk = {}, {}, 0, 200
+-- Pieces grow, so that few values are read in vain where they are long.
+local members, values, bytes, chunk = {}, {}, 0, 10
 while true do
   local next = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', '0', chunk)
   if #next == 0 then break end
@@ -33,7 +34,7 @@ while true do
     end
   end
   if #next < chunk then break end
-  lower = '(' .. next[#next]
+  lower, chunk = '(' .. next[#next], math.min(chunk * 2, 320)
 end
 return { 1, revision, revisionStamp, 0, members, values }
 `,
