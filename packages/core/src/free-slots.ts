@@ -1,19 +1,28 @@
 import type { ClusterView } from "./cluster-config.ts";
 import { ExhaustedError } from "./errors.ts";
-import { type Cidr, parseCidr } from "./ipv4.ts";
-import { prefixes } from "./keys.ts";
+import { type Cidr, formatCidr, parseCidr, sizeOf } from "./ipv4.ts";
+import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { candidateSlot, SlotTable } from "./slots.ts";
-import type { CallOptions, Store } from "./store.ts";
-
-/** Claims that are tried on one look at the slots: what the others take meanwhile is learned by losing to them. */
-const claimsPerLook = 8;
-const looks = 64;
+import type { CallOptions, Entry, Store } from "./store.ts";
 
 /**
- * Free slots for a node to try, until it has got one. The lowest comes first, because people like to see .0, .1, .2.
- * Nodes that lose that race spread out by the hash of their names over what else is free, or a thousand of them
- * would collide a thousand times. @throws {ExhaustedError} when nothing is free.
+ * A cluster with no more slots in use than this is read whole, and its lowest free slot is exact. A larger one is only
+ * looked at here and there: a thousand nodes that join it at once must not read all of it a thousand times.
+ */
+const smallCluster = 256;
+/** Slots of one look. */
+const slotsPerLook = 64;
+const hashedLooks = 8;
+/** Claims on one look, or one reading: what the others take meanwhile is learned by losing to them. */
+const claimsPerLook = 2;
+const claimsPerReading = 8;
+const readings = 64;
+
+/**
+ * Free slots for a node to try, until it has got one. The lowest comes first, because people like to see .0, .1, .2
+ * (in a large cluster a low one). Nodes that lose that race spread out by the hash of their names over what else is
+ * free, or a thousand of them would collide a thousand times. @throws {ExhaustedError} when nothing is free.
  */
 export async function* freeSlots(
   store: Store,
@@ -23,13 +32,28 @@ export async function* freeSlots(
 ): AsyncGenerator<Cidr, void, void> {
   const layout = { parent: cluster.parent, nodePrefix: cluster.config.nodePrefix };
   let attempt = 0;
-  for (let look = 0; look < looks; look++) {
+  const page = await store.list(prefixes.slots, { ...options, limit: smallCluster });
+  if (page.next !== undefined) {
+    const seen = tableOf(cluster, page.entries);
+    const low = await lowFreeSlot(store, seen, layout, options);
+    if (low) yield low;
+    for (let look = 0; look < hashedLooks; look++) {
+      const candidates: Cidr[] = [];
+      while (candidates.length < slotsPerLook) candidates.push(candidateSlot(layout, node, attempt++));
+      const free = await lookAt(store, seen, candidates, options);
+      for (const slot of free.slice(0, claimsPerLook)) {
+        yield slot;
+        seen.take(slot);
+      }
+    }
+  }
+  for (let reading = 0; reading < readings; reading++) {
     const table = await readSlots(store, cluster, options);
     if (table.free === 0) throw exhausted(cluster, table);
-    for (let claim = 0; claim < claimsPerLook; claim++) {
+    for (let claim = 0; claim < claimsPerReading; claim++) {
       let slot = table.lowestFree();
       if (!slot) break;
-      if (look + claim > 0) {
+      if (reading + claim > 0) {
         do slot = candidateSlot(layout, node, attempt++);
         while (!table.isFree(slot));
       }
@@ -51,11 +75,66 @@ export async function lowestFreeSlot(
   return slot;
 }
 
-async function readSlots(store: Store, cluster: ClusterView, options: CallOptions): Promise<SlotTable> {
-  const table = new SlotTable(cluster.parent, cluster.config.nodePrefix, cluster.reserved);
-  for (const entry of (await listAll(store, prefixes.slots, options)).entries) {
-    table.take(parseCidr(entry.key.slice(prefixes.slots.length)));
+interface Layout {
+  readonly parent: Cidr;
+  readonly nodePrefix: number;
+}
+
+/**
+ * A free slot that is the lowest where slots were taken in their order, found by looks at slots spread evenly over what
+ * is left to search. Undefined when the first such look finds none.
+ */
+async function lowFreeSlot(
+  store: Store,
+  seen: SlotTable,
+  { parent, nodePrefix }: Layout,
+  options: CallOptions,
+): Promise<Cidr | undefined> {
+  const size = sizeOf(nodePrefix);
+  let [from, to] = [0, 2 ** (nodePrefix - parent.prefix)];
+  let found: Cidr | undefined;
+  while (from < to) {
+    const step = Math.ceil((to - from) / slotsPerLook);
+    const samples: Cidr[] = [];
+    for (let slot = from; slot < to; slot += step) {
+      samples.push({ base: parent.base + slot * size, prefix: nodePrefix });
+    }
+    const [free] = await lookAt(store, seen, samples, options);
+    found = free ?? found;
+    if (!found || step === 1) break;
+    // The sample before it is taken, so that a lower one can only be between the two.
+    to = (found.base - parent.base) / size;
+    from = Math.max(from, to - step + 1);
   }
+  return found;
+}
+
+/** Those of the slots that are free, in order; the others are marked as taken. */
+async function lookAt(
+  store: Store,
+  seen: SlotTable,
+  slots: readonly Cidr[],
+  options: CallOptions,
+): Promise<Cidr[]> {
+  const asked = slots.filter((slot) => seen.isFree(slot));
+  if (asked.length === 0) return [];
+  const { reads } = await store.txn(
+    { then: asked.map((slot) => ({ get: keys.slot(formatCidr(slot)) })) },
+    options,
+  );
+  return asked.filter((slot, index) => {
+    if (reads[index] === undefined) return true;
+    seen.take(slot);
+    return false;
+  });
+}
+async function readSlots(store: Store, cluster: ClusterView, options: CallOptions): Promise<SlotTable> {
+  return tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries);
+}
+
+function tableOf(cluster: ClusterView, entries: readonly Entry[]): SlotTable {
+  const table = new SlotTable(cluster.parent, cluster.config.nodePrefix, cluster.reserved);
+  for (const { key } of entries) table.take(parseCidr(key.slice(prefixes.slots.length)));
   return table;
 }
 
