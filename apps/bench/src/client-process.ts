@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Tasks } from "./all-tasks.ts";
+import { type BenchServer, difference } from "./server.ts";
 import type { FromWorker, Task, ToWorker } from "./task.ts";
 
 export type TaskName = keyof Tasks;
@@ -17,6 +18,8 @@ export interface Job<R> {
   /** Tells a task that goes on until it is told. */
   finish(): void;
   readonly result: Promise<R>;
+  /** Processor time of its process, once there is a result. */
+  readonly cpuMs: number;
   /** It has closed everything. */
   readonly ended: Promise<void>;
 }
@@ -31,8 +34,13 @@ export class ClientProcess implements AsyncDisposable {
   readonly #gone: Promise<never>;
   #take: (message: FromWorker) => void = () => {};
 
-  constructor() {
-    this.#child = fork(workerFile, { execArgv, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  /** `heapMb`: the most that V8 shall keep on its heap. */
+  constructor(options: { readonly heapMb?: number } = {}) {
+    const heap = options.heapMb === undefined ? [] : [`--max-old-space-size=${options.heapMb}`];
+    this.#child = fork(workerFile, {
+      execArgv: [...execArgv, ...heap],
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
     this.#child.on("message", (message: FromWorker) => this.#take(message));
     const gone = Promise.withResolvers<never>();
     this.#child.once("error", gone.reject);
@@ -52,6 +60,7 @@ export class ClientProcess implements AsyncDisposable {
     const ready = Promise.withResolvers<void>();
     const result = Promise.withResolvers<ResultOf<N>>();
     const ended = Promise.withResolvers<void>();
+    let cpuMs = 0;
     this.#gone.catch((error) => {
       for (const { reject } of [ready, result, ended]) reject(error);
     });
@@ -60,8 +69,10 @@ export class ClientProcess implements AsyncDisposable {
     this.#take = (message) => {
       if (message.type === "ready") ready.resolve();
       else if (message.type === "progress") onProgress(message.done);
-      else if (message.type === "result") result.resolve(message.value as ResultOf<N>);
-      else if (message.type === "ended") ended.resolve();
+      else if (message.type === "result") {
+        cpuMs = message.cpuMs;
+        result.resolve(message.value as ResultOf<N>);
+      } else if (message.type === "ended") ended.resolve();
       else {
         const error = new Error(`${task}: ${message.message}`);
         ready.reject(error);
@@ -74,6 +85,9 @@ export class ClientProcess implements AsyncDisposable {
       go: () => this.#send({ type: "go" }),
       finish: () => this.#send({ type: "finish" }),
       result: result.promise,
+      get cpuMs() {
+        return cpuMs;
+      },
       ended: ended.promise,
     };
   }
@@ -90,15 +104,22 @@ export class ClientProcess implements AsyncDisposable {
   }
 }
 
-/**
- * Runs one task in all processes, which begin at the same moment. `ms` is the time from then to the last result.
- */
+export interface Together<R> {
+  /** From the moment when all were let go to the last result. */
+  readonly ms: number;
+  /** Processor time of all of them and of the server in that time. */
+  readonly cpuMs: number;
+  readonly results: readonly R[];
+}
+
+/** Runs one task in all processes, which begin at the same moment. */
 export async function runTogether<N extends TaskName>(
   processes: readonly ClientProcess[],
+  server: BenchServer,
   task: N,
   paramsOf: (index: number) => ParamsOf<N>,
   onProgress: (done: number) => void = () => {},
-): Promise<{ readonly ms: number; readonly results: readonly ResultOf<N>[] }> {
+): Promise<Together<ResultOf<N>>> {
   const done = processes.map(() => 0);
   const jobs = processes.map((process, index) =>
     process.begin(task, paramsOf(index), (count) => {
@@ -107,10 +128,12 @@ export async function runTogether<N extends TaskName>(
     }),
   );
   await Promise.all(jobs.map((job) => job.ready));
+  const before = await server.usage();
   const startedAt = performance.now();
   for (const job of jobs) job.go();
   const results = await Promise.all(jobs.map((job) => job.result));
   const ms = performance.now() - startedAt;
+  const used = difference(before, await server.usage());
   await Promise.all(jobs.map((job) => job.ended));
-  return { ms, results };
+  return { ms, cpuMs: jobs.reduce((sum, job) => sum + job.cpuMs, used.cpuMs), results };
 }

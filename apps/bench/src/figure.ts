@@ -12,6 +12,11 @@ export interface Figure {
   /** The raw client's, for the same work in the same run. */
   readonly raw?: number;
   readonly aim?: Aim;
+  /**
+   * Processor time of clients and server for it, in milliseconds. Its ratio holds on a machine that is busy with
+   * other things too, where that of the times does not.
+   */
+  readonly cpu?: { readonly ours: number; readonly raw: number };
 }
 
 export function ratioOf({ ours, raw }: Figure): number | undefined {

@@ -1,20 +1,28 @@
-import { type ClusterConfig, formatAddress, type LeaseRecord, parseAddress } from "@cocoon-net/core";
+import {
+  type ClusterConfig,
+  clusterConfigSchema,
+  decode,
+  encode,
+  formatAddress,
+  keys,
+  type LeaseRecord,
+  parseAddress,
+} from "@cocoon-net/core";
 
 /** A cluster whose every name, address and lease follows from a number, so that processes need not share it. */
 
 const base = parseAddress("10.64.0.0");
 
-export const clusterConfig: ClusterConfig = {
-  parentCIDR: "10.64.0.0/11",
-  nodePrefix: 24,
-  platform: "none",
-  reserved: [],
-  leaseMs: 86_400_000,
-  quarantineMs: 600_000,
-  reclaimAfterMs: 300_000,
-  clusterUID: "00000000-0000-0000-0000-000000000000",
-  schema: 1,
-};
+export const clusterConfig: ClusterConfig = decode(clusterConfigSchema, {
+  key: keys.config,
+  value: encode({
+    parentCIDR: "10.64.0.0/11",
+    nodePrefix: 24,
+    platform: "none",
+    clusterUID: "00000000-0000-0000-0000-000000000000",
+    schema: 1,
+  }),
+});
 
 export function nodeName(index: number): string {
   return `node-${String(index).padStart(4, "0")}`;

@@ -1,6 +1,6 @@
 import { type Figure, isMet, ratioOf, type Unit } from "./figure.ts";
 
-const header = ["store", "figure", "cocoon-net", "raw client", "ratio", "aim", "met"];
+const header = ["store", "figure", "cocoon-net", "raw client", "ratio", "CPU ratio", "aim", "met"];
 const textColumns = 2;
 
 /** The figures as one table of plain text. */
@@ -20,7 +20,7 @@ export function formatTable(figures: readonly Figure[]): string {
 }
 
 function cells(figure: Figure): string[] {
-  const { store, what, unit, ours, raw, aim } = figure;
+  const { store, what, unit, ours, raw, aim, cpu } = figure;
   const ratio = ratioOf(figure);
   const met = isMet(figure);
   return [
@@ -29,6 +29,7 @@ function cells(figure: Figure): string[] {
     formatValue(ours, unit),
     raw === undefined ? "" : formatValue(raw, unit),
     ratio === undefined ? "" : `${ratio.toFixed(2)}×`,
+    cpu === undefined || cpu.raw === 0 ? "" : `${(cpu.ours / cpu.raw).toFixed(2)}×`,
     aim === undefined ? "" : "most" in aim ? `≤ ${formatValue(aim.most, unit)}` : `≤ ${aim.mostTimes}×`,
     met === undefined ? "" : met ? "yes" : "NO",
   ];

@@ -23,7 +23,8 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "ready" }
   | { readonly type: "progress"; readonly done: number }
-  | { readonly type: "result"; readonly value: unknown }
+  /** `cpuMs`: processor time of this process since the parent let it go. */
+  | { readonly type: "result"; readonly value: unknown; readonly cpuMs: number }
   | { readonly type: "failed"; readonly message: string }
   /** Everything of the task is closed; the next one may come. */
   | { readonly type: "ended" };

@@ -19,6 +19,7 @@ async function run(name: string, params: unknown): Promise<void> {
   finish = new AbortController();
   const task = (tasks as unknown as Readonly<Record<string, Task<unknown, unknown>>>)[name];
   const stack = new DisposeStack();
+  let before = process.cpuUsage();
   try {
     if (task === undefined) throw new Error(`there is no task ${name}`);
     const value = await task(params, {
@@ -27,10 +28,12 @@ async function run(name: string, params: unknown): Promise<void> {
       async start() {
         send({ type: "ready" });
         await go.promise;
+        before = process.cpuUsage();
       },
       progress: (done) => send({ type: "progress", done }),
     });
-    send({ type: "result", value });
+    const { user, system } = process.cpuUsage(before);
+    send({ type: "result", value, cpuMs: (user + system) / 1_000 });
   } catch (error) {
     send({ type: "failed", message: describeError(error) });
   }

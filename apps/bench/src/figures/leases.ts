@@ -1,8 +1,8 @@
 import { ClientProcess, runTogether } from "../client-process.ts";
 import type { Figure } from "../figure.ts";
-import { startServer } from "../server.ts";
+import { type BenchServer, startServer } from "../server.ts";
 import { shareOf } from "../synthetic-cluster.ts";
-import type { Side } from "../target.ts";
+import type { Side, Target } from "../target.ts";
 import type { Run } from "./run.ts";
 
 const mirrorTimes = 1.5;
@@ -13,73 +13,113 @@ const residentLimit = 500e6;
 const leaseHandles = 4;
 const inFlight = 8;
 
-interface Course {
-  readonly mirrorMs: number;
-  readonly loadMs: number;
-  readonly residentBytes: number;
-  readonly renewMs: number;
-  /** Leases that the load found. */
+/** Each side keeps what was best of so many loads. */
+const loads = 2;
+/** What a controller may be given so that it stays below {@link residentLimit}. */
+const heapMb = 380;
+
+interface Cost {
+  readonly ms: number;
+  readonly cpuMs: number;
+}
+
+interface Load extends Cost {
   readonly leases: number;
+  readonly residentBytes: number;
 }
 
 /** Every lease of the cluster is mirrored for the first time, loaded by one controller, and renewed. */
 export async function leaseFigures(run: Run): Promise<Figure[]> {
   const { kind: store, sizes } = run;
   const total = sizes.nodes * sizes.leasesPerNode;
-  const raw = await course(run, "raw", total);
-  const ours = await course(run, "ours", total);
-  const leases = `${total.toLocaleString("en")} leases`;
+  // Both sides have a server, and take turns: what else the machine does meets both alike.
+  await using rawServer = await startServer(store);
+  await using ourServer = await startServer(store);
+  const raw = new LeaseCourse(run, "raw", rawServer, total);
+  const ours = new LeaseCourse(run, "ours", ourServer, total);
+  const mirror = { raw: await raw.write(0), ours: await ours.write(0) };
+  const loaded = { raw: await raw.load(), ours: await ours.load() };
+  for (let again = 1; again < loads; again++) {
+    loaded.raw = faster(loaded.raw, await raw.load());
+    loaded.ours = faster(loaded.ours, await ours.load());
+  }
+  const lean = await ours.load(heapMb);
+  const renewal = { raw: await raw.write(1), ours: await ours.write(1) };
+  const line = (
+    what: string,
+    cost: { readonly ours: Cost; readonly raw: Cost },
+    mostTimes: number,
+  ): Figure => ({
+    ...{ store, what, unit: "ms", ours: cost.ours.ms, raw: cost.raw.ms, aim: { mostTimes } },
+    cpu: { ours: cost.ours.cpuMs, raw: cost.raw.cpuMs },
+  });
   return [
-    {
-      ...{ store, what: `first mirror of ${leases}`, unit: "ms", ours: ours.mirrorMs, raw: raw.mirrorMs },
-      aim: { mostTimes: mirrorTimes },
-    },
-    {
-      ...{ store, what: "  a controller loads them", unit: "ms", ours: ours.loadMs, raw: raw.loadMs },
-      aim: { mostTimes: loadTimes },
-    },
+    line(`first mirror of ${total.toLocaleString("en")} leases`, mirror, mirrorTimes),
+    line("  fleet-wide renewal", renewal, mirrorTimes),
+    line("  a controller loads them", loaded, loadTimes),
     {
       ...{ store, what: "  its resident size", unit: "bytes" },
-      ...{ ours: ours.residentBytes, raw: raw.residentBytes, aim: { most: residentLimit } },
+      ...{ ours: loaded.ours.residentBytes, raw: loaded.raw.residentBytes, aim: { most: residentLimit } },
+    },
+    {
+      ...{ store, what: `  the same with a heap of at most ${heapMb} MB`, unit: "bytes" },
+      ...{ ours: lean.residentBytes, aim: { most: residentLimit } },
     },
     {
       ...{ store, what: "  leases that it misses", unit: "count" },
-      ...{ ours: total - ours.leases, raw: total - raw.leases, aim: { most: 0 } },
-    },
-    {
-      ...{ store, what: "  fleet-wide renewal", unit: "ms", ours: ours.renewMs, raw: raw.renewMs },
-      aim: { mostTimes: mirrorTimes },
+      ...{ ours: total - loaded.ours.leases, raw: total - loaded.raw.leases, aim: { most: 0 } },
     },
   ];
 }
 
-async function course({ kind, sizes, processes, progress }: Run, side: Side, total: number): Promise<Course> {
-  await using server = await startServer(kind);
-  const target = server.target(side);
-  const write = async (what: string, generation: number): Promise<number> => {
-    progress.part(`${kind}: ${what} ${total.toLocaleString("en")} leases, ${name(side)}`);
-    const { ms } = await runTogether(
+/** One side's leases, on a server of their own. */
+class LeaseCourse {
+  readonly #run: Run;
+  readonly #side: Side;
+  readonly #server: BenchServer;
+  readonly #target: Target;
+  readonly #total: number;
+
+  constructor(run: Run, side: Side, server: BenchServer, total: number) {
+    this.#run = run;
+    this.#side = side;
+    this.#server = server;
+    this.#target = server.target(side);
+    this.#total = total;
+  }
+
+  async write(generation: number): Promise<Cost> {
+    const { sizes, processes, progress } = this.#run;
+    this.#tell(`${generation === 0 ? "mirror" : "renew"} ${this.#total.toLocaleString("en")} leases`);
+    return runTogether(
       processes,
+      this.#server,
       "writeLeases",
       (index) => ({
-        ...{ target, side, generation, inFlight, handles: leaseHandles },
+        ...{ target: this.#target, side: this.#side, generation, inFlight, handles: leaseHandles },
         leasesPerNode: sizes.leasesPerNode,
         nodes: shareOf(sizes.nodes, processes.length, index),
       }),
-      (done) => progress.done(done, total),
+      (done) => progress.done(done, this.#total),
     );
-    return ms;
-  };
-  const mirrorMs = await write("mirror", 0);
-  progress.part(`${kind}: load them, ${name(side)}`);
-  // A process of its own, whose resident size is that of the load alone.
-  await using controller = new ClientProcess();
-  const loaded = await runTogether([controller], "loadLeases", () => ({ target, side }));
-  const [{ leases, residentBytes } = { leases: 0, residentBytes: 0 }] = loaded.results;
-  const renewMs = await write("renew", 1);
-  return { mirrorMs, loadMs: loaded.ms, residentBytes, renewMs, leases };
+  }
+
+  /** In a process of its own, whose resident size is that of the load alone. */
+  async load(heapMb?: number): Promise<Load> {
+    this.#tell("load them");
+    await using controller = new ClientProcess(heapMb === undefined ? {} : { heapMb });
+    const params = { target: this.#target, side: this.#side };
+    const { ms, cpuMs, results } = await runTogether([controller], this.#server, "loadLeases", () => params);
+    const [{ leases, residentBytes } = { leases: 0, residentBytes: 0 }] = results;
+    return { ms, cpuMs, leases, residentBytes };
+  }
+
+  #tell(what: string): void {
+    const who = this.#side === "ours" ? "cocoon-net" : "raw client";
+    this.#run.progress.part(`${this.#run.kind}: ${what}, ${who}`);
+  }
 }
 
-function name(side: Side): string {
-  return side === "ours" ? "cocoon-net" : "raw client";
+function faster(one: Load, other: Load): Load {
+  return other.ms < one.ms ? other : one;
 }

@@ -13,7 +13,9 @@ const crowdedLimitMs = 3_000;
 
 interface Storm {
   readonly ms: number;
+  readonly cpuMs: number;
   readonly duplicates: number;
+  readonly failures: readonly string[];
   readonly calls: Calls;
 }
 
@@ -31,10 +33,13 @@ export async function registrationFigures(run: Run): Promise<Figure[]> {
     progress.part(`${kind}: ${title}`);
     const raw = await storm(run, "raw", slots, taken);
     const ours = await storm(run, "ours", slots, taken);
+    const [failure] = [...ours.failures, ...raw.failures];
+    if (failure !== undefined) progress.part(`  a node gave up: ${failure}`);
     const perNode = (count: number) => count / sizes.registrations;
     figures.push(
       {
         ...{ store: kind, what: title, unit: "ms", ours: ours.ms, raw: raw.ms },
+        cpu: { ours: ours.cpuMs, raw: raw.cpuMs },
         aim: { most: share === 0 ? limitMs[kind] : crowdedLimitMs },
       },
       {
@@ -48,6 +53,10 @@ export async function registrationFigures(run: Run): Promise<Figure[]> {
       {
         ...{ store: kind, what: "  duplicate subnets", unit: "count" },
         ...{ ours: ours.duplicates, raw: raw.duplicates, aim: { most: 0 } },
+      },
+      {
+        ...{ store: kind, what: "  nodes that gave up", unit: "count" },
+        ...{ ours: ours.failures.length, raw: raw.failures.length, aim: { most: 0 } },
       },
     );
   }
@@ -63,7 +72,7 @@ async function storm(
   await using server = await startServer(kind);
   const target = server.target(side);
   await (side === "ours" ? prepare(target, sizes.parentCIDR, taken) : prepareRaw(target, taken));
-  const { ms, results } = await runTogether(processes, "registerNodes", (index) => ({
+  const { ms, cpuMs, results } = await runTogether(processes, server, "registerNodes", (index) => ({
     ...{ target, side, slots, handles },
     nodes: shareOf(sizes.registrations, processes.length, index).map(nodeName),
   }));
@@ -71,6 +80,8 @@ async function storm(
   const sum = (name: keyof Calls) => results.reduce((total, { calls }) => total + calls[name], 0);
   return {
     ms,
+    cpuMs,
+    failures: results.flatMap((result) => result.failures),
     duplicates: subnets.length - new Set(subnets).size,
     calls: { reads: sum("reads"), writes: sum("writes") },
   };

@@ -94,7 +94,7 @@ export async function watchFigures(run: Run): Promise<Figure[]> {
 async function renew({ sizes, processes }: Run, server: BenchServer): Promise<Renewals> {
   const before = await server.usage();
   const from = Date.now();
-  const { results } = await runTogether(processes, "writeLeases", (index) => ({
+  const { results } = await runTogether(processes, server, "writeLeases", (index) => ({
     ...{ target: server.target("ours"), side: "ours" as const, generation: 0, inFlight, handles: 4 },
     leasesPerNode: sizes.leasesPerNode,
     nodes: shareOf(Math.min(sizes.nodes, 500), processes.length, index),

@@ -19,7 +19,7 @@ export interface RawClient extends AsyncDisposable {
   claim(key: string, value: string): Promise<RawFence>;
   /** All entries, atomically, if the fence holds. */
   write(fence: RawFence, entries: readonly RawEntry[]): Promise<void>;
-  /** Every entry under a prefix that ends in `/`, by pages of about 5,000. */
+  /** Every entry under a prefix that ends in `/`, by pages of about 10,000. */
   readAll(prefix: string, take: (key: string, value: string) => void): Promise<void>;
   /** Marks slots 0…taken-1 as owned. */
   occupySlots(taken: number): Promise<void>;

@@ -3,7 +3,8 @@ import { Etcd3, type ICompare, type IRequestOp } from "etcd3";
 import type { Target } from "../target.ts";
 import type { RawClient, RawEntry, RawFence } from "./client.ts";
 
-const pageSize = 5_000;
+/** As this project's. */
+const pageSize = 10_000;
 const candidates = 32;
 
 /** etcd3 as it comes, but for a deadline and the limit of 4 MiB on answers. */

@@ -65,7 +65,7 @@ class RawRedis implements RawClient {
   async readAll(prefix: string, take: (key: string, value: string) => void): Promise<void> {
     let cursor = "0";
     do {
-      const [next, found] = await this.#client.hscan(this.#hash, cursor, "COUNT", 5_000);
+      const [next, found] = await this.#client.hscan(this.#hash, cursor, "COUNT", 10_000);
       for (let at = 0; at + 1 < found.length; at += 2) {
         const [key = "", value = ""] = [found[at], found[at + 1]];
         if (key.startsWith(prefix)) take(key, value);

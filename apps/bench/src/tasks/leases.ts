@@ -45,15 +45,18 @@ export const writeLeases: Task<LeasesParams, LeasesResult> = async (params, cont
   const clients = await Promise.all(Array.from({ length: handles }, () => open(target)));
   for (const client of clients) context.stack.use(client);
   const writers: WriteNode[] = [];
-  for (const [position, node] of params.nodes.entries()) {
-    const client = clients[position % handles];
-    if (client === undefined) break;
-    writers.push(
-      "txn" in client
-        ? await ourWriter(client, node, leasesPerNode)
-        : await rawWriter(client, node, leasesPerNode),
-    );
-  }
+  const waiting = params.nodes.entries();
+  const prepare = async () => {
+    for (const [position, node] of waiting) {
+      const client = clients[position % handles];
+      if (client === undefined) return;
+      writers[position] =
+        "txn" in client
+          ? await ourWriter(client, node, leasesPerNode)
+          : await rawWriter(client, node, leasesPerNode);
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, prepare));
   await context.start();
   const end = performance.now() + (forMs ?? 0);
   let [leases, failures, turn] = [0, 0, 0];

@@ -1,4 +1,4 @@
-import { decode, type LeaseRecord, leaseSchema, listAll, prefixes } from "@cocoon-net/core";
+import { decode, leaseSchema, prefixes, readAll } from "@cocoon-net/core";
 import { openRawClient } from "../raw/client.ts";
 import { openStore, type Side, type Target } from "../target.ts";
 import type { Task } from "../task.ts";
@@ -19,18 +19,22 @@ export const loadLeases: Task<LoadingParams, LoadingResult> = async ({ target, s
   if (side === "raw") {
     const client = context.stack.use(await openRawClient(target));
     await context.start();
-    const leases = new Map<string, string>();
-    await client.readAll(prefixes.pool, (key, value) => leases.set(key.slice(prefixes.pool.length), value));
-    return { leases: leases.size, residentBytes: peakBytes() };
+    const leases: { readonly address: string; readonly value: string }[] = [];
+    await client.readAll(prefixes.pool, (key, value) => leases.push({ address: addressIn(key), value }));
+    return { leases: leases.length, residentBytes: peakBytes() };
   }
   const store = context.stack.use(await openStore(target));
   await context.start();
-  const leases = new Map<string, LeaseRecord>();
-  for (const entry of (await listAll(store, prefixes.pool)).entries) {
-    leases.set(entry.key.slice(prefixes.pool.length), decode(leaseSchema, entry));
-  }
-  return { leases: leases.size, residentBytes: peakBytes() };
+  const leases = await readAll(store, prefixes.pool, (entry) => ({
+    address: addressIn(entry.key),
+    ...decode(leaseSchema, entry),
+  }));
+  return { leases: leases.items.length, residentBytes: peakBytes() };
 };
+
+function addressIn(key: string): string {
+  return key.slice(prefixes.pool.length);
+}
 
 function peakBytes(): number {
   return process.resourceUsage().maxRSS * 1_024;

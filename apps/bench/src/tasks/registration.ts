@@ -1,4 +1,4 @@
-import { Registry } from "@cocoon-net/core";
+import { describeError, Registry } from "@cocoon-net/core";
 import { type Calls, countCalls } from "../counting-store.ts";
 import { openRawClient, type RawClient } from "../raw/client.ts";
 import { subnetOf } from "../synthetic-cluster.ts";
@@ -16,9 +16,10 @@ export interface RegistrationParams {
 }
 
 export interface RegistrationResult {
-  /** One for each node, in no order. */
+  /** One for each node that got one, in no order. */
   readonly subnets: readonly string[];
-  readonly latenciesMs: readonly number[];
+  /** What became of the others. */
+  readonly failures: readonly string[];
   readonly calls: Calls;
 }
 
@@ -42,17 +43,23 @@ export const registerNodes: Task<RegistrationParams, RegistrationResult> = async
     }),
   );
   await context.start();
-  const latenciesMs: number[] = [];
+  const failures: string[] = [];
   const subnets = await Promise.all(
     nodes.map(async (node, index) => {
-      const startedAt = performance.now();
-      const subnet = await clients[index % clients.length]?.(node);
-      latenciesMs.push(performance.now() - startedAt);
-      return subnet ?? "";
+      try {
+        return await clients[index % clients.length]?.(node);
+      } catch (error) {
+        failures.push(describeError(error));
+        return undefined;
+      }
     }),
   );
   const sum = (name: keyof Calls) => calls.reduce((total, each) => total + each[name], 0);
-  return { subnets, latenciesMs, calls: { reads: sum("reads"), writes: sum("writes") } };
+  return {
+    subnets: subnets.filter((subnet) => subnet !== undefined),
+    failures,
+    calls: { reads: sum("reads"), writes: sum("writes") },
+  };
 };
 
 /** Writes what the registry writes: the claim, the node's record, the slot, an event. */
