@@ -6,17 +6,16 @@ import {
   type Revision,
   UnavailableError,
 } from "@cocoon-net/core";
-import { ConsecutiveBreaker, circuitBreaker, handleWhen, noop } from "cockatiel";
+import { noop } from "cockatiel";
 import {
   Etcd3,
-  GRPCDeadlineExceededError,
-  GRPCUnavailableError,
   type IDuplexStream,
   type IResponseHeader,
   type IWatchRequest,
   type IWatchResponse,
 } from "etcd3";
 import { isOutdatedToken, toCocoonError } from "./errors.ts";
+import { hostPolicy } from "./host-policy.ts";
 import type { KeyRange } from "./keyspace.ts";
 import { formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
 import { endStream, SharedClient } from "./shared-client.ts";
@@ -274,17 +273,7 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
       },
       defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + defaultTimeoutMs }),
       faultHandling: {
-        // With one host a breaker could only refuse what may work; with several it skips the dead ones.
-        host: () =>
-          endpoints.length === 1
-            ? noop
-            : circuitBreaker(
-                handleWhen(
-                  (error) =>
-                    error instanceof GRPCUnavailableError || error instanceof GRPCDeadlineExceededError,
-                ),
-                { halfOpenAfter: 2_000, breaker: new ConsecutiveBreaker(2) },
-              ),
+        host: () => hostPolicy(endpoints.length),
         global: noop,
       },
     });

@@ -1,6 +1,7 @@
 import { AuthError, CocoonError, ExhaustedError, InvalidError, UnavailableError } from "@cocoon-net/core";
 import { isBrokenCircuitError } from "cockatiel";
 import { ClientClosedError } from "etcd3";
+import { withoutPolicy } from "./host-policy.ts";
 
 /** A call in words. */
 export interface CallDescription {
@@ -53,7 +54,8 @@ const notSent =
   /No connection established|Name resolution failed|closed before|Waiting for LB pick|etcdserver: no leader|too many requests/;
 
 /** Maps what the client throws. */
-export function toCocoonError(error: unknown, call: CallDescription): Error {
+export function toCocoonError(thrown: unknown, call: CallDescription): Error {
+  const error = withoutPolicy(thrown);
   if (error instanceof CocoonError) return error;
   const text = error instanceof Error ? error.message : String(error);
   const message = `${call.what} on etcd ${call.where}: ${reasonIn(text)}`;

