@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
 import {
   CocoonError,
-  ConflictError,
   decode,
   InvalidError,
   initCluster,
   keys,
+  type NodeDescription,
   nodeSchema,
+  type RegisterRequest,
   type Registration,
   Registration as RegistrationHandle,
   Registry,
@@ -29,6 +30,8 @@ export interface JoinRequest {
   readonly subnetID?: string | undefined;
   readonly eniIDs?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Told when the store is recovering from a loss, and this node has to wait for its subnet. */
+  readonly onWait?: ((message: string) => void) | undefined;
 }
 
 /**
@@ -47,10 +50,12 @@ export async function joinCluster(
       hint: "tear that node down first, or use another --state-dir",
     });
   }
+  const clusterUID = earlier?.clusterUID;
   if (request.parentCIDR !== undefined) {
-    await initCluster(store, { parentCIDR: request.parentCIDR, platform: request.platform }, { signal });
+    const init = { parentCIDR: request.parentCIDR, platform: request.platform, clusterUID };
+    await initCluster(store, init, { signal });
   } else {
-    await readCluster(store, { signal });
+    await readCluster(store, { clusterUID, signal });
   }
   const instanceID = request.instanceID ?? earlier?.instanceID;
   const zone = request.zone ?? earlier?.zone;
@@ -62,7 +67,7 @@ export async function joinCluster(
     store: store.label,
   };
   await state.writeRegistration({ ...earlier, ...identity });
-  const registering = new Registry(store).register(
+  const registering = new Registry(store, { onChanged: rememberIn(state) }).register(
     {
       node: request.node,
       uid: identity.uid,
@@ -74,8 +79,10 @@ export async function joinCluster(
       eniIDs: request.eniIDs,
       leaseSource: request.leaseSource,
       agentVersion,
+      clusterUID,
+      former: earlier?.uid === identity.uid ? formerOf(earlier) : undefined,
     },
-    { signal },
+    { signal, onWait: request.onWait },
   );
   const registration = await registering.catch(async (error: unknown) => {
     // A refusal leaves nothing behind. Where the answer is missing the node may be registered: its uid has to stay.
@@ -85,15 +92,23 @@ export async function joinCluster(
     }
     throw error;
   });
-  const { subnet, epoch, config } = registration;
+  const { subnet, epoch, incarnation, config } = registration;
   await state.writeRegistration({
     ...identity,
     subnet,
     epoch,
+    ...(incarnation === undefined ? {} : { incarnation }),
     clusterUID: config.clusterUID,
     leaseMs: config.leaseMs,
   });
   return registration;
+}
+
+export interface RecordedOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** What the node's record shall say, beside what the file says, if the store has lost it. */
+  readonly about?: Partial<NodeDescription>;
+  readonly onChanged?: (registration: Registration) => Promise<void>;
 }
 
 /**
@@ -105,18 +120,31 @@ export async function joinCluster(
 export async function recordedRegistration(
   store: Store,
   file: RegistrationFile & { readonly subnet: string; readonly epoch: number },
-  signal?: AbortSignal,
+  options: RecordedOptions = {},
 ): Promise<Registration> {
-  const { config } = await readCluster(store, { signal });
-  if (file.clusterUID !== undefined && file.clusterUID !== config.clusterUID) {
-    throw new ConflictError(
-      `${store.label} holds cluster ${config.clusterUID}, but node ${file.node} joined ${file.clusterUID}`,
-      { hint: "use that cluster's store URL and prefix, or run `cocoon-net teardown` and join anew" },
-    );
-  }
-  const { node, uid, subnet } = file;
+  const { signal, about, onChanged } = options;
+  const { node, uid, subnet, incarnation, clusterUID, instanceID, zone, leaseSource } = file;
+  const { config } = await readCluster(store, { clusterUID, signal });
   const epoch = await standingEpoch(store, file, { signal });
-  return new RegistrationHandle(store, { node, uid, subnet, epoch, config });
+  return new RegistrationHandle(store, {
+    ...{ node, uid, subnet, epoch, incarnation, config, onChanged },
+    about: { instanceID, zone, leaseSource, agentVersion, ...about },
+  });
+}
+
+/** Keeps what a registration is known by on disk: a node that starts again must know it. */
+export function rememberIn(state: StateDirectory): (registration: Registration) => Promise<void> {
+  return async ({ epoch, incarnation }) => {
+    const file = await state.readRegistration();
+    if (!file) return;
+    await state.writeRegistration({ ...file, epoch, ...(incarnation === undefined ? {} : { incarnation }) });
+  };
+}
+
+/** What the node owns by its own record; nothing once that was lost (G3). */
+function formerOf({ subnet, epoch, incarnation, lostAt }: RegistrationFile): RegisterRequest["former"] {
+  if (subnet === undefined || epoch === undefined || lostAt !== undefined) return undefined;
+  return { subnet, epoch, incarnation };
 }
 
 /**
@@ -135,5 +163,5 @@ export async function storedRegistration(
   const [owned, record] = reads;
   if (!owned || !record || decode(nodeSchema, record).uid !== file.uid) return undefined;
   const subnet = JSON.parse(owned.value) as string;
-  return recordedRegistration(store, { ...file, subnet, epoch: owned.modRevision }, signal);
+  return recordedRegistration(store, { ...file, subnet, epoch: owned.modRevision }, { signal });
 }

@@ -36,6 +36,8 @@ export interface RegistrationFile {
   readonly subnet?: string;
   /** The revision that fences everything the node writes; absent until it has registered. */
   readonly epoch?: number;
+  /** The store's incarnation in which that was last proved: in a later one a claim may be missing by accident. */
+  readonly incarnation?: string;
   readonly clusterUID?: string;
   /** The cluster's lease time, for when the store cannot be asked. */
   readonly leaseMs?: number;
@@ -82,6 +84,7 @@ const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
   store: z.string(),
   subnet: z.exactOptional(z.string()),
   epoch: z.exactOptional(z.int()),
+  incarnation: z.exactOptional(z.string()),
   clusterUID: z.exactOptional(z.string()),
   leaseMs: z.exactOptional(z.int().positive()),
   leaseSource: z.exactOptional(z.string()),

@@ -1,5 +1,5 @@
 import { Backoff, pause } from "./backoff.ts";
-import { AuthError, FencedError, UnavailableError } from "./errors.ts";
+import { AuthError, describeError, FencedError, UnavailableError } from "./errors.ts";
 import { keys } from "./keys.ts";
 import type { Registration } from "./registration.ts";
 import type { Revision, Store } from "./store.ts";
@@ -33,7 +33,7 @@ export async function heartbeat(
 ): Promise<void> {
   const { signal, ttlMs = 30_000 } = options;
   const backoff = new Backoff({ firstMs: 200, maxMs: 5_000 });
-  let reported = false;
+  let reported = "";
   while (!signal?.aborted) {
     try {
       await registration.confirm({ signal });
@@ -47,7 +47,7 @@ export async function heartbeat(
       });
       const ownership = new Ownership(registration, options.onOwned, held);
       await ownership.begin();
-      reported = false;
+      reported = "";
       backoff.reset();
       await untilFirstEnds(held, [
         (until) => ownership.watch(store, revision, until),
@@ -56,8 +56,10 @@ export async function heartbeat(
     } catch (error) {
       if (signal?.aborted) break;
       if (error instanceof FencedError || error instanceof AuthError) throw error;
-      if (!reported) options.onProblem?.(error);
-      reported = true;
+      // The words of an outage differ from try to try.
+      const problem = error instanceof UnavailableError ? "unavailable" : describeError(error);
+      if (problem !== reported) options.onProblem?.(error);
+      reported = problem;
     }
     if (!signal?.aborted) await pause(backoff.next(), signal).catch(() => undefined);
   }

@@ -105,8 +105,8 @@ export class Registration {
    * store may have lost writes since the last proof: then it is asserted again, under a new epoch, where nothing
    * speaks against it. Writes that find their epoch refused come here too, and go on when it stands.
    * @throws {FencedError} when the subnet is somebody else's or the ownership has ended; {@link ConflictError} when the
-   * store is empty, is being filled by a copy or holds another cluster, which says nothing about it, and while another owner is on record in a
-   * store that is recovering.
+   * store is empty, is being filled by a copy or holds another cluster, which says nothing about it (G8), and while
+   * another owner is on record in a store that is recovering.
    */
   async confirm(options?: CallOptions): Promise<void> {
     for (let round = 1; round <= rounds; round++) {
@@ -114,7 +114,6 @@ export class Registration {
       const look = await this.#recovery.look(names, { ...options, clusterUID: this.config.clusterUID });
       const [claim, mark, about] = look.reads;
       const { id } = look.incarnation;
-      // A store that is being filled by a copy says nothing yet (G8).
       if (placeOf(look.config).state === "incoming") requireHere(look.config, this.#store.label);
       const standing = this.#standing(claim, mark, about);
       if (standing !== undefined) return this.#adopt(standing, id);

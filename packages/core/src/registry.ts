@@ -1,6 +1,6 @@
 import { Backoff, pause } from "./backoff.ts";
 import { type ClusterView, readCluster, viewOf } from "./cluster-config.ts";
-import { ConflictError, InvalidError, UnavailableError } from "./errors.ts";
+import { ConflictError, FencedError, InvalidError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import { freeSlots, lowestFreeSlot } from "./free-slots.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
@@ -21,6 +21,8 @@ export interface RegisterRequest extends NodeDescription {
   readonly subnet?: string | undefined;
   /** The cluster that the node belongs to already: it joins no other one. */
   readonly clusterUID?: string | undefined;
+  /** What the node has on record as its own: where the store has lost that, it is asserted again. */
+  readonly former?: Pick<RegistrationFields, "subnet" | "epoch" | "incarnation"> | undefined;
 }
 
 export interface RegisterOptions extends CallOptions {
@@ -39,6 +41,7 @@ export interface RegistryOptions extends Pick<RegistrationFields, "onChanged"> {
 interface Attempt {
   /** The incarnation in which a free subnet was last tried for: if that is lost, so is the claim. */
   claimedIn: string | undefined;
+  former: RegisterRequest["former"];
 }
 
 /** What a registration is made from, as of one revision. */
@@ -98,7 +101,9 @@ export class Registry {
     checkName(request.node);
     const explicit = request.subnet === undefined ? undefined : parseCidr(request.subnet, "subnet");
     const backoff = new Backoff({ firstMs: 20, maxMs: 2_000 });
-    const attempt: Attempt = { claimedIn: undefined };
+    const { former } = request;
+    const fits = !explicit || former?.subnet === formatCidr(explicit);
+    const attempt: Attempt = { claimedIn: undefined, former: fits ? former : undefined };
     // For lost answers and for what changes between look and claim; races for a slot are settled inside.
     for (let round = 1; ; round++) {
       try {
@@ -108,7 +113,11 @@ export class Registry {
         // G1: what was claimed in a past that the store has lost is nobody's, least of all somebody else's subnet.
         if (mine && (attempt.claimedIn ?? id) !== id) await this.#withdraw(mine, options);
         else if (mine) return mine;
-        else if (recovering) await this.#recovered(found, options);
+        else if (attempt.former) {
+          const takenUp = await this.#takeUp(request, attempt, options);
+          if (takenUp) return takenUp;
+          if (recovering) await this.#recovered(found, options);
+        } else if (recovering) await this.#recovered(found, options);
         else {
           const result = await this.#claimSome(request, explicit, found, attempt, options);
           if (result instanceof Registration && (await this.#recovery.unchanged(options))) return result;
@@ -202,6 +211,22 @@ export class Registry {
       );
     }
     return this.#registration(request, subnetIn(owned), owned.modRevision, cluster, look.incarnation.id);
+  }
+
+  /** Undefined when the former ownership has ended, or while that is not decided. */
+  async #takeUp(
+    request: RegisterRequest,
+    attempt: Attempt,
+    options: CallOptions,
+  ): Promise<Registration | undefined> {
+    if (!attempt.former) return undefined;
+    try {
+      return await this.reassert({ ...request, ...attempt.former, about: request }, options);
+    } catch (error) {
+      if (error instanceof FencedError) attempt.former = undefined;
+      else if (!(error instanceof ConflictError)) throw error;
+      return undefined;
+    }
   }
 
   /** Waits until new subnets are given out again. @throws {RecoveringError} */

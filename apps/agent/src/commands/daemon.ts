@@ -4,7 +4,7 @@ import type { Granting } from "@cocoon-net/dhcp";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { ClusterLink } from "../cluster-link.ts";
-import { joinCluster, recordedRegistration } from "../cluster-membership.ts";
+import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook } from "../followed-lease-book.ts";
@@ -178,12 +178,17 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
 }
 
 /** How the node proves who it is: by the epoch on record, or, the first time, by registering its subnet. */
-function registrar({ flags, pool, state, signal }: Assignment): (store: Store) => Promise<Registration> {
+function registrar({ flags, pool, state, log, signal }: Assignment): (store: Store) => Promise<Registration> {
   return async (store) => {
     const file = await state.readRegistration();
     if (file?.epoch !== undefined && file.subnet !== undefined) {
       const { subnet, epoch } = file;
-      const registration = await recordedRegistration(store, { ...file, subnet, epoch }, signal);
+      const { platform, subnetID, eniIDs } = pool;
+      const registration = await recordedRegistration(
+        store,
+        { ...file, subnet, epoch },
+        { signal, about: { platform, subnetID, eniIDs }, onChanged: rememberIn(state) },
+      );
       const now = { store: store.label, epoch: registration.epoch, leaseSource: flags.leaseSource };
       if (Object.entries(now).some(([name, value]) => file[name as keyof typeof now] !== value)) {
         await state.writeRegistration({ ...file, ...now });
@@ -199,6 +204,7 @@ function registrar({ flags, pool, state, signal }: Assignment): (store: Store) =
       subnetID: pool.subnetID,
       eniIDs: pool.eniIDs,
       signal,
+      onWait: (message) => log.warn(message),
     });
   };
 }

@@ -146,6 +146,7 @@ async function register(
     zone: instance?.zone,
     parentCIDR: flags.parentCidr,
     signal: context.signal,
+    onWait: (message) => context.say(message),
   });
   context.say(`registered in ${store.label}: ${registration.subnet} (epoch ${registration.epoch})`);
   return registration;

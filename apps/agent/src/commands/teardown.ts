@@ -59,7 +59,7 @@ async function leaveCluster(store: Store, file: RegistrationFile, context: Comma
   const registration =
     subnet === undefined || epoch === undefined
       ? await storedRegistration(store, file, signal)
-      : await recordedRegistration(store, { ...file, subnet, epoch }, signal);
+      : await recordedRegistration(store, { ...file, subnet, epoch }, { signal });
   if (registration === undefined) return;
   try {
     await registration.leave({ signal });
