@@ -78,9 +78,8 @@ export class ClusterLink {
         const registration = await this.#options.register(store);
         this.#joined = true;
         log.info({ store: store.label, ...store.capabilities }, "connected to the store");
-        const end = await this.#serve(store, registration, signal);
-        if (end === "stopped") return;
-        if (end === "lost") return await this.#lost();
+        if ((await this.#serve(store, registration, signal)) === "stopped") return;
+        return await this.#lost();
       } catch (error) {
         if (signal.aborted) return;
         // A URL that cannot work is the operator's, whoever this node is.
@@ -97,11 +96,7 @@ export class ClusterLink {
     }
   }
 
-  async #serve(
-    store: Store,
-    registration: Registration,
-    signal: AbortSignal,
-  ): Promise<"stopped" | "lost" | "renumbered"> {
+  async #serve(store: Store, registration: Registration, signal: AbortSignal): Promise<"stopped" | "lost"> {
     const { book, log, sessionTtlMs, publishEveryMs = sessionTtlMs } = this.#options;
     await using mirror = new LeaseMirror(registration, {
       onProblem: (error) => log.warn({ err: error }, "leases cannot be mirrored now; they will be"),
@@ -133,9 +128,7 @@ export class ClusterLink {
       if (!(error instanceof FencedError)) throw error;
       // A store that was emptied, or holds another cluster, says nothing about this subnet (G8): that is refused
       // here, and tried again.
-      const again = await this.#options.register(store);
-      // A copy into this very store gave the same ownership another epoch.
-      if (again.epoch !== registration.epoch) return "renumbered";
+      await this.#options.register(store);
       log.error({ hint: error.hint }, error.message);
       return "lost";
     } finally {

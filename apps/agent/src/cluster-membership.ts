@@ -13,7 +13,6 @@ import {
   Registry,
   readCluster,
   type Store,
-  standingEpoch,
 } from "@cocoon-net/core";
 import type { RegistrationFile, StateDirectory } from "./state-directory.ts";
 import { agentVersion } from "./version.ts";
@@ -112,8 +111,7 @@ export interface RecordedOptions {
 }
 
 /**
- * The registration that this state directory recorded, unverified: its epoch decides at the first write (G3). In a
- * store that the cluster was copied to, the epoch is the one that the copy gave it.
+ * The registration that this state directory recorded, unverified: its epoch decides at the first write (G3).
  * @throws {NotFoundError} when the store holds no cluster, {@link ConflictError} when it holds another one: neither
  * says anything about this node's subnet.
  */
@@ -123,9 +121,8 @@ export async function recordedRegistration(
   options: RecordedOptions = {},
 ): Promise<Registration> {
   const { signal, about, onChanged } = options;
-  const { node, uid, subnet, incarnation, clusterUID, instanceID, zone, leaseSource } = file;
+  const { node, uid, subnet, epoch, incarnation, clusterUID, instanceID, zone, leaseSource } = file;
   const { config } = await readCluster(store, { clusterUID, signal });
-  const epoch = await standingEpoch(store, file, { signal });
   return new RegistrationHandle(store, {
     ...{ node, uid, subnet, epoch, incarnation, config, onChanged },
     about: { instanceID, zone, leaseSource, agentVersion, ...about },

@@ -60,8 +60,17 @@ async function populate(store: Store, ...names: readonly string[]): Promise<Map<
 type OnRecord = Parameters<typeof recordedRegistration>[1];
 
 function onRecord(owned: Registration, store: Store): OnRecord {
-  const { node, uid, subnet, epoch, config } = owned;
-  return { node, uid, subnet, epoch, clusterUID: config.clusterUID, store: store.label };
+  const { node, uid, subnet, epoch, incarnation, config } = owned;
+  const { clusterUID } = config;
+  return {
+    node,
+    uid,
+    subnet,
+    epoch,
+    clusterUID,
+    store: store.label,
+    ...(incarnation ? { incarnation } : {}),
+  };
 }
 
 function register(store: Store, node: string, uid = `i-${node}`): Promise<Registration> {

@@ -1,8 +1,7 @@
 import { z } from "zod";
 import { ConflictError, NotFoundError } from "./errors.ts";
-import { keys } from "./keys.ts";
 import { decode, encode, nodeSchema } from "./model.ts";
-import type { CallOptions, Entry, Revision, Store } from "./store.ts";
+import type { Entry, Revision } from "./store.ts";
 
 /**
  * Where a cluster is in use. Its `config` exists once per store it was ever in, and `schema` in it says which of
@@ -119,27 +118,18 @@ export function formerEpochs(claim: Entry, mark: Entry | undefined): readonly Re
 
 /**
  * The epoch under which an ownership that a node has on record stands in this store: the recorded one, or the one
- * that a copy gave it here. Where it does not stand at all the recorded one comes back, and is refused at the first
- * write (G3). A copy changes revisions, not owners, so everything else must be as on record: the node's uid (G12),
- * its subnet, and an epoch that the copy names.
+ * that a copy gave it here; undefined where it does not stand (G3). A copy changes revisions, not owners, so everything
+ * else must be as on record: the subnet, the node's uid (G12), and an epoch that the copy names.
+ * @param claim `subnets/{node}` @param mark `epochs/{node}` @param about `nodes/{node}`, all read in one transaction
  */
-export async function standingEpoch(
-  store: Store,
-  record: {
-    readonly node: string;
-    readonly uid: string;
-    readonly subnet: string;
-    readonly epoch: Revision;
-  },
-  options?: CallOptions,
-): Promise<Revision> {
-  const { node, uid, subnet, epoch } = record;
-  const { reads } = await store.txn(
-    { then: [{ get: keys.subnet(node) }, { get: keys.epochs(node) }, { get: keys.node(node) }] },
-    options,
-  );
-  const [claim, mark, about] = reads;
-  if (claim === undefined || claim.modRevision === epoch) return epoch;
-  const same = claim.value === encode(subnet) && about && decode(nodeSchema, about).uid === uid;
-  return same && formerEpochs(claim, mark).includes(epoch) ? claim.modRevision : epoch;
+export function standingEpoch(
+  record: { readonly uid: string; readonly subnet: string; readonly epoch: Revision },
+  claim: Entry | undefined,
+  mark: Entry | undefined,
+  about: Entry | undefined,
+): Revision | undefined {
+  if (claim?.value !== encode(record.subnet)) return undefined;
+  if (claim.modRevision === record.epoch) return record.epoch;
+  if (!formerEpochs(claim, mark).includes(record.epoch)) return undefined;
+  return about && decode(nodeSchema, about).uid === record.uid ? claim.modRevision : undefined;
 }

@@ -129,7 +129,12 @@ export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
   recoveryMs: z.int().positive().default(60_000),
   clusterUID: z.string(),
   // A cluster that is not in use here has a word there (cluster-place.ts).
-  schema: z.literal(1, { error: ({ input }) => `is ${JSON.stringify(input)}, not 1` }),
+  schema: z.literal(1, {
+    error: ({ input }) =>
+      input === "moved" || input === "incoming"
+        ? `is "${input}": the cluster is not in use in this store`
+        : `is ${JSON.stringify(input)}, not 1`,
+  }),
 });
 
 export const incarnationSchema: z.ZodType<IncarnationRecord> = z.looseObject({

@@ -1,6 +1,6 @@
 import { Backoff } from "./backoff.ts";
 import { contains } from "./cidr.ts";
-import { formerEpochs, placeOf, requireHere } from "./cluster-place.ts";
+import { placeOf, requireHere, standingEpoch } from "./cluster-place.ts";
 import { ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
@@ -115,7 +115,7 @@ export class Registration {
       const [claim, mark, about] = look.reads;
       const { id } = look.incarnation;
       if (placeOf(look.config).state === "incoming") requireHere(look.config, this.#store.label);
-      const standing = this.#standing(claim, mark, about);
+      const standing = standingEpoch(this, claim, mark, about);
       if (standing !== undefined) return this.#adopt(standing, id);
       // G3: whatever has gone, went after the last proof.
       if (this.#incarnation === undefined || this.#incarnation === id) throw this.#fenced(claim);
@@ -275,17 +275,6 @@ export class Registration {
     throw new UnavailableError(`${keys.subnet(this.node)} kept changing while it was written under`, {
       outcome: "none",
     });
-  }
-
-  /** The epoch under which the ownership stands in this store: the known one, or the one that a copy gave it. */
-  #standing(
-    claim: Entry | undefined,
-    mark: Entry | undefined,
-    about: Entry | undefined,
-  ): Revision | undefined {
-    if (!claim || claim.modRevision === this.epoch) return claim?.modRevision;
-    const same = claim.value === encode(this.subnet) && about && decode(nodeSchema, about).uid === this.uid;
-    return same && formerEpochs(claim, mark).includes(this.epoch) ? claim.modRevision : undefined;
   }
 
   async #adopt(epoch: Revision, incarnation: string): Promise<void> {

@@ -189,7 +189,7 @@ function registrar({ flags, pool, state, log, signal }: Assignment): (store: Sto
         { ...file, subnet, epoch },
         { signal, about: { platform, subnetID, eniIDs }, onChanged: rememberIn(state) },
       );
-      const now = { store: store.label, epoch: registration.epoch, leaseSource: flags.leaseSource };
+      const now = { store: store.label, leaseSource: flags.leaseSource };
       if (Object.entries(now).some(([name, value]) => file[name as keyof typeof now] !== value)) {
         await state.writeRegistration({ ...file, ...now });
       }
