@@ -45,7 +45,7 @@ it("serves the Compute Engine API and its metadata server", async () => {
   const name = await fetch(`${metadata}/name`, { headers });
   expect(await name.text()).toBe("node-1");
   const issued = await fetch(`${metadata}/service-accounts/default/token`, { headers });
-  const { access_token: token } = await issued.json();
+  const token = /"access_token":"([^"]+)"/.exec(await issued.text())?.[1];
   const url = `${setting("COCOON_NET_GCE_ENDPOINT")}/compute/v1/projects/demo-project`;
   const authorization = { authorization: `Bearer ${token}` };
   const subnet = await fetch(`${url}/regions/us-central1/subnetworks/nodes`, { headers: authorization });
