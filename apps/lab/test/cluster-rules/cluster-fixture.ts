@@ -2,7 +2,10 @@ import {
   type ClusterInit,
   decode,
   encode,
+  eventSchema,
   formatCidr,
+  type IncarnationRecord,
+  incarnationSchema,
   initCluster,
   keys,
   type LeaseRecord,
@@ -15,6 +18,7 @@ import {
   type Registration,
   type Store,
   slotsOf,
+  withEnded,
 } from "@cocoon-net/core";
 import type { Bench } from "@cocoon-net/store-testkit";
 
@@ -51,9 +55,41 @@ export async function ownersIn(store: Store): Promise<Map<string, string>> {
   );
 }
 
+/** Takes back what made the node an owner, as a server does that has lost its newest writes. */
+export async function loseClaim(
+  store: Store,
+  { node, subnet, config }: Pick<Registration, "node" | "subnet" | "config">,
+): Promise<void> {
+  await store.txn({
+    then: [keys.subnet(node), keys.epochs(node), keys.node(node), ...slotKeys(subnet, config.nodePrefix)].map(
+      (key) => ({ delete: key }),
+    ),
+  });
+}
+
+export async function incarnationIn(store: Store): Promise<IncarnationRecord> {
+  const { entry } = await store.get(keys.incarnation);
+  if (!entry) throw new Error(`there is no ${keys.incarnation}`);
+  return decode(incarnationSchema, entry);
+}
+
+/** The types of the events in the log about a node. */
+export async function eventsOf(store: Store, node: string): Promise<string[]> {
+  const { entries } = await listAll(store, prefixes.events);
+  return entries
+    .toSorted((a, b) => a.modRevision - b.modRevision)
+    .map((entry) => decode(eventSchema, entry))
+    .filter((event) => event.node === node)
+    .map(({ type }) => type);
+}
+
 /** What the controller writes when it takes a node's block into quarantine. */
-export async function takeAway(store: Store, { node, uid, subnet, config }: Registration): Promise<void> {
+export async function takeAway(store: Store, registration: Registration): Promise<void> {
+  const { node, uid, subnet, config } = registration;
   const { entry } = await store.get(keys.node(node));
+  const { entry: claim } = await store.get(keys.subnet(node));
+  if (!entry || !claim) throw new Error(`${node} owns nothing`);
+  const record = { ...withEnded(decode(nodeSchema, entry), claim, undefined), status: "quarantined" };
   const held = encode({ node: "", uid });
   await store.txn({
     then: [
@@ -71,9 +107,7 @@ export async function takeAway(store: Store, { node, uid, subnet, config }: Regi
           intent: "reclaim-1",
         }),
       },
-      ...(entry
-        ? [{ put: entry.key, value: encode({ ...decode(nodeSchema, entry), status: "quarantined" }) }]
-        : []),
+      { put: entry.key, value: encode(record) },
     ],
   });
 }

@@ -4,6 +4,8 @@ import { configRules } from "./config-rules.ts";
 import { electionRules } from "./election-rules.ts";
 import { heartbeatRules } from "./heartbeat-rules.ts";
 import { ownershipRules } from "./ownership-rules.ts";
+import { reassertionRules } from "./reassertion-rules.ts";
+import { recoveryRules } from "./recovery-rules.ts";
 import { registerRules } from "./register-rules.ts";
 import { registrationRules } from "./registration-rules.ts";
 import { ruleOn } from "./rule.ts";
@@ -25,6 +27,10 @@ export function clusterRules(subject: StoreUnderTest, options: ClusterRulesOptio
     ownershipRules(rule, options.modelRuns ?? 15);
   });
   describe(`${subject.name}: a registration`, { concurrent: true }, () => registrationRules(rule));
+  describe(`${subject.name}: a store that has lost writes`, { concurrent: true }, () => {
+    recoveryRules(rule);
+    reassertionRules(rule);
+  });
   describe(`${subject.name}: the heartbeat`, { concurrent: true }, () => heartbeatRules(rule));
   describe(`${subject.name}: the election`, { concurrent: true }, () => electionRules(rule));
   describe(`${subject.name}: many at once`, () => stormRules(rule, options.url));

@@ -14,6 +14,19 @@ export function interceptTxn(store: Store, hook: TxnHook): Store {
   return { ...passing(store), txn: (request, options) => hook(request, () => store.txn(request, options)) };
 }
 
+/** What handles take for the server behind them; another `name` means that it may have lost writes. */
+export interface ServerName {
+  name: string;
+}
+
+/** The same store, on a server that calls itself something more. */
+export function onServer(store: Store, server: ServerName): Store {
+  return {
+    ...passing(store),
+    incarnation: async (options) => (await store.incarnation(options)) + server.name,
+  };
+}
+
 /** Fails the first read of a page beyond the first, as a server that has compacted its revision away. */
 export function compactWhileListing(store: Store): Store {
   let done = false;

@@ -1,0 +1,223 @@
+import {
+  FencedError,
+  heartbeat,
+  keys,
+  Recovery,
+  type RegisterOptions,
+  type Registration,
+  Registry,
+  type Store,
+  UnavailableError,
+} from "@cocoon-net/core";
+import { type Bench, until, within } from "@cocoon-net/store-testkit";
+import { incarnationIn, loseClaim, openCluster, ownersIn, requestOf } from "./cluster-fixture.ts";
+import { interceptTxn, onServer, type ServerName } from "./intercepted-store.ts";
+import type { Rule } from "./rule.ts";
+
+/** Short, so that a test can wait for its end. */
+const recoveryMs = 600;
+
+/** A cluster with a short window, on a server that can be another one from some moment on. */
+export async function onChangingServer(
+  bench: Bench,
+): Promise<{ readonly store: Store; readonly plain: Store; readonly server: ServerName }> {
+  const plain = await openCluster(bench, { recoveryMs });
+  const server: ServerName = { name: "" };
+  return { plain, server, store: onServer(plain, server) };
+}
+
+const register = (store: Store, node: string, options?: RegisterOptions): Promise<Registration> =>
+  new Registry(store).register(requestOf(node), options);
+
+export function recoveryRules(rule: Rule): void {
+  rule(
+    "a node that joins waits while the others say what they own, and gets another subnet",
+    async (bench, expect) => {
+      const { store, plain, server } = await onChangingServer(bench);
+      const a = await register(store, "a");
+      const b = await register(store, "b");
+      await loseClaim(plain, b);
+      server.name = "2";
+      const told: string[] = [];
+      const started = performance.now();
+      const joining = register(store, "c", { onWait: (message) => told.push(message) });
+      await until("the window", 5_000, async () => (await incarnationIn(plain)).recovering);
+      await b.confirm();
+      const c = await joining;
+      expect(performance.now() - started).toBeGreaterThanOrEqual(recoveryMs);
+      expect(told).toEqual([expect.stringContaining("may have lost writes")]);
+      await a.verify();
+      expect([a, b, c].map(({ subnet }) => subnet)).toEqual(["10.64.0.0/24", "10.64.1.0/24", "10.64.2.0/24"]);
+      expect(await ownersIn(plain)).toEqual(new Map([a, b, c].map(({ node, subnet }) => [node, subnet])));
+      const { id, recovering } = await incarnationIn(plain);
+      expect(recovering).toBe(false);
+      expect([b.incarnation, c.incarnation]).toEqual([id, id]);
+    },
+  );
+
+  rule("a node that is registered is found while the store recovers", async (bench, expect) => {
+    const { store, plain, server } = await onChangingServer(bench);
+    const a = await register(store, "a");
+    server.name = "2";
+    expect(await register(store, "a")).toMatchObject({ subnet: a.subnet, epoch: a.epoch });
+    expect((await incarnationIn(plain)).recovering).toBe(true);
+  });
+
+  rule("waiting has an end, and can be aborted", async (bench, expect) => {
+    const { store, server } = await onChangingServer(bench);
+    await register(store, "a");
+    server.name = "2";
+    const late = register(store, "b", { maxWaitMs: 100 });
+    await expect(late).rejects.toThrow(UnavailableError);
+    await expect(late).rejects.toThrow(/may have lost writes .*: new nodes wait until/);
+    await expect(register(store, "b", { signal: AbortSignal.timeout(100) })).rejects.toThrow("aborted");
+  });
+
+  // G1: the claim is made on a server that has lost b's, before anybody has noticed.
+  for (const answer of ["comes", "is lost"]) {
+    rule(
+      `a claim that meets a changed server, and whose answer ${answer}, is undone`,
+      async (bench, expect) => {
+        const { store, plain, server } = await onChangingServer(bench);
+        await register(store, "a");
+        const b = await register(store, "b");
+        let claims = 0;
+        const overtaken = interceptTxn(store, async ({ then = [] }, pass) => {
+          if (!then.some((operation) => "put" in operation && operation.put === keys.subnet("c")))
+            return pass();
+          claims += 1;
+          if (claims > 1) return pass();
+          await loseClaim(plain, b);
+          server.name = "2";
+          const result = await pass();
+          expect((await ownersIn(plain)).get("c")).toBe(b.subnet);
+          if (answer === "comes") return result;
+          throw new UnavailableError("the answer was lost", { outcome: "unknown" });
+        });
+        // It sees the store as it is a moment later, without b.
+        const looking = hiding(overtaken, keys.slot(b.subnet), () => claims === 0);
+        const joining = register(looking, "c");
+        await until(
+          "the claim to be undone",
+          5_000,
+          async () => claims > 0 && !(await ownersIn(plain)).has("c"),
+        );
+        await b.confirm();
+        expect((await joining).subnet).toBe("10.64.2.0/24");
+        expect((await ownersIn(plain)).get("b")).toBe(b.subnet);
+      },
+    );
+  }
+
+  rule("heartbeats alone end the window, and not before time", async (bench, expect) => {
+    const { store, plain, server } = await onChangingServer(bench);
+    const a = await register(store, "a");
+    const stop = new AbortController();
+    let owned = 0;
+    const beating = heartbeat(store, a, {
+      ttlMs: 2_000,
+      signal: stop.signal,
+      onOwned: () => void owned++,
+      onUnsure: () => {},
+    });
+    try {
+      await until("the first time", 5_000, () => owned === 1);
+      server.name = "2";
+      await until("the window", 5_000, async () => (await incarnationIn(plain)).recovering);
+      const opened = performance.now();
+      // Its leases may be missing too.
+      await until("the catch-up", 5_000, () => owned === 2);
+      await until("its end", 10_000, async () => !(await incarnationIn(plain)).recovering);
+      expect(performance.now() - opened).toBeGreaterThan(recoveryMs - 100);
+      expect(owned).toBe(2);
+    } finally {
+      stop.abort();
+      await beating;
+    }
+  });
+
+  rule(
+    "a window counts from the last loss, and from the last time that the store was away",
+    async (bench, expect) => {
+      const { store, plain, server } = await onChangingServer(bench);
+      let now = 0;
+      let away = false;
+      const failing = interceptTxn(store, async (_, pass) => {
+        if (away) throw new UnavailableError("no answer", { outcome: "none" });
+        return pass();
+      });
+      const recovery = new Recovery(failing, { monotonic: () => now });
+      const look = async (at: number): Promise<boolean> => {
+        now = at;
+        return (await recovery.look()).incarnation.recovering;
+      };
+      expect(await look(0)).toBe(false);
+      server.name = "2";
+      expect(await look(100)).toBe(true);
+      const first = await incarnationIn(plain);
+      server.name = "3";
+      expect(await look(500)).toBe(true);
+      expect((await incarnationIn(plain)).id).not.toBe(first.id);
+      expect(await look(1_000)).toBe(true);
+      away = true;
+      await expect(look(1_050)).rejects.toThrow("no answer");
+      away = false;
+      expect(await look(1_100)).toBe(true);
+      expect(await look(1_650)).toBe(true);
+      expect(await look(1_700)).toBe(false);
+      // A process that was stopped has not watched.
+      server.name = "4";
+      expect(await look(2_000)).toBe(true);
+      expect(await look(9_000)).toBe(true);
+      expect(await look(9_500)).toBe(true);
+      expect(await look(9_600)).toBe(false);
+    },
+  );
+
+  rule("observers to whom the server says different things agree all the same", async (bench, expect) => {
+    const { plain, store, server } = await onChangingServer(bench);
+    const [seen, fresh] = [new Recovery(store), new Recovery(plain)];
+    await seen.look();
+    // Only this one has seen the history fall back.
+    server.name = "+1";
+    const ids = new Set<string>();
+    for (let turn = 0; turn < 5; turn++) {
+      for (const recovery of [seen, fresh]) ids.add((await recovery.look()).incarnation.id);
+    }
+    expect(ids.size).toBeLessThanOrEqual(2);
+    expect((await incarnationIn(plain)).recovering).toBe(true);
+  });
+
+  rule("of many that notice a loss at once, one opens the window", async (bench, expect) => {
+    const { store, plain, server } = await onChangingServer(bench);
+    const nodes = await Promise.all(Array.from({ length: 20 }, (_, i) => register(store, `n${i}`)));
+    for (const node of nodes.slice(10)) await loseClaim(plain, node);
+    server.name = "2";
+    await within("all", 20_000, Promise.all(nodes.map((node) => node.confirm())));
+    const { id } = await incarnationIn(plain);
+    expect(new Set(nodes.map(({ incarnation }) => incarnation))).toEqual(new Set([id]));
+    expect(await ownersIn(plain)).toEqual(new Map(nodes.map(({ node, subnet }) => [node, subnet])));
+    await expect(register(store, "n0")).resolves.toMatchObject({ subnet: nodes[0]?.subnet });
+  });
+
+  rule("without a loss a missing claim is a lost subnet (G3)", async (bench, expect) => {
+    const { store, plain } = await onChangingServer(bench);
+    const a = await register(store, "a");
+    await loseClaim(plain, a);
+    await expect(a.confirm()).rejects.toThrow(FencedError);
+    await expect(a.verify()).rejects.toThrow(FencedError);
+    expect((await incarnationIn(plain)).recovering).toBe(false);
+  });
+}
+
+/** Leaves a key out of listings for as long as `hidden` says so. */
+function hiding(store: Store, hiddenKey: string, hidden: () => boolean): Store {
+  return {
+    ...interceptTxn(store, (_, pass) => pass()),
+    async list(prefix, options) {
+      const page = await store.list(prefix, options);
+      if (!hidden()) return page;
+      return { ...page, entries: page.entries.filter(({ key }) => key !== hiddenKey) };
+    },
+  };
+}
