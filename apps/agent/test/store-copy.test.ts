@@ -1,4 +1,5 @@
 import {
+  CopyTarget,
   CorruptError,
   copyCluster,
   initCluster,
@@ -128,6 +129,20 @@ describe("copyCluster", () => {
     await expect(older).rejects.toThrow(/another copy into .* has taken over/);
     expect((await target.get("pool/7")).entry?.value).toBe("newer");
     expect([await usable(source), await usable(target)]).toEqual([false, true]);
+  });
+
+  it("proves no node's ownership while it fills the store that the node still uses", async () => {
+    const { source, target } = await cluster();
+    const owned = await new Registry(source).register({ node: "n1", uid: "i-n1", agentVersion: "1" });
+    await copyCluster(source, target);
+    // What the source has become does not trouble a node that goes on there.
+    await owned.confirm();
+    const { entry } = await target.get(keys.config);
+    const config = JSON.parse(entry?.value ?? "");
+    const filling = await CopyTarget.open(source, { label: "elsewhere", config });
+    await expect(owned.confirm()).rejects.toThrow(/is being filled from elsewhere and is not in use yet/);
+    await filling.commission({ whole: true });
+    await owned.confirm();
   });
 
   it("leaves a store that was recovering to recover in the new place, and a whole one whole", async () => {
