@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { Backoff } from "./backoff.ts";
 import { encodeFormerEpochs, formerEpochs, placeOf } from "./cluster-place.ts";
-import { ConflictError, UnavailableError } from "./errors.ts";
+import { ConflictError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { encode } from "./model.ts";
+import { batches, inParallel, patiently, putConfig } from "./patient-writes.ts";
 import { newIncarnation, putIncarnation } from "./recovery.ts";
 import type { Change, Compare, Entry, Operation, Revision, Store } from "./store.ts";
 
@@ -34,13 +34,8 @@ interface Difference {
 
 type Progress = (done: number, total: number) => void;
 
-/** How long a store may be away before a copy gives up; run again, it goes on from there. */
-const patienceMs = 60_000;
 /** A batch is bigger than what a node writes; the server gets more time for it. */
 const batchTimeoutMs = 10_000;
-/** Transactions under way at once. */
-const width = 8;
-
 /**
  * Whether a copy takes this key along. What hangs on a session, the leader's proof that it can write, and the store's
  * incarnation say something about the other store only; `config` and the epochs are written by the copy itself.
@@ -285,42 +280,6 @@ export class CopyTarget {
   }
 }
 
-/**
- * Writes `config` if `condition` still holds, with `then` in the same transaction. `value` must be this writer's own:
- * finding it tells that an earlier try, whose answer was lost, did it. @returns its revision, undefined when refused
- */
-export async function putConfig(
-  store: Store,
-  condition: Compare,
-  value: string,
-  options: { readonly signal?: AbortSignal | undefined; readonly then?: readonly Operation[] } = {},
-): Promise<Revision | undefined> {
-  const { signal, then = [] } = options;
-  const { succeeded, revision, reads } = await patiently(signal, () =>
-    store.txn(
-      { if: [condition], then: [{ put: keys.config, value }, ...then], else: [{ get: keys.config }] },
-      { signal },
-    ),
-  );
-  if (succeeded) return revision;
-  return reads[0]?.value === value ? reads[0].modRevision : undefined;
-}
-
-/** Runs what is safe to run twice again, for as long as the store is away. */
-export async function patiently<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
-  const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 });
-  const end = performance.now() + patienceMs;
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!(error instanceof UnavailableError) || performance.now() > end) throw error;
-    }
-    await backoff.wait(signal);
-  }
-}
-
 async function requireEmpty(store: Store, signal: AbortSignal | undefined): Promise<void> {
   const { entries } = await store.list("", { limit: 1, signal });
   if (entries[0] === undefined) return;
@@ -344,25 +303,4 @@ function isJob(value: unknown): value is { readonly node: string; readonly epoch
   return (
     "node" in value && typeof value.node === "string" && "epoch" in value && typeof value.epoch === "number"
   );
-}
-
-function* batches<T>(items: readonly T[], size: number): Generator<readonly T[], void, void> {
-  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size);
-}
-
-/** Rejects with the first failure, when nothing is under way any more. */
-async function inParallel<T>(items: Iterable<T>, work: (item: T) => Promise<void>): Promise<void> {
-  const iterator = items[Symbol.iterator]();
-  let failed = false;
-  const lane = async (): Promise<void> => {
-    for (let next = iterator.next(); !next.done && !failed; next = iterator.next()) {
-      await work(next.value).catch((error: unknown) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  const lanes = await Promise.allSettled(Array.from({ length: width }, lane));
-  const failure = lanes.find((result) => result.status === "rejected");
-  if (failure) throw failure.reason;
 }

@@ -1,11 +1,12 @@
 import { z } from "zod";
 import { pause } from "./backoff.ts";
 import { type ClusterPlace, placeOf } from "./cluster-place.ts";
-import { type CopyCounts, CopyTarget, patiently, putConfig, type RawConfig } from "./copy-target.ts";
+import { type CopyCounts, CopyTarget, type RawConfig } from "./copy-target.ts";
 import { ConflictError, CorruptError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { decode, encode, incarnationSchema } from "./model.ts";
+import { patiently, putConfig } from "./patient-writes.ts";
 import type { Entry, Revision, Store, WatchBatch } from "./store.ts";
 
 export interface CopyOptions {
