@@ -83,22 +83,24 @@ export class Pulse implements Disposable {
   async #follow(connection: Connection, stopped: AbortSignal, works: () => void): Promise<void> {
     const over = AbortSignal.any([stopped, connection.over]);
     const heard = new Map<string, Set<Wake>>();
-    let first: Tick | undefined;
+    const end = () => void connection[Symbol.asyncDispose]();
     let last: Tick | undefined;
     connection.listen(
       (prefix, message) => {
-        const [era, revision, stamp = "", tied] = message.split(" ");
+        const [branch, revision, stamp = "", tied] = message.split(" ");
+        if (last === undefined) return;
+        // Emptied, or lost and made the primary again: its revisions no longer follow those that the watches know.
+        if (branch !== last.branch) return end();
         for (const wake of heard.get(prefix) ?? []) wake.announce({ revision: Number(revision), stamp });
-        // An emptied database; or a session that may end earlier than those known.
-        if (era !== last?.era || tied === "1") this.#alarm.ring();
+        // A session that may end earlier than those known.
+        if (tied === "1") this.#alarm.ring();
       },
-      () => void connection[Symbol.asyncDispose](),
+      () => end(),
     );
     while (!stopped.aborted) {
       const joining = await this.#listen(connection, heard, stopped);
       const now = await this.#tick(connection, [...heard.keys()], stopped);
-      last ??= now;
-      if (now.era !== last.era || now.fork !== last.fork || now.revision < last.revision) return;
+      if (last !== undefined && (now.branch !== last.branch || now.revision < last.revision)) return;
       for (const wakes of heard.values()) {
         for (const wake of wakes) {
           if (joining.has(wake)) wake.attach(connection);
@@ -107,8 +109,7 @@ export class Pulse implements Disposable {
           else wake.told(now);
         }
       }
-      if (first === undefined) first = now;
-      else works();
+      if (last !== undefined) works();
       last = now;
       await this.#alarm.wait(now.pauseMs, over);
     }
@@ -141,14 +142,10 @@ export class Pulse implements Disposable {
   async #tick(connection: Connection, prefixes: readonly string[], signal: AbortSignal): Promise<Tick> {
     const call: Call = { what: "look after watches", writes: false, timeoutMs: silenceMs, signal };
     const lengths = new Set(prefixes.map((prefix) => Buffer.byteLength(prefix)));
-    const [, era, fork, revision, stamp, added, next] = await connection.run(
-      tick,
-      [[...lengths].join(",")],
-      call,
-    );
+    const reply = await connection.run(tick, [[...lengths].join(",")], call);
+    const [, branch, revision, stamp, added, next] = reply;
     return {
-      era: String(era),
-      fork: String(fork),
+      branch: String(branch),
       revision: Number(revision),
       stamp: String(stamp),
       added: added === 1,
@@ -158,8 +155,7 @@ export class Pulse implements Disposable {
 }
 
 interface Tick {
-  readonly era: string;
-  readonly fork: string;
+  readonly branch: string;
   readonly revision: Revision;
   readonly stamp: string;
   readonly added: boolean;

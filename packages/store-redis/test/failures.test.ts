@@ -165,6 +165,26 @@ describe("a database that is emptied", () => {
   });
 });
 
+describe("a database that is emptied and filled again", () => {
+  it("is not taken for what went on, by a watcher that hears of it first from a change", async () => {
+    await using server = await startRedis();
+    await using store = await open(server);
+    await using other = await open(server);
+    for (const key of ["w/1", "w/2", "w/3"]) await put(store, key, "old");
+    await using log = new WatchLog(store, "w/");
+    await log.until("the snapshot", 5_000, ({ state }) => state.size === 3);
+    await redisCli(server, "flushall");
+    // A new watcher: from now on the server tells of such changes again, the first watcher too.
+    await using late = new WatchLog(other, "w/");
+    await late.until("the snapshot", 5_000, ({ batches }) => batches.length > 0);
+    for (const key of ["x/1", "x/2", "x/3", "w/4", "w/5"]) await put(other, key, "new");
+    for (const watcher of [log, late]) {
+      await watcher.until("the new state", 10_000, ({ state }) => state.has("w/5"));
+      assert.deepEqual([...watcher.state.keys()], ["w/4", "w/5"]);
+    }
+  });
+});
+
 describe("history that is cut", () => {
   it("while a watcher is away gives it a snapshot, not silence", async () => {
     await using server = await startRedis({ appendonly: true });

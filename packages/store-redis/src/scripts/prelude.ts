@@ -56,7 +56,13 @@ local function find(key)
   return entry or nil, member, session
 end
 
--- Tells the watches that changes concern, once each: era, revision, stamp, whether a key was tied to a session. It
+-- What two histories differ in, whatever their revisions: the era, and the history that this one branched from at
+-- the server's last promotion.
+local function branch()
+  return era .. '/' .. (string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or '')
+end
+
+-- Tells the watches that changes concern, once each: branch, revision, stamp, whether a key was tied to a session. It
 -- asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so that a
 -- change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
 local function announce(changes, id)
@@ -75,12 +81,15 @@ local function announce(changes, id)
       end
     end
   end
-  local message = era .. ' ' .. id .. ' ' .. stamp .. ' ' .. tied
+  local message
   for first = 1, #channels, 1000 do
     local last = math.min(first + 999, #channels)
     local listeners = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, last))
     for n = 1, #listeners, 2 do
-      if listeners[n + 1] > 0 then redis.call('SPUBLISH', listeners[n], message) end
+      if listeners[n + 1] > 0 then
+        message = message or branch() .. ' ' .. id .. ' ' .. stamp .. ' ' .. tied
+        redis.call('SPUBLISH', listeners[n], message)
+      end
     end
   end
 end

@@ -5,8 +5,7 @@ import { defineScript, type Script } from "./prelude.ts";
  * listens, its answer comes after every message of a change up to `revision`.
  *
  *   ARGV[3]  lengths, in bytes, of the prefixes that the caller watches, with commas
- *   result   {done, era, fork, revision, stamp, added, next}
- *                                                          fork: the history that this one branched from at the server's promotion
+ *   result   {done, branch, revision, stamp, added, next}
  *                                                          added: 1 when a length was new, so that no message was sent for it until now
  *                                                          next: ms until the next session's deadline, -1 for none
  */
@@ -25,9 +24,8 @@ if added == 1 then
   table.sort(known)
   redis.call('HSET', STATE, 'lengths', table.concat(known, ','))
 end
-local fork = string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or ''
 local first = redis.call('ZRANGE', SESSIONS, 0, 0, 'WITHSCORES')
-return { 1, era, fork, revision, revisionStamp, added, first[2] and math.max(0, tonumber(first[2]) - now) or -1 }
+return { 1, branch(), revision, revisionStamp, added, first[2] and math.max(0, tonumber(first[2]) - now) or -1 }
 `,
   { whenFull: true },
 );
