@@ -23,15 +23,20 @@ export function parseListenAddress(address: string): ListenAddress {
 export function serveMetrics(address: ListenAddress, render: () => string, log: Logger): AsyncDisposable {
   const server = createServer((request, response) => {
     const path = request.url?.split("?")[0];
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      response.writeHead(405, { allow: "GET, HEAD" }).end("only GET\n");
-    } else if (path === "/metrics") {
-      response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(render());
-    } else if (path === "/healthz") {
-      response.end("ok\n");
-    } else {
-      response.writeHead(404).end("there are /metrics and /healthz\n");
-    }
+    const [status, body] =
+      request.method !== "GET" && request.method !== "HEAD"
+        ? [405, "only GET\n"]
+        : path === "/metrics"
+          ? [200, render()]
+          : path === "/healthz"
+            ? [200, "ok\n"]
+            : [404, "there are /metrics and /healthz\n"];
+    response.writeHead(status, {
+      "content-type": "text/plain; version=0.0.4; charset=utf-8",
+      "content-length": Buffer.byteLength(body),
+      ...(status === 405 ? { allow: "GET, HEAD" } : {}),
+    });
+    response.end(body);
   });
   server.on("error", (error) =>
     log.error({ err: error, ...address }, "metrics cannot be served; going on without"),
