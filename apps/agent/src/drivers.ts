@@ -36,6 +36,7 @@ const etcd: Load<StoreDriver> = async () => (await import("@cocoon-net/store-etc
 const redis: Load<StoreDriver> = async () => (await import("@cocoon-net/store-redis")).default;
 const memory: Load<StoreDriver> = async () => (await import("@cocoon-net/store-memory")).default;
 const volcengine: Load<CloudDriver> = async () => (await import("@cocoon-net/cloud-volcengine")).default;
+const gke: Load<CloudDriver> = async () => (await import("@cocoon-net/cloud-gke")).default;
 
 const stores: ReadonlyMap<string, Load<StoreDriver>> = new Map(
   Object.entries({
@@ -49,7 +50,7 @@ const stores: ReadonlyMap<string, Load<StoreDriver>> = new Map(
   }),
 );
 
-const clouds: ReadonlyMap<string, Load<CloudDriver>> = new Map(Object.entries({ volcengine }));
+const clouds: ReadonlyMap<string, Load<CloudDriver>> = new Map(Object.entries({ volcengine, gke }));
 
 /** Checks what can be checked of a store's URL without connecting. @throws {InvalidError} */
 export function checkStoreUrl(text: string, drivers?: DriverPlaces): void {

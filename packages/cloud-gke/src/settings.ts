@@ -5,8 +5,8 @@ import { InvalidError } from "@cocoon-net/core";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const defaultEndpoint = "https://compute.googleapis.com";
-/** https://cloud.google.com/compute/docs/metadata/overview */
-const defaultMetadataEndpoint = "http://metadata.google.internal";
+/** `metadata.google.internal`, without a name server's help: https://cloud.google.com/compute/docs/metadata/overview */
+const defaultMetadataEndpoint = "http://169.254.169.254";
 
 /** Origin of the Compute Engine API; env `COCOON_NET_GCE_ENDPOINT`. @throws {InvalidError} */
 export function apiEndpoint(env: Environment): URL {

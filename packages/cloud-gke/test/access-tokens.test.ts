@@ -96,7 +96,7 @@ describe("one clear line", () => {
 describe("endpoints", () => {
   it("have defaults and can be overridden", () => {
     expect(apiEndpoint({}).origin).toBe("https://compute.googleapis.com");
-    expect(metadataEndpoint({})).toBe("http://metadata.google.internal");
+    expect(metadataEndpoint({})).toBe("http://169.254.169.254");
     expect(apiEndpoint({ COCOON_NET_GCE_ENDPOINT: "http://127.0.0.1:8080/" }).port).toBe("8080");
   });
 
