@@ -109,6 +109,25 @@ export function recoveryRules(rule: Rule): void {
     );
   }
 
+  rule("a claim made after somebody else has opened the window waits for its end", async (bench, expect) => {
+    const { store, plain, server } = await onChangingServer(bench);
+    const overtaken = interceptTxn(plain, async ({ then = [] }, pass) => {
+      const claims = then.some((operation) => "put" in operation && operation.put === keys.subnet("a"));
+      if (claims && server.name === "") {
+        // This handle sees the same server still.
+        server.name = "2";
+        await new Recovery(store).look();
+        const { succeeded } = await pass();
+        expect(succeeded).toBe(false);
+        return { succeeded, revision: 0, reads: [] };
+      }
+      return pass();
+    });
+    const started = performance.now();
+    await register(overtaken, "a");
+    expect(performance.now() - started).toBeGreaterThanOrEqual(recoveryMs);
+  });
+
   rule("heartbeats alone end the window, and not before time", async (bench, expect) => {
     const { store, plain, server } = await onChangingServer(bench);
     const a = await register(store, "a");
