@@ -118,10 +118,10 @@ export class EtcdConnection {
    * Proves that the server can be reached, lets us read there, and still has the history we know; if not,
    * {@link incarnation} is another one afterwards. Answers its revision.
    */
-  async probe(range: KeyRange, options?: CallOptions): Promise<Revision> {
+  async probe(range: KeyRange, options?: CallOptions, what = "check the history"): Promise<Revision> {
     const answer = await this.kv(
       {
-        what: "check the history",
+        what,
         writes: false,
         send: (client, limit) => client.kv.range({ ...range, limit: 1, keys_only: true }, limit),
       },

@@ -51,7 +51,7 @@ const rules: readonly (readonly [pattern: RegExp, kind: Make, hint?: string])[] 
 
 /** With one of these in the text, the request did not get as far as being carried out. */
 const notSent =
-  /No connection established|Name resolution failed|closed before|Waiting for LB pick|etcdserver: no leader|too many requests/;
+  /No connection established|Name resolution failed|closed before|Waiting for LB pick|etcdserver: no leader|too many requests|corrupt cluster/;
 
 /** Maps what the client throws. */
 export function toCocoonError(thrown: unknown, call: CallDescription): Error {
@@ -66,7 +66,9 @@ export function toCocoonError(thrown: unknown, call: CallDescription): Error {
   const applied = call.writes && !isCertainlyNotApplied(error, text);
   return new UnavailableError(message, {
     outcome: applied ? "unknown" : "none",
-    hint: "check that etcd runs there, has a leader, and can be reached from here",
+    hint: text.includes("corrupt cluster")
+      ? "its members disagree about the data: repair the cluster, then run: etcdctl alarm disarm"
+      : "check that etcd runs there, has a leader, and can be reached from here",
     cause: error,
   });
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { type Store, UnavailableError } from "@cocoon-net/core";
 import { openEtcdStore } from "@cocoon-net/store-etcd";
 import { startEtcd, startFaultProxy, type TestServer, until } from "@cocoon-net/store-testkit";
+import { AlarmAction, AlarmType, Etcd3 } from "etcd3";
 import { describe, expect, it } from "vitest";
 import { compact } from "./etcdctl.ts";
 import { startTruncatingProxy } from "./truncating-proxy.ts";
@@ -188,6 +189,29 @@ describe("etcd outages", () => {
     stop.abort();
     expect(seen).toEqual(Array.from({ length: rounds }, (_, round) => `${round}`));
     expect((await watch.next()).done).toBe(true);
+  });
+
+  it("a cluster whose members disagree says so, and is used again when it was repaired", async () => {
+    await using server = await startEtcd();
+    await using store = await openEtcdStore(urlOf(server));
+    const raw = new Etcd3({ hosts: `http://127.0.0.1:${server.port}` });
+    try {
+      const { header } = await raw.maintenance.status();
+      const alarm = { memberID: header.member_id, alarm: AlarmType.Corrupt };
+      await raw.maintenance.alarm({ action: AlarmAction.Activate, ...alarm });
+      const problem = { outcome: "none", hint: expect.stringContaining("alarm disarm") };
+      await expect(put(store, "k", "v")).rejects.toMatchObject(problem);
+      await using another = await openEtcdStore(urlOf(server));
+      expect(another.capabilities).toMatchObject({
+        trustworthy: false,
+        durability: expect.stringContaining("disagree"),
+      });
+      await raw.maintenance.alarm({ action: AlarmAction.Deactivate, ...alarm });
+    } finally {
+      raw.close();
+    }
+    await put(store, "k", "v");
+    expect(store.capabilities.trustworthy).toBe(true);
   });
 
   it("a full server says so", async () => {
