@@ -1,4 +1,4 @@
-import { type CocoonError, NotFoundError, UnavailableError } from "@cocoon-net/core";
+import { CocoonError, NotFoundError, UnavailableError } from "@cocoon-net/core";
 import type { GceApi, OperationPlace } from "./api.ts";
 import { operationFailure, StaleError } from "./api-errors.ts";
 import type { JobLog } from "./job-log.ts";
@@ -57,34 +57,40 @@ export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): 
     if (change === undefined) return found;
 
     const requestID = job.requestID(change);
-    if (asked?.ended && asked.requestID === requestID) {
-      // It has ended well, and nothing has changed: the answer was the one to an older request of the same id.
-      await job.record("failed", change, requestID);
-      await nextTry(new UnavailableError(`${change.what} has no effect`, { outcome: "none" }));
+    if (asked?.ended) {
+      // It has ended well, and is wanted again. Either somebody else has undone it, or, where the request would be the
+      // same, the answer was the one to an older request of that id; then the next must have another.
+      if (asked.requestID === requestID) await job.record("failed", change, requestID);
       asked = undefined;
+      await nextTry(new UnavailableError(`${change.what} does not last`, { outcome: "none" }));
       continue;
     }
     await job.record("intent", change, requestID);
     asked = { change, requestID, ended: false };
     progress(change.what);
+    let failure: CocoonError | undefined;
     try {
-      const failure = await run(steps, change, requestID);
-      asked = { ...asked, ended: true };
-      if (failure === undefined) continue;
-      // Another try must be another request: the answer to this one stays the same.
-      await job.record("failed", change, requestID);
-      if (!isForAnotherLook(failure)) throw failure;
-      await nextTry(failure);
+      failure = await run(steps, change, requestID);
     } catch (error) {
-      if (asked.ended) throw error;
       if (!isForAnotherLook(error)) {
-        await job.record("failed", change, requestID);
+        // Refused for good; anything else, an abort for example, says nothing about the request.
+        if (error instanceof CocoonError) await job.record("failed", change, requestID);
         throw error;
       }
       if (error instanceof StaleError) progress(`${change.what}: somebody else was faster; looking again`);
       // The first conflict is looked at at once, later ones after a pause.
       if (!(error instanceof StaleError) || conflicts++ > 0) await nextTry(error);
+      continue;
     }
+    if (failure === undefined) {
+      asked = { change, requestID, ended: true };
+      continue;
+    }
+    // Another try must be another request: the answer to this one stays the same.
+    await job.record("failed", change, requestID);
+    asked = undefined;
+    if (!isForAnotherLook(failure)) throw failure;
+    await nextTry(failure);
   }
 }
 

@@ -168,6 +168,28 @@ describe("other writers of the same interface", () => {
   });
 });
 
+it("somebody who undoes the work again and again is not fought for ever", async () => {
+  await using world = await GkeWorld.open();
+  const node = await NodeFixture.start(world, {}, { changeMs: 200 });
+  world.simulator.onChange((change) => {
+    if (change.kind !== "alias" || change.what !== "added") return;
+    world.simulator.removeAlias(change.instance.id, change.alias);
+  });
+  await expect(node.provision()).rejects.toThrow(/adding cocoon-pods:172.20.0.0\/24 to .* does not last/);
+});
+
+it("an abort in the middle of a request is not written down as a failure", async () => {
+  await using world = await GkeWorld.open();
+  const node = await NodeFixture.start(world);
+  world.simulator.injectFault({ action: update, kind: "hang" });
+  const [abort, reason, job] = [new AbortController(), new Error("enough"), node.job()];
+  const done = expect(node.cloud.provision(node.request, job, { signal: abort.signal })).rejects.toBe(reason);
+  await expect.poll(() => world.simulator.calls[update], patience).toBe(1);
+  abort.abort(reason);
+  await done;
+  expect(job.written.map(({ phase }) => phase)).toEqual(["intent"]);
+});
+
 describe("operations", () => {
   it("whose wait comes back early are waited for again", async () => {
     await using world = await GkeWorld.open({ delays: { operationMs: 60, waitMs: 5 } });
