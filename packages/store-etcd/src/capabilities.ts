@@ -15,30 +15,39 @@ export async function readCapabilities(
   const end = performance.now() + timeoutMs;
   const left = () => ({ signal, timeoutMs: end - performance.now() });
   await connection.probe(keyspace.range(""), left(), "open");
-  const version = await connection
-    .call({ what: "open", writes: false, send: (client, limit) => client.maintenance.status(limit) }, left())
-    .then((status) => status.version)
-    .catch((error: unknown) => {
-      // With authentication on, servers from 3.4.44 and 3.5.30 on tell it to root only.
-      if (!(error instanceof AuthError)) throw error;
-      return "(its version is told to root only)";
-    });
-  const { alarms } = await connection.call(
-    {
-      what: "read the alarms",
-      writes: false,
-      send: (client, limit) => client.maintenance.alarm({ action: AlarmAction.Get }, limit),
-    },
-    left(),
-  );
-  const { members } = await connection.call(
-    {
-      what: "list the members",
-      writes: false,
-      send: (client, limit) => client.cluster.memberList({}, limit),
-    },
-    left(),
-  );
+  const [version, { alarms }, { members }] = await Promise.all([
+    connection
+      .call(
+        {
+          what: "ask for the version",
+          writes: false,
+          send: (client, limit) => client.maintenance.status(limit),
+        },
+        left(),
+      )
+      .then((status) => status.version)
+      .catch((error: unknown) => {
+        // With authentication on, servers from 3.4.44 and 3.5.30 on tell it to root only.
+        if (!(error instanceof AuthError)) throw error;
+        return "(its version is told to root only)";
+      }),
+    connection.call(
+      {
+        what: "read the alarms",
+        writes: false,
+        send: (client, limit) => client.maintenance.alarm({ action: AlarmAction.Get }, limit),
+      },
+      left(),
+    ),
+    connection.call(
+      {
+        what: "list the members",
+        writes: false,
+        send: (client, limit) => client.cluster.memberList({}, limit),
+      },
+      left(),
+    ),
+  ]);
   // The client gives enumerations by their names.
   const corrupt = alarms.some(({ alarm }) => String(alarm) === AlarmType[AlarmType.Corrupt]);
   return {

@@ -267,6 +267,8 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
         "grpc.keepalive_timeout_ms": 1_700,
         // A shared pool would wait for TCP's own backoff after a black hole, for up to 15 s.
         "grpc.use_local_subchannel_pool": 1,
+        // Each of etcd's services has a connection; those that only the opening needed are let go.
+        "grpc.client_idle_timeout_ms": 120_000,
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 2_000,
         "grpc.service_config_disable_resolution": 1,
@@ -278,6 +280,9 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
       },
     });
   } catch (cause) {
-    throw new InvalidError(`etcd ${options.where}: the TLS certificate or key cannot be used`, { cause });
+    throw new InvalidError(`etcd ${options.where}: the TLS certificate or key cannot be used`, {
+      hint: "give PEM files as ca= and cert=, and as key= the key that belongs to the certificate",
+      cause,
+    });
   }
 }

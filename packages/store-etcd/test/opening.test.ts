@@ -50,6 +50,7 @@ describe("opening etcd", () => {
       "etcds://127.0.0.1:1?ca=/nonexistent/ca.pem",
       `etcds://127.0.0.1:1?ca=${import.meta.filename}`,
       `etcds://127.0.0.1:1?cert=${import.meta.filename}`,
+      "etcd://agent@127.0.0.1:1",
     ]) {
       await expect(openEtcdStore(url), url).rejects.toBeInstanceOf(InvalidError);
     }
@@ -104,6 +105,7 @@ describe("opening etcd over TLS", () => {
   it("works with both certificates, and tells every mistake from an outage", async () => {
     await using server = await TlsEtcd.start();
     const { ca, cert, key, otherCa } = server;
+    const otherKey = otherCa.replace(/crt$/, "key");
     const at = `127.0.0.1:${server.port}`;
     await using store = await openEtcdStore(`etcds://${at}?ca=${ca}&cert=${cert}&key=${key}`);
     expect((await store.txn({ then: [{ put: "k", value: "v" }] })).succeeded).toBe(true);
@@ -111,6 +113,11 @@ describe("opening etcd over TLS", () => {
       [`etcds://${at}?ca=${otherCa}&cert=${cert}&key=${key}`, "give the CA"],
       [`etcds://${at}`, "give the CA"],
       [`etcds://${at}?ca=${ca}`, "wants a client certificate"],
+      [
+        `etcds://${at}?ca=${ca}&cert=${otherCa}&key=${otherKey}`,
+        "wants a client certificate that its CA signed",
+      ],
+      [`etcds://${at}?ca=${ca}&cert=${cert}&key=${otherKey}`, "the key that belongs to the certificate"],
       [`etcd://${at}`, "write etcds:// instead"],
     ];
     for (const [url, hint] of mistakes) {
