@@ -35,7 +35,7 @@ export function createClient(options: ResolvedOptions, traits: ClientTraits): Re
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
     // The server is no longer the one to talk to: find that. The command is not sent again.
-    reconnectOnError: (error: Error) => topology !== "standalone" && isElsewhere(error),
+    reconnectOnError: ({ message }: Error) => elsewhere(topology).test(message),
     retryStrategy: (attempt: number) => {
       if (!traits.lasting) return null;
       if (attempt === 1) backoff.reset();
@@ -62,7 +62,7 @@ export function createClient(options: ResolvedOptions, traits: ClientTraits): Re
   }
 }
 
-/** Refusals of a server that is no longer the primary, or the owner of the slot. */
-function isElsewhere({ message }: Error): boolean {
-  return /^(?:READONLY|MOVED|CLUSTERDOWN|MASTERDOWN) /.test(message);
+/** Refusals of a server that is no longer the primary (an address may have moved), or the owner of the slot. */
+function elsewhere(topology: ResolvedOptions["topology"]): RegExp {
+  return topology === "cluster" ? /^(?:READONLY|MOVED|CLUSTERDOWN|MASTERDOWN) / : /^(?:READONLY|MASTERDOWN) /;
 }

@@ -25,7 +25,7 @@ const openTimeoutMs = 5_000;
 export class Pulse implements Disposable {
   readonly #options: ResolvedOptions;
   readonly #wakes = new Set<Wake>();
-  readonly #alarm = new Alarm();
+  #alarm = new Alarm();
   #stop: AbortController | undefined;
 
   constructor(options: ResolvedOptions) {
@@ -38,7 +38,8 @@ export class Pulse implements Disposable {
     this.#wakes.add(wake);
     if (this.#stop === undefined) {
       this.#stop = new AbortController();
-      void this.#run(this.#stop.signal);
+      this.#alarm = new Alarm();
+      void this.#run(this.#stop.signal, this.#alarm);
     }
     this.#alarm.ring();
     return wake;
@@ -62,25 +63,31 @@ export class Pulse implements Disposable {
     this.#stop = undefined;
   }
 
-  async #run(stopped: AbortSignal): Promise<void> {
+  async #run(stopped: AbortSignal, alarm: Alarm): Promise<void> {
     const backoff = new Backoff({ maxMs: 2_000 });
     while (!stopped.aborted) {
+      await using connection = new Connection(this.#options, { silenceMs, lasting: false });
       try {
-        await using connection = new Connection(this.#options, { silenceMs, lasting: false });
         await connection.open(openTimeoutMs, stopped);
-        await this.#follow(connection, stopped, () => backoff.reset());
+        await this.#follow(connection, stopped, alarm, () => backoff.reset());
       } catch (error) {
         if (stopped.aborted) return;
         if (error instanceof CocoonError && !error.retryable)
           for (const wake of this.#wakes) wake.fail(error);
       }
-      for (const wake of this.#wakes) wake.detach();
-      await this.#alarm.wait(backoff.next(), stopped);
+      for (const wake of this.#wakes) wake.detach(connection);
+      await connection[Symbol.asyncDispose]();
+      await alarm.wait(backoff.next(), stopped);
     }
   }
 
   /** Listens until the connection ends, or its history is no longer the one that it began with. */
-  async #follow(connection: Connection, stopped: AbortSignal, works: () => void): Promise<void> {
+  async #follow(
+    connection: Connection,
+    stopped: AbortSignal,
+    alarm: Alarm,
+    works: () => void,
+  ): Promise<void> {
     const over = AbortSignal.any([stopped, connection.over]);
     const heard = new Map<string, Set<Wake>>();
     const end = () => void connection[Symbol.asyncDispose]();
@@ -93,7 +100,7 @@ export class Pulse implements Disposable {
         if (branch !== last.branch) return end();
         for (const wake of heard.get(prefix) ?? []) wake.announce({ revision: Number(revision), stamp });
         // A session that may end earlier than those known.
-        if (tied === "1") this.#alarm.ring();
+        if (tied === "1") alarm.ring();
       },
       () => end(),
     );
@@ -111,7 +118,7 @@ export class Pulse implements Disposable {
       }
       if (last !== undefined) works();
       last = now;
-      await this.#alarm.wait(now.pauseMs, over);
+      await alarm.wait(now.pauseMs, over);
     }
   }
 

@@ -44,7 +44,9 @@ export class Wake implements Disposable {
     this.doubt();
   }
 
-  detach(): void {
+  /** `connection` hears no more. */
+  detach(connection: Connection): void {
+    if (this.#connection !== connection) return;
     this.#connection = undefined;
     this.#told = undefined;
   }

@@ -44,6 +44,12 @@ async function synchronised(replica: TestServer): Promise<void> {
   );
 }
 
+async function arrival(replica: TestServer, key: string): Promise<void> {
+  await until(`${key} on the replica`, 10_000, async () =>
+    (await redisCli(replica, "hexists", "/cocoon-net", key)) === "1" ? true : undefined,
+  );
+}
+
 async function promote(replica: TestServer): Promise<void> {
   await redisCli(replica, "replicaof", "no", "one");
 }
@@ -116,9 +122,7 @@ describe("the incarnation", () => {
     await using store = await open(primary);
     await until("a confirmed key", 10_000, () => put(store, "w/known", "0").then(() => true));
     const { revision } = await store.get("w/known");
-    await until("the replica to have it", 5_000, async () =>
-      (await redisCli(replica, "hexists", "/cocoon-net", "w/known")) === "1" ? true : undefined,
-    );
+    await arrival(replica, "w/known");
     const before = await store.incarnation();
     await path.blackhole();
     for (let turn = 1; turn <= 500; turn += 1) await put(store, "w/known", String(turn));
@@ -142,6 +146,7 @@ describe("the incarnation", () => {
     await using log = new WatchLog(store, "w/");
     await log.until("the snapshot", 5_000, ({ state }) => state.size === 1);
     const before = await bystander.incarnation();
+    await arrival(replica, "w/1");
     await promote(replica);
     await put(store, "w/lost");
     await log.until("what will be lost", 5_000, ({ state }) => state.has("w/lost"));

@@ -19,7 +19,7 @@ export interface SentinelSet extends AsyncDisposable {
 }
 
 /** Long enough for a busy machine not to look dead. */
-const downAfterMs = 1_000;
+const downAfterMs = 2_000;
 
 export async function startSentinelSet(): Promise<SentinelSet> {
   await using started = new DisposeStack();

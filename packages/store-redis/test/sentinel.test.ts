@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 /** Time for a client to find the new primary, once there is one. */
-const findingMs = 5_000;
+const findingMs = 10_000;
 
 describe("Redis behind Sentinel", () => {
   const subject = {
@@ -42,6 +42,11 @@ describe("Redis behind Sentinel", () => {
     old.pause();
     try {
       await assertFollows(store, log, writer, old.port);
+      // Until the third server is told to follow the new primary, the old one could have its word.
+      const next = await set.primary();
+      await until("the other replica to follow", 20_000, async () =>
+        (await redisCli(next, "info", "replication")).includes("state=online"),
+      );
     } finally {
       old.resume();
     }

@@ -59,7 +59,7 @@ describe("a watch's place in history", () => {
   });
 
   it("after a doubt, or on another connection, is where everything is looked at from", async () => {
-    for (const disturb of [(wake: Wake) => wake.doubt(), (wake: Wake) => wake.detach()]) {
+    for (const disturb of [(wake: Wake) => wake.doubt(), (wake: Wake) => wake.detach(connection)]) {
       const wake = await settled();
       wake.announce(at(7));
       wake.told(at(9));
