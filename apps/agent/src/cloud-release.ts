@@ -8,6 +8,7 @@ import type { PoolFile, RegistrationFile, StateDirectory } from "./state-directo
 export async function hasCloudResources(pool: PoolFile, state: StateDirectory): Promise<boolean> {
   return (
     pool.subnetID !== undefined ||
+    pool.aliasRangeName !== undefined ||
     (pool.eniIDs ?? []).length > 0 ||
     (await FileJob.leftSteps(state.jobPath)).length > 0
   );

@@ -4,12 +4,17 @@ import { type Change, converge, type Steps } from "./change.ts";
 import type { SecondaryRange, Subnetwork, SubnetworkRef } from "./wire.ts";
 
 /**
- * Makes sure that the subnetwork's secondary range {@link podRange} covers the block. A missing one is made exactly for
- * the block, which is enough for a single node; a cluster's must be there before, large enough for all of its nodes.
+ * Makes sure that the subnetwork's secondary range {@link podRange} covers the block. A missing one is made as
+ * wide as the cluster's parent CIDR, so that it covers every node to come, or as the block of a single node.
  *
  * @throws {ConflictError} when there is one that does not cover the block
  */
-export async function ensurePodRange(steps: Steps, ref: SubnetworkRef, block: string): Promise<void> {
+export async function ensurePodRange(
+  steps: Steps,
+  ref: SubnetworkRef,
+  block: string,
+  parent: string = block,
+): Promise<void> {
   await converge(steps, async () => {
     const subnetwork = await steps.api.getSubnetwork(ref, steps.signal);
     const range = subnetwork.secondaryRanges.find(({ rangeName }) => rangeName === podRange);
@@ -19,7 +24,10 @@ export async function ensurePodRange(steps: Steps, ref: SubnetworkRef, block: st
         { hint: "expand the range or choose a --subnet inside it" },
       );
     }
-    return { found: undefined, change: range === undefined ? creation(steps, subnetwork, block) : undefined };
+    return {
+      found: undefined,
+      change: range === undefined ? creation(steps, subnetwork, parent) : undefined,
+    };
   });
 }
 

@@ -26,7 +26,7 @@ export async function provision(steps: Steps, request: ProvisionRequest): Promis
   const addresses = poolOf(request, steps.progress);
   const ref = refOf(request);
   const subnetwork = await ownSubnetwork(steps, ref);
-  await ensurePodRange(steps, subnetwork, request.subnet);
+  await ensurePodRange(steps, subnetwork, request.subnet, request.parentCIDR);
   let instance: Awaited<ReturnType<typeof changeAliases>>;
   try {
     instance = await changeAliases(steps, ref, bindGoal(request.subnet));

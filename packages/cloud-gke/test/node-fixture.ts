@@ -20,7 +20,7 @@ export class NodeFixture {
 
   static async start(
     world: GkeWorld,
-    options: Partial<Pick<ProvisionRequest, "node" | "subnet" | "poolSize" | "tags">> = {},
+    options: Partial<Pick<ProvisionRequest, "node" | "subnet" | "parentCIDR" | "poolSize" | "tags">> = {},
     timing: Partial<Timing> = {},
   ): Promise<NodeFixture> {
     const cloud = await world.cloudOn(world.addInstance(), timing);

@@ -6,6 +6,16 @@ import { NodeFixture } from "./node-fixture.ts";
 const ours = (cidr: string) => ({ cidr, rangeName: "cocoon-pods" });
 
 describe("provision: the pod range", () => {
+  it("of a cluster is made as wide as the cluster, so that the next node finds its block in it", async () => {
+    await using world = await GkeWorld.open({ secondaryRanges: {} });
+    const parentCIDR = "172.20.0.0/16";
+    await (await NodeFixture.start(world, { parentCIDR })).provision();
+    const second = await NodeFixture.start(world, { node: "n2", subnet: world.block(1), parentCIDR });
+    expect((await second.provision()).addresses[0]).toBe("172.20.1.2");
+    const [subnetwork] = world.simulator.describeState().subnetworks;
+    expect(subnetwork?.secondaryRanges).toEqual([{ rangeName: "cocoon-pods", cidr: parentCIDR }]);
+  });
+
   it("is made at the node's block where there is none, beside the others", async () => {
     await using world = await GkeWorld.open({ secondaryRanges: { services: "10.8.0.0/20" } });
     const node = await NodeFixture.start(world);

@@ -49,6 +49,8 @@ export interface ProvisionRequest {
   readonly instance: InstanceIdentity;
   /** The node's block, e.g. `172.20.100.0/24`. */
   readonly subnet: string;
+  /** The range that all nodes' blocks are cut from, where the node belongs to a cluster. */
+  readonly parentCIDR?: string;
   /** How many addresses VMs shall be able to have. */
   readonly poolSize: number;
   /** Tags written on everything that is made, e.g. cluster and node UID. */

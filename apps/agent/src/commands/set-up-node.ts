@@ -179,6 +179,7 @@ async function provision(
         "cocoon-net:instance": target.instance.instanceID,
         ...(registration ? { "cocoon-net:cluster": registration.config.clusterUID } : {}),
       },
+      ...(registration ? { parentCIDR: registration.config.parentCIDR } : {}),
     },
     job,
     { signal: context.signal, onProgress: (message) => context.say(message) },
@@ -187,7 +188,7 @@ async function provision(
   const pool = await state.writePool({
     ...base,
     secondaryNICs: nics,
-    ips: network.addresses,
+    ips: network.addresses.filter((address) => address !== base.gateway),
     eniIDs: network.eniIDs,
     ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
     ...(network.aliasRangeName === undefined ? {} : { aliasRangeName: network.aliasRangeName }),
