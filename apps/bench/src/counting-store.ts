@@ -2,7 +2,7 @@ import type { Store } from "@cocoon-net/core";
 
 /** Requests that a client has made, each one round trip. */
 export interface Calls {
-  /** Gets, pages, and transactions that write nothing. */
+  /** Gets, pages, transactions that write nothing, questions for the incarnation. */
   reads: number;
   /** Transactions that write. */
   writes: number;
@@ -30,7 +30,10 @@ export function countCalls(store: Store): { readonly store: Store; readonly call
     },
     watch: (prefix, options) => store.watch(prefix, options),
     session: (ttlMs, options) => store.session(ttlMs, options),
-    incarnation: (options) => store.incarnation(options),
+    incarnation(options) {
+      calls.reads += 1;
+      return store.incarnation(options);
+    },
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
   return { store: counting, calls };

@@ -10,12 +10,13 @@ import type { CallOptions, Entry, Store } from "./store.ts";
  * A cluster with no more slots in use than this is read whole, and its lowest free slot is exact. A larger one is only
  * looked at here and there: a thousand nodes that join it at once must not read all of it a thousand times.
  */
-const smallCluster = 256;
-/** Slots of one look. */
-const slotsPerLook = 64;
+const smallCluster = 64;
+/** Slots of one look: for the lowest, and by the hash of the node's name. */
+const lowSlots = 32;
+const hashedSlots = 64;
 const hashedLooks = 8;
 /** Claims on one look, or one reading: what the others take meanwhile is learned by losing to them. */
-const claimsPerLook = 2;
+const claimsPerLook = 3;
 const claimsPerReading = 8;
 const readings = 64;
 
@@ -34,21 +35,17 @@ export async function* freeSlots(
   let attempt = 0;
   const page = await store.list(prefixes.slots, { ...options, limit: smallCluster });
   if (page.next !== undefined) {
-    const seen = tableOf(cluster, page.entries);
-    const low = await lowFreeSlot(store, seen, layout, options);
+    const reserved = tableOf(cluster, []);
+    const low = await lowFreeSlot(store, reserved, layout, options);
     if (low) yield low;
     for (let look = 0; look < hashedLooks; look++) {
-      const candidates: Cidr[] = [];
-      while (candidates.length < slotsPerLook) candidates.push(candidateSlot(layout, node, attempt++));
-      const free = await lookAt(store, seen, candidates, options);
-      for (const slot of free.slice(0, claimsPerLook)) {
-        yield slot;
-        seen.take(slot);
-      }
+      const candidates = Array.from({ length: hashedSlots }, () => candidateSlot(layout, node, attempt++));
+      yield* (await lookAt(store, reserved, candidates, options)).slice(0, claimsPerLook);
     }
   }
   for (let reading = 0; reading < readings; reading++) {
-    const table = await readSlots(store, cluster, options);
+    const known = reading === 0 && page.next === undefined;
+    const table = known ? tableOf(cluster, page.entries) : await readSlots(store, cluster, options);
     if (table.free === 0) throw exhausted(cluster, table);
     for (let claim = 0; claim < claimsPerReading; claim++) {
       let slot = table.lowestFree();
@@ -86,7 +83,7 @@ interface Layout {
  */
 async function lowFreeSlot(
   store: Store,
-  seen: SlotTable,
+  reserved: SlotTable,
   { parent, nodePrefix }: Layout,
   options: CallOptions,
 ): Promise<Cidr | undefined> {
@@ -94,12 +91,12 @@ async function lowFreeSlot(
   let [from, to] = [0, 2 ** (nodePrefix - parent.prefix)];
   let found: Cidr | undefined;
   while (from < to) {
-    const step = Math.ceil((to - from) / slotsPerLook);
+    const step = Math.ceil((to - from) / lowSlots);
     const samples: Cidr[] = [];
     for (let slot = from; slot < to; slot += step) {
       samples.push({ base: parent.base + slot * size, prefix: nodePrefix });
     }
-    const [free] = await lookAt(store, seen, samples, options);
+    const [free] = await lookAt(store, reserved, samples, options);
     found = free ?? found;
     if (!found || step === 1) break;
     // The sample before it is taken, so that a lower one can only be between the two.
@@ -109,25 +106,20 @@ async function lowFreeSlot(
   return found;
 }
 
-/** Those of the slots that are free, in order; the others are marked as taken. */
+/** Those of the slots that are neither reserved nor taken, in order. */
 async function lookAt(
   store: Store,
-  seen: SlotTable,
+  reserved: SlotTable,
   slots: readonly Cidr[],
   options: CallOptions,
 ): Promise<Cidr[]> {
-  const asked = slots.filter((slot) => seen.isFree(slot));
+  const asked = slots.filter((slot) => reserved.isFree(slot));
   if (asked.length === 0) return [];
-  const { reads } = await store.txn(
-    { then: asked.map((slot) => ({ get: keys.slot(formatCidr(slot)) })) },
-    options,
-  );
-  return asked.filter((slot, index) => {
-    if (reads[index] === undefined) return true;
-    seen.take(slot);
-    return false;
-  });
+  const gets = asked.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
+  const { reads } = await store.txn({ then: gets }, options);
+  return asked.filter((_, index) => reads[index] === undefined);
 }
+
 async function readSlots(store: Store, cluster: ClusterView, options: CallOptions): Promise<SlotTable> {
   return tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries);
 }

@@ -71,9 +71,13 @@ async function storm(
 ): Promise<Storm> {
   await using server = await startServer(kind);
   const target = server.target(side);
-  await (side === "ours" ? prepare(target, sizes.parentCIDR, taken) : prepareRaw(target, taken));
+  const warmUpTarget = server.target("warm-up");
+  if (side === "ours") {
+    await prepare(warmUpTarget, sizes.parentCIDR, 0);
+    await prepare(target, sizes.parentCIDR, taken);
+  } else await prepareRaw(target, taken);
   const { ms, cpuMs, results } = await runTogether(processes, server, "registerNodes", (index) => ({
-    ...{ target, side, slots, handles },
+    ...{ target, warmUpTarget, side, slots, handles },
     nodes: shareOf(sizes.registrations, processes.length, index).map(nodeName),
   }));
   const subnets = results.flatMap((result) => result.subnets);

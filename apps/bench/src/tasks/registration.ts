@@ -3,10 +3,12 @@ import { type Calls, countCalls } from "../counting-store.ts";
 import { openRawClient, type RawClient } from "../raw/client.ts";
 import { subnetOf } from "../synthetic-cluster.ts";
 import { openStore, type Side, type Target } from "../target.ts";
-import type { Task } from "../task.ts";
+import type { Task, TaskContext } from "../task.ts";
 
 export interface RegistrationParams {
   readonly target: Target;
+  /** Another cluster, for {@link warmUps}. */
+  readonly warmUpTarget: Target;
   readonly side: Side;
   readonly nodes: readonly string[];
   /** Connections that the nodes share. */
@@ -23,44 +25,64 @@ export interface RegistrationResult {
   readonly calls: Calls;
 }
 
+/**
+ * Nodes that register beforehand in each process, elsewhere. In a cluster each node has a machine of its own; here four
+ * processes stand for all of them, and should not be busy compiling.
+ */
+const warmUps = 50;
+
 /** All nodes at once. */
 export const registerNodes: Task<RegistrationParams, RegistrationResult> = async (params, context) => {
-  const { target, side, nodes, handles, slots } = params;
-  const calls: Calls[] = [];
-  const clients = await Promise.all(
-    Array.from({ length: handles }, async (): Promise<(node: string) => Promise<string>> => {
-      if (side === "raw") {
-        const client = context.stack.use(await openRawClient(target));
-        const counted = { reads: 0, writes: 0 };
-        calls.push(counted);
-        return (node) => registerRaw(client, node, slots, counted);
-      }
-      const counting = countCalls(context.stack.use(await openStore(target)));
-      calls.push(counting.calls);
-      const registry = new Registry(counting.store);
-      return async (node) =>
-        (await registry.register({ node, uid: `i-${node}`, agentVersion: "1.0.0" })).subnet;
-    }),
-  );
+  const { target, warmUpTarget, side, nodes, handles, slots } = params;
+  const open = (where: Target) =>
+    side === "ours" ? openOurs(where, context) : openRaw(where, slots, context);
+  const warm = await open(warmUpTarget);
+  await Promise.all(Array.from({ length: warmUps }, (_, index) => warm.register(`${process.pid}-${index}`)));
+  const clients = await Promise.all(Array.from({ length: handles }, () => open(target)));
   await context.start();
   const failures: string[] = [];
   const subnets = await Promise.all(
     nodes.map(async (node, index) => {
       try {
-        return await clients[index % clients.length]?.(node);
+        return await clients[index % clients.length]?.register(node);
       } catch (error) {
         failures.push(describeError(error));
         return undefined;
       }
     }),
   );
-  const sum = (name: keyof Calls) => calls.reduce((total, each) => total + each[name], 0);
+  const sum = (name: keyof Calls) => clients.reduce((total, { calls }) => total + calls[name], 0);
   return {
     subnets: subnets.filter((subnet) => subnet !== undefined),
     failures,
     calls: { reads: sum("reads"), writes: sum("writes") },
   };
 };
+
+/** One connection by which nodes register. */
+interface Registrar {
+  readonly calls: Calls;
+  /** Answers the subnet. */
+  register(node: string): Promise<string>;
+}
+
+async function openOurs(target: Target, { stack }: TaskContext): Promise<Registrar> {
+  const { store, calls } = countCalls(stack.use(await openStore(target)));
+  const registry = new Registry(store);
+  return {
+    calls,
+    async register(node) {
+      const { subnet } = await registry.register({ node, uid: `i-${node}`, agentVersion: "1.0.0" });
+      return subnet;
+    },
+  };
+}
+
+async function openRaw(target: Target, slots: number, { stack }: TaskContext): Promise<Registrar> {
+  const client = stack.use(await openRawClient(target));
+  const calls: Calls = { reads: 0, writes: 0 };
+  return { calls, register: (node) => registerRaw(client, node, slots, calls) };
+}
 
 /** Writes what the registry writes: the claim, the node's record, the slot, an event. */
 async function registerRaw(client: RawClient, node: string, slots: number, calls: Calls): Promise<string> {
