@@ -147,12 +147,11 @@ export class Registry {
     },
     options: CallOptions = {},
   ): Promise<Registration> {
-    const { clusterUID, ...fields } = former;
+    // One by one: of another registration they are accessors.
+    const { node, uid, subnet, epoch, incarnation, about, onChanged = this.#onChanged, clusterUID } = former;
     const { config } = await readCluster(this.#store, { ...options, clusterUID });
     const registration = new Registration(this.#store, {
-      onChanged: this.#onChanged,
-      ...fields,
-      config,
+      ...{ node, uid, subnet, epoch, incarnation, config, about, onChanged },
       now: this.#now,
       recovery: this.#recovery,
     });
@@ -220,8 +219,13 @@ export class Registry {
     options: CallOptions,
   ): Promise<Registration | undefined> {
     if (!attempt.former) return undefined;
+    const { node, uid, clusterUID } = request;
+    const { subnet, epoch, incarnation } = attempt.former;
     try {
-      return await this.reassert({ ...request, ...attempt.former, about: request }, options);
+      return await this.reassert(
+        { node, uid, clusterUID, subnet, epoch, incarnation, about: request },
+        options,
+      );
     } catch (error) {
       if (error instanceof FencedError) attempt.former = undefined;
       else if (!(error instanceof ConflictError)) throw error;

@@ -1,6 +1,7 @@
 import {
   ConflictError,
   CopyTarget,
+  copyCluster,
   decode,
   FencedError,
   heartbeat,
@@ -26,7 +27,7 @@ import {
   requestOf,
   takeAway,
 } from "./cluster-fixture.ts";
-import { loseAnswers } from "./intercepted-store.ts";
+import { beforeWriting, loseAnswers } from "./intercepted-store.ts";
 import { onChangingServer } from "./recovery-rules.ts";
 import type { Rule } from "./rule.ts";
 
@@ -200,10 +201,43 @@ export function reassertionRules(rule: Rule): void {
   });
 
   rule(
-    "a node that registers anew gets back what it has on record, before anything else",
+    "a slot that is taken just before it is asserted stays with whoever took it (G1)",
     async (bench, expect) => {
       const { store, plain, server } = await onChangingServer(bench);
       const a = await register(store, "a");
+      await loseClaim(plain, a);
+      const slot = keys.slot(a.subnet);
+      const raced = beforeWriting(store, keys.subnet("a"), async () => {
+        await plain.txn({ then: [{ put: slot, value: JSON.stringify({ node: "b", uid: "uid-b" }) }] });
+      });
+      server.name = "2";
+      await expect(restarted(raced, a).confirm()).rejects.toThrow(ConflictError);
+      expect((await contentsOf(plain))[slot]).toContain("uid-b");
+      expect(await ownersIn(plain)).toEqual(new Map());
+    },
+  );
+
+  rule(
+    "a cluster out of a file begins with a window, one that is copied whole does not",
+    async (bench, expect) => {
+      const { plain } = await onChangingServer(bench);
+      const [copy, file] = [
+        await bench.open(`${bench.prefix}-copy`),
+        await bench.open(`${bench.prefix}-file`),
+      ];
+      const { entries } = await listAll(plain, "");
+      await copyCluster(plain, copy);
+      await importInto(file, entries);
+      expect((await incarnationIn(copy)).recovering).toBe(false);
+      expect((await incarnationIn(file)).recovering).toBe(true);
+    },
+  );
+
+  rule(
+    "a node that registers anew gets back what it has on record, before anything else",
+    async (bench, expect) => {
+      const { store, plain, server } = await onChangingServer(bench);
+      const a = await register(store, "a", "10.64.7.0/24");
       const b = await register(store, "b");
       await loseClaim(plain, a);
       server.name = "2";
