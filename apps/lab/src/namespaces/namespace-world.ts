@@ -202,7 +202,7 @@ export class NamespaceWorld implements World {
 
   async crash(node: string): Promise<void> {
     const { daemon, instanceID } = this.#node(node);
-    await daemon.kill("SIGKILL");
+    await daemon.kill();
     this.#fabric.simulator.stopInstance(instanceID);
   }
 
@@ -282,6 +282,8 @@ export class NamespaceWorld implements World {
       VOLCENGINE_REGION: this.#fabric.simulator.region,
       COCOON_NET_VOLCENGINE_ENDPOINT: `http://${fabricAddress}:${apiPort}`,
       NO_PROXY: "*",
+      // Ten processes load the same modules.
+      NODE_COMPILE_CACHE: join(this.#options.directory, "compile-cache"),
     };
     const item = new LabProcess({ name, logPath, argv, env });
     this.#processes.push(item);

@@ -56,18 +56,17 @@ export class LabProcess implements AsyncDisposable {
     return (await this.#lines()).filter((line) => !/"level":"(trace|debug|info)"/.test(line)).slice(-count);
   }
 
-  async kill(signal: NodeJS.Signals): Promise<void> {
+  /** Without warning: what it would still do in peace is thrown away with the lab anyway. */
+  async kill(): Promise<void> {
     this.#asked = true;
     if (this.#ended !== undefined) return;
     const exited = once(this.#child, "exit");
-    this.#child.kill(signal);
-    const late = setTimeout(() => this.#child.kill("SIGKILL"), 3_000);
+    this.#child.kill("SIGKILL");
     await exited;
-    clearTimeout(late);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill("SIGTERM");
+    await this.kill();
   }
 
   async #lines(): Promise<string[]> {
