@@ -95,7 +95,10 @@ export interface CloudJob {
   readonly id: string;
   /** What earlier runs of this job wrote down, oldest first. */
   readonly steps: readonly JobStep[];
-  /** Resolves when the step is durable. Called before each mutating request, and again with its result. */
+  /**
+   * Resolves when the step is durable. Called before each mutating request, and again with its result. It may refuse:
+   * the job is no longer its caller's, or has to pause. Then the request must not be made, and the error is passed on.
+   */
   record(step: JobStep): Promise<void>;
 }
 

@@ -49,7 +49,8 @@ export interface Store extends AsyncDisposable {
 
   /**
    * A value that changes when the server may have lost acknowledged writes: a failover, a restart without
-   * persistence, an emptied database. Unchanged over ordinary reconnects.
+   * persistence, an emptied database. Unchanged over ordinary reconnects, and the same for every handle, unless one of
+   * them has seen a loss that the server itself does not tell of.
    */
   incarnation(options?: CallOptions): Promise<string>;
 }
