@@ -246,8 +246,6 @@ export class NamespaceWorld implements World {
     }
     if (tails.length > 0) return tails;
     for (const item of [...this.#processes].reverse()) {
-      // A DHCP client whose VM is up has nothing to complain about.
-      if (this.#machines.has(item.name.replace(/-udhcpc$/, ""))) continue;
       const lines = await item.warnings(5);
       if (lines.length > 0) tails.push({ title: item.name, lines });
     }

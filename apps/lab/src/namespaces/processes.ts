@@ -51,9 +51,9 @@ export class LabProcess implements AsyncDisposable {
     return (await this.#lines()).slice(-count);
   }
 
-  /** The last lines that are warnings or worse, or that are no log lines at all. */
+  /** The last log lines that are warnings or worse. */
   async warnings(count: number): Promise<string[]> {
-    return (await this.#lines()).filter((line) => !/"level":"(trace|debug|info)"/.test(line)).slice(-count);
+    return (await this.#lines()).filter((line) => /"level":"(warn|error|fatal)"/.test(line)).slice(-count);
   }
 
   /** Without warning: what it would still do in peace is thrown away with the lab anyway. */
