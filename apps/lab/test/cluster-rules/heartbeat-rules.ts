@@ -6,6 +6,7 @@ import {
   type Registration,
   Registry,
   type Store,
+  serverTtlMs,
 } from "@cocoon-net/core";
 import { type Bench, until, within } from "@cocoon-net/store-testkit";
 import { expect } from "vitest";
@@ -19,6 +20,8 @@ const ttlMs = 2_000;
 /** A heartbeat that runs, and what it has said. */
 interface Beat extends AsyncDisposable {
   readonly said: readonly string[];
+  /** When it last said it was unsure. */
+  readonly unsureAt: number;
   readonly problems: readonly unknown[];
   /** Settles as the heartbeat does. */
   readonly end: Promise<void>;
@@ -30,6 +33,7 @@ function beat(store: Store, registration: Registration, onOwned = async () => {}
   const stop = new AbortController();
   const said: string[] = [];
   const problems: unknown[] = [];
+  let unsureAt = 0;
   const end = heartbeat(store, registration, {
     ttlMs,
     signal: stop.signal,
@@ -37,13 +41,19 @@ function beat(store: Store, registration: Registration, onOwned = async () => {}
       said.push("owned");
       return onOwned();
     },
-    onUnsure: () => void said.push("unsure"),
+    onUnsure: () => {
+      said.push("unsure");
+      unsureAt = performance.now();
+    },
     onProblem: (error) => void problems.push(error),
   });
   end.catch(() => {});
   return {
     said,
     problems,
+    get unsureAt() {
+      return unsureAt;
+    },
     end,
     async heard(...expected) {
       const what = `the heartbeat to say ${expected.join(", ")}`;
@@ -100,7 +110,7 @@ export function heartbeatRules(rule: Rule): void {
       await faults.blackhole();
       await beating.heard("owned", "unsure");
       // By its own clock, before the server's.
-      expect(performance.now() - asked).toBeLessThan(ttlMs + 500);
+      expect(beating.unsureAt - asked).toBeLessThan(serverTtlMs(ttlMs));
       await until("the store to forget it", 15_000, async () => !(await isAlive(other)));
       await until("a problem to be told", 15_000, () => beating.problems.length > 0);
       await faults.pass();

@@ -15,14 +15,15 @@ import { contentsOf, incarnationIn, loseClaim, openCluster, ownersIn, requestOf 
 import { interceptTxn, onServer, type ServerName } from "./intercepted-store.ts";
 import type { Rule } from "./rule.ts";
 
-/** Short, so that a test can wait for its end. */
-const recoveryMs = 600;
+/** Short, so that a test can wait for its end; long enough for a few calls on a busy machine. */
+const recoveryMs = 1_500;
 
 /** A cluster with a short window, on a server that can be another one from some moment on. */
 export async function onChangingServer(
   bench: Bench,
+  windowMs = recoveryMs,
 ): Promise<{ readonly store: Store; readonly plain: Store; readonly server: ServerName }> {
-  const plain = await openCluster(bench, { recoveryMs });
+  const plain = await openCluster(bench, { recoveryMs: windowMs });
   const server: ServerName = { name: "" };
   return { plain, server, store: onServer(plain, server) };
 }
@@ -156,7 +157,7 @@ export function recoveryRules(rule: Rule): void {
   rule(
     "a window counts from the last loss, and from the last time that the store was away",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
+      const { store, plain, server } = await onChangingServer(bench, 600);
       let now = 0;
       let away = false;
       const failing = interceptTxn(store, async (_, pass) => {
