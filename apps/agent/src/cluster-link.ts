@@ -20,7 +20,7 @@ export type LinkState = "connecting" | "owned" | "unsure" | "lost";
 
 export interface ClusterLinkOptions {
   readonly open: (signal: AbortSignal) => Promise<Store>;
-  /** Proves who this node is, against the store. Called again to tell a lost subnet from a lost cluster. */
+  /** Proves who this node is, against the store. */
   readonly register: (store: Store) => Promise<Registration>;
   readonly book: LeaseBook;
   readonly sessionTtlMs: number;
@@ -125,10 +125,8 @@ export class ClusterLink {
       });
       return "stopped";
     } catch (error) {
+      // On evidence only: a store that was emptied, or holds another cluster, says nothing about this subnet (G8).
       if (!(error instanceof FencedError)) throw error;
-      // A store that was emptied, or holds another cluster, says nothing about this subnet (G8): that is refused
-      // here, and tried again.
-      await this.#options.register(store);
       log.error({ hint: error.hint }, error.message);
       return "lost";
     } finally {

@@ -1,4 +1,13 @@
-import { DisposeStack, formatCidr, InvalidError, lastOf, parseAddress, parseCidr } from "@cocoon-net/core";
+import {
+  DisposeStack,
+  describeError,
+  formatCidr,
+  InvalidError,
+  lastOf,
+  NotFoundError,
+  parseAddress,
+  parseCidr,
+} from "@cocoon-net/core";
 import { DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.ts";
 import { applyForwardingRules, forwardingRules } from "./forwarding-rules.ts";
 import { type CallOptions, type HostNetwork, openHostNetwork } from "./host-network.ts";
@@ -84,11 +93,13 @@ export async function setUpHost(plan: HostPlan, options: HostSetUpOptions = {}):
   for (const sysctl of required) {
     if (await ensureSysctl(sysctl)) changes.push(`set sysctl ${describeSysctl(sysctl)}`);
   }
-  for (const sysctl of nics.map(looseReversePath)) {
+  for (const nic of nics) {
+    const sysctl = looseReversePath(nic);
     try {
       if (await ensureSysctl(sysctl)) changes.push(`set sysctl ${describeSysctl(sysctl)}`);
     } catch (error) {
-      warnings.push(error instanceof Error ? error.message : String(error));
+      const why = error instanceof NotFoundError ? `there is no NIC ${nic}` : describeError(error);
+      warnings.push(`sysctl ${describeSysctl(sysctl)} is not set: ${why}`);
     }
   }
 

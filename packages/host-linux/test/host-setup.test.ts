@@ -41,7 +41,7 @@ test("a bare host is made ready in the documented order, once", async () => {
     "added rule",
     `wrote ${path}`,
   ]);
-  expect(warnings).toEqual(["set sysctl net.ipv4.conf.eth0.rp_filter=0: ENOENT"]);
+  expect(warnings).toEqual(["sysctl net.ipv4.conf.eth0.rp_filter=0 is not set: there is no NIC eth0"]);
   for (const key of ["ip_forward", "conf.all.rp_filter", "conf.cni0.rp_filter", "conf.eth1.rp_filter"]) {
     const value = (await namespace.exec("sysctl", "-n", `net.ipv4.${key}`)).trim();
     expect(`${key}=${value}`).toBe(`${key}=${key === "ip_forward" ? 1 : 0}`);
