@@ -69,7 +69,14 @@ export class Connection implements AsyncDisposable {
       clearTimeout(greeting);
       this.#life += 1;
     });
-    client.on("end", () => this.#over.abort(this.#lastError ?? new Error("the connection was lost")));
+    client.on("end", () => {
+      if (!traits.lasting) this.#over.abort(this.#lastError ?? new Error("the connection was lost"));
+      if (this.over.aborted) return;
+      // ioredis gives up when it is to look for another primary, for example by word of a sentinel, just while it
+      // looks for one.
+      const again = setTimeout(() => client.connect().catch(() => {}), 100);
+      this.over.addEventListener("abort", () => clearTimeout(again), { once: true });
+    });
     // Without a listener ioredis prints to the console.
     for (const event of ["error", "sentinelError"]) {
       client.on(event, (error: Error) => {

@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
 import type { Store } from "@cocoon-net/core";
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { registerChecks, transactions, until, WatchLog, watches } from "@cocoon-net/store-testkit";
+import {
+  registerChecks,
+  startRedis,
+  transactions,
+  until,
+  WatchLog,
+  watches,
+} from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { redisCli } from "./redis-cli.ts";
+import { startScriptedSentinel } from "./scripted-sentinel.ts";
 import { type SentinelSet, startSentinelSet } from "./sentinel-set.ts";
 import { Writer } from "./writer.ts";
 
@@ -77,6 +85,24 @@ describe("Redis behind Sentinel", () => {
     await assertFollows(store, log, writer, old.port);
     assert.notEqual(await store.incarnation(), before);
   }, 90_000);
+});
+
+describe("a client of Sentinel", () => {
+  it("goes on when it hears of a failover just while it looks for the primary, where ioredis ends for good", async () => {
+    await using server = await startRedis();
+    await using sentinel = await startScriptedSentinel(server);
+    await using store = await openRedisStore(`redis+sentinel://127.0.0.1:${sentinel.port}/m`);
+    await store.get("k");
+    sentinel.hold();
+    const { asked } = sentinel;
+    await redisCli(server, "client", "kill", "type", "normal");
+    await until("the client to look for the primary", 5_000, () => sentinel.asked > asked);
+    sentinel.announce();
+    const answer = until("an answer", 10_000, () => store.get("k"));
+    // The announcement has to arrive before the address does.
+    setTimeout(() => sentinel.release(), 200);
+    await answer;
+  });
 });
 
 async function assertFollows(store: Store, log: WatchLog, writer: Writer, oldPort: number): Promise<void> {
