@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { rootCertificates } from "node:tls";
+import { createSecureContext, rootCertificates } from "node:tls";
 import { InvalidError } from "@cocoon-net/core";
 
 /** PEM: its text, or the path of a file that is read again when it changes. */
@@ -56,7 +56,7 @@ export class Certificates {
     return names.some((name) => typeof this.#options[name] === "string");
   }
 
-  /** Reads the files again. True when they say something else now; false also when one is being written. */
+  /** Reads the files again. True when they say something else now; false also while they are being replaced. */
   async reread(): Promise<boolean> {
     const texts: { -readonly [N in keyof Texts]: Texts[N] } = { ...this.#texts };
     let changed = false;
@@ -68,8 +68,9 @@ export class Certificates {
       changed ||= texts[name]?.equals(text) !== true;
       texts[name] = text;
     }
-    if (changed) this.#texts = texts;
-    return changed;
+    if (!changed || !isUsable(texts)) return false;
+    this.#texts = texts;
+    return true;
   }
 
   #read(name: string, pem: Pem): Buffer {
@@ -89,4 +90,14 @@ export class Certificates {
 /** The TLS library takes a file without one for an empty list of roots, and then trusts nobody. */
 function isPem(text: Buffer): boolean {
   return text.includes("-----BEGIN ");
+}
+
+/** Not when the certificate is here already, and its key still to come. */
+function isUsable(texts: Texts): boolean {
+  try {
+    createSecureContext(texts);
+    return true;
+  } catch {
+    return false;
+  }
 }

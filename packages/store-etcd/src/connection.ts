@@ -152,8 +152,39 @@ export class EtcdConnection {
     }
   }
 
-  /** One renewal on a stream of its own. Answers the seconds left: 0 when the lease is gone. */
+  /**
+   * Renews a lease. Answers the seconds left: 0 when it is gone. Where there are several members, others are asked
+   * too while one is silent; the first answer counts.
+   */
   async renewLease(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
+    const answered = new AbortController();
+    const over = AbortSignal.any([signal, answered.signal]);
+    const tries = Math.min(this.#options.endpoints.length, 3);
+    const renewals = Array.from({ length: tries }, async (_, at) => {
+      const startMs = (timeoutMs * at) / tries;
+      if (at > 0) await pause(startMs, over);
+      return this.#renewOnce(id, Math.round(timeoutMs - startMs), over);
+    });
+    try {
+      return await Promise.any(renewals);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error instanceof AggregateError ? error.errors[0] : error;
+    } finally {
+      answered.abort();
+    }
+  }
+
+  /** Ends every call that waits. Idempotent. */
+  close(): void {
+    if (this.closed.aborted) return;
+    this.#closing.abort();
+    clearInterval(this.#certificatesTimer);
+    this.#client.close();
+  }
+
+  /** On a stream of its own. */
+  async #renewOnce(id: string, timeoutMs: number, signal: AbortSignal): Promise<number> {
     const renewal = new AbortController();
     try {
       return await this.#bounded(
@@ -168,14 +199,6 @@ export class EtcdConnection {
     } finally {
       renewal.abort();
     }
-  }
-
-  /** Ends every call that waits. Idempotent. */
-  close(): void {
-    if (this.closed.aborted) return;
-    this.#closing.abort();
-    clearInterval(this.#certificatesTimer);
-    this.#client.close();
   }
 
   /** Waits for `start()` no longer than `ms`, nor past the signal or {@link close}; what it began goes on. */
@@ -222,12 +245,7 @@ export class EtcdConnection {
     if (!tls?.hasFiles || now - this.#certificatesReadAt < certificatesPauseMs) return;
     this.#certificatesReadAt = now;
     const used = this.#client;
-    if (!(await tls.reread())) return;
-    try {
-      this.#replace(used);
-    } catch {
-      // A certificate without its key: the other file is still to come. What is in use may go on working.
-    }
+    if (await tls.reread()) this.#replace(used);
   }
 }
 

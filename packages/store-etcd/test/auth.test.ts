@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { AuthError, InvalidError } from "@cocoon-net/core";
 import { openEtcdStore } from "@cocoon-net/store-etcd";
 import { startEtcd, type TestServer, until } from "@cocoon-net/store-testkit";
-import { describe, expect, it } from "vitest";
+import { describe, it } from "vitest";
 import { etcdctl } from "./etcdctl.ts";
 import { WatchRecord } from "./watch-record.ts";
 
@@ -22,8 +22,8 @@ async function enableAuth(server: TestServer): Promise<void> {
 
 const asRoot = ["--user", "root:root-secret"];
 
-describe("etcd authentication", () => {
-  it("tells wrong, missing and needless credentials from an outage", async () => {
+describe.concurrent("etcd authentication", () => {
+  it("tells wrong, missing and needless credentials from an outage", async ({ expect }) => {
     await using server = await startEtcd();
     const at = `127.0.0.1:${server.port}`;
     await expect(openEtcdStore(`etcd://agent:agent-secret@${at}`)).rejects.toMatchObject({
@@ -47,7 +47,7 @@ describe("etcd authentication", () => {
     await store.txn({ then: [{ put: "k", value: "v" }] });
   });
 
-  it("a watch, a session and calls outlive a restart that forgets the login", async () => {
+  it("a watch, a session and calls outlive a restart that forgets the login", async ({ expect }) => {
     // With a snapshot after each write the server does not find the login in its log again.
     await using server = await startEtcd({ extraArgs: ["--snapshot-count", "1"] });
     await enableAuth(server);
@@ -68,7 +68,7 @@ describe("etcd authentication", () => {
     expect(session.signal.aborted).toBe(false);
   });
 
-  it("a watch ends with an AuthError when the permission is taken away", async () => {
+  it("a watch ends with an AuthError when the permission is taken away", async ({ expect }) => {
     await using server = await startEtcd();
     await enableAuth(server);
     await using store = await openEtcdStore(`etcd://agent:agent-secret@127.0.0.1:${server.port}`);
@@ -100,7 +100,7 @@ describe("etcd authentication", () => {
     }
   });
 
-  it("takes both of user name and password or none", async () => {
+  it("takes both of user name and password or none", async ({ expect }) => {
     await expect(openEtcdStore("etcd://agent@127.0.0.1:1")).rejects.toBeInstanceOf(InvalidError);
   });
 });

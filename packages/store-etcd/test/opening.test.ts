@@ -72,7 +72,7 @@ describe("opening etcd", () => {
     );
   });
 
-  it("gives up on a server that never answers", async () => {
+  it.concurrent("gives up on a server that never answers", async () => {
     const hole = createServer(() => {});
     const port = await freePort();
     await new Promise<void>((resolve) => hole.listen(port, "127.0.0.1", resolve));
