@@ -105,8 +105,8 @@ describe("a primary whose replica was cut off", () => {
   it("refuses all under min-replicas-to-write, which is said at open", async () => {
     await using pair = await startPair();
     await redisCli(pair.primary, "config", "set", "min-replicas-to-write", "1");
-    await redisCli(pair.primary, "config", "set", "min-replicas-max-lag", "1");
-    await using store = await open(pair.primary);
+    await redisCli(pair.primary, "config", "set", "min-replicas-max-lag", "2");
+    await using store = await until("enough replicas", 10_000, () => open(pair.primary));
     assert.match(store.capabilities.durability, /without 1 of them refuses all \(min-replicas-to-write\)/);
     await until("a confirmed key", 10_000, () => put(store, "k").then(() => true));
     await pair.path.blackhole();
