@@ -28,7 +28,7 @@ describe("three members", () => {
   it("any one can be killed or stopped, for reads, writes, watches and sessions", async () => {
     await using store = await openEtcdStore(`${url}/any`);
     expect(store.capabilities.durability).toContain("the loss of any 1");
-    await using session = await store.session(6_000);
+    await using session = await store.session(9_000);
     await store.txn({ then: [{ put: "k/alive", value: "", session }] });
     await using watch = new WatchRecord(store, "k/");
     await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
@@ -55,6 +55,7 @@ describe("three members", () => {
     expect(watch.snapshots).toBe(1);
     expect(watch.changes.filter((change) => change.startsWith("-"))).toEqual([]);
     expect(session.signal.aborted).toBe(false);
+    expect((await store.get("k/alive")).entry).toBeDefined();
   }, 90_000);
 
   it("sessions live on over changes of the leader, and who is cut off is still found out", async () => {
