@@ -1,3 +1,4 @@
+import { describeError } from "@cocoon-net/core";
 import { ClientProcess } from "./client-process.ts";
 import type { Figure } from "./figure.ts";
 import { heartbeatFigures } from "./figures/heartbeats.ts";
@@ -31,19 +32,29 @@ export interface BenchOptions {
   readonly progress?: Progress;
 }
 
+export interface BenchResult {
+  readonly figures: readonly Figure[];
+  /** Groups of figures that could not be made, each with the reason in one line. */
+  readonly failures: readonly string[];
+}
+
 /** Makes the figures one after another, each on a server of its own. */
-export async function bench(options: BenchOptions): Promise<Figure[]> {
+export async function bench(options: BenchOptions): Promise<BenchResult> {
   const { sizes, stores = ["etcd", "redis"], progress = silent } = options;
   const figures: Figure[] = [];
+  const failures: string[] = [];
   for (const kind of stores) {
     for (const name of options.groups ?? groupNames) {
       const processes = Array.from({ length: sizes.processes }, () => new ClientProcess());
       try {
         figures.push(...(await groups[name]({ kind, sizes, processes, progress })));
+      } catch (error) {
+        failures.push(`${kind}, ${name}: ${describeError(error)}`);
+        progress.part(failures.at(-1) ?? "");
       } finally {
         await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
       }
     }
   }
-  return figures;
+  return { figures, failures };
 }

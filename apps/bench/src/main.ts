@@ -38,7 +38,7 @@ async function run(args: readonly string[]): Promise<void> {
   const load = loadavg()[0] ?? 0;
   const machine = `${cpus().length} × ${cpus()[0]?.model ?? "CPU"}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}, load ${load.toFixed(1)} at the start`;
   const startedAt = performance.now();
-  const figures = await bench({
+  const { figures, failures } = await bench({
     sizes: values.quick ? quickSizes : fullSizes,
     progress: new ProgressLines((line) => console.error(line)),
     ...(stores === undefined ? {} : { stores }),
@@ -48,9 +48,14 @@ async function run(args: readonly string[]): Promise<void> {
   console.log(`\n${machine}. Clients and servers share the cores.${values.quick ? " Small sizes." : ""}\n`);
   console.log(formatTable(figures));
   console.log(`\n${seconds} s. ${figures.filter((figure) => isMet(figure) === false).length} aims not met.`);
+  for (const failure of failures) console.log(`could not be measured: ${failure}`);
+  if (failures.length > 0) process.exitCode = 1;
   if (values.json === undefined) return;
   const rows = figures.map((figure) => ({ ...figure, ratio: ratioOf(figure), met: isMet(figure) }));
-  writeFileSync(values.json, `${JSON.stringify({ machine, seconds, figures: rows }, undefined, 2)}\n`);
+  writeFileSync(
+    values.json,
+    `${JSON.stringify({ machine, seconds, figures: rows, failures }, undefined, 2)}\n`,
+  );
 }
 
 function storeKind(text: string): StoreKind {

@@ -1,4 +1,5 @@
 import type { Store } from "@cocoon-net/core";
+import { patiently } from "./patience.ts";
 
 export type StoreKind = "etcd" | "redis";
 
@@ -17,6 +18,9 @@ export interface Target {
 export async function openStore(target: Target): Promise<Store> {
   const url = `${target.kind}://${target.host}:${target.port}${target.prefix}`;
   // Each process loads one vendor client only: the other's weight would be in its resident size.
-  if (target.kind === "etcd") return (await import("@cocoon-net/store-etcd")).openEtcdStore(url);
-  return (await import("@cocoon-net/store-redis")).openRedisStore(url);
+  const open =
+    target.kind === "etcd"
+      ? (await import("@cocoon-net/store-etcd")).openEtcdStore
+      : (await import("@cocoon-net/store-redis")).openRedisStore;
+  return patiently(() => open(url));
 }

@@ -23,6 +23,10 @@ interface Cost {
   readonly cpuMs: number;
 }
 
+interface Writing extends Cost {
+  readonly failures: number;
+}
+
 interface Load extends Cost {
   readonly leases: number;
   readonly residentBytes: number;
@@ -66,6 +70,11 @@ export async function leaseFigures(run: Run): Promise<Figure[]> {
       ...{ ours: lean.residentBytes, aim: { most: residentLimit } },
     },
     {
+      ...{ store, what: "  writes that had to be tried again", unit: "count" },
+      ...{ ours: mirror.ours.failures + renewal.ours.failures },
+      ...{ raw: mirror.raw.failures + renewal.raw.failures, aim: { most: 0 } },
+    },
+    {
       ...{ store, what: "  leases that it misses", unit: "count" },
       ...{ ours: total - loaded.ours.leases, raw: total - loaded.raw.leases, aim: { most: 0 } },
     },
@@ -88,10 +97,10 @@ class LeaseCourse {
     this.#total = total;
   }
 
-  async write(generation: number): Promise<Cost> {
+  async write(generation: number): Promise<Writing> {
     const { sizes, processes, progress } = this.#run;
     this.#tell(`${generation === 0 ? "mirror" : "renew"} ${this.#total.toLocaleString("en")} leases`);
-    return runTogether(
+    const { ms, cpuMs, results } = await runTogether(
       processes,
       this.#server,
       "writeLeases",
@@ -102,6 +111,7 @@ class LeaseCourse {
       }),
       (done) => progress.done(done, this.#total),
     );
+    return { ms, cpuMs, failures: results.reduce((sum, result) => sum + result.failures, 0) };
   }
 
   /** In a process of its own, whose resident size is that of the load alone. */

@@ -8,6 +8,8 @@ import type { Run } from "./run.ts";
 
 const agentProcesses = 2;
 const inFlight = 8;
+/** Per agent and second: keep-alives come when they come. One renewal's worth of somebody else's leases is 20,000. */
+const noiseBytes = 50;
 
 interface Renewals {
   readonly from: number;
@@ -66,7 +68,7 @@ export async function watchFigures(run: Run): Promise<Figure[]> {
     },
     {
       ...{ ...figure, what: "  bytes each per second, beyond a quiet time's", unit: "bytes" },
-      ...{ ours: Math.max(0, extra), aim: { most: 1 } },
+      ...{ ours: Math.max(0, extra), aim: { most: noiseBytes } },
     },
     {
       ...{ ...figure, what: "  bytes each per second in a quiet time", unit: "bytes" },
@@ -85,7 +87,7 @@ export async function watchFigures(run: Run): Promise<Figure[]> {
       ...{ ours: cpuPerThousand(beside), raw: cpuPerThousand(alone) },
     },
     {
-      ...{ ...figure, what: "  nodes' writes that failed", unit: "count", ours: beside.failures },
+      ...{ ...figure, what: "  writes that had to be tried again", unit: "count", ours: beside.failures },
       ...{ raw: alone.failures, aim: { most: 0 } },
     },
   ];

@@ -1,11 +1,5 @@
-import {
-  encode,
-  keys,
-  type MirrorChange,
-  Registration,
-  type Store,
-  UnavailableError,
-} from "@cocoon-net/core";
+import { encode, keys, type MirrorChange, Registration, type Store } from "@cocoon-net/core";
+import { patiently } from "../patience.ts";
 import { openRawClient, type RawClient } from "../raw/client.ts";
 import { addressOf, clusterConfig, leaseOf, nodeName, subnetOf } from "../synthetic-cluster.ts";
 import { openStore, type Side, type Target } from "../target.ts";
@@ -29,7 +23,7 @@ export interface LeasesParams {
 
 export interface LeasesResult {
   readonly leases: number;
-  /** Nodes whose leases could not be written, each time. Only where `forMs` is given; else that is an error. */
+  /** Writes of one node's leases that failed and were tried again. */
   readonly failures: number;
 }
 
@@ -50,10 +44,9 @@ export const writeLeases: Task<LeasesParams, LeasesResult> = async (params, cont
     for (const [position, node] of waiting) {
       const client = clients[position % handles];
       if (client === undefined) return;
-      writers[position] =
-        "txn" in client
-          ? await ourWriter(client, node, leasesPerNode)
-          : await rawWriter(client, node, leasesPerNode);
+      writers[position] = await patiently(() =>
+        "txn" in client ? ourWriter(client, node, leasesPerNode) : rawWriter(client, node, leasesPerNode),
+      );
     }
   };
   await Promise.all(Array.from({ length: inFlight }, prepare));
@@ -67,14 +60,14 @@ export const writeLeases: Task<LeasesParams, LeasesResult> = async (params, cont
       const write = writers[turn % writers.length];
       turn += 1;
       if (over || write === undefined) return;
-      try {
-        await write(generation);
-        leases += leasesPerNode;
-        context.progress(leases);
-      } catch (error) {
-        if (forMs === undefined || !(error instanceof UnavailableError)) throw error;
-        failures += 1;
-      }
+      await patiently(
+        () => write(generation),
+        () => {
+          failures += 1;
+        },
+      );
+      leases += leasesPerNode;
+      context.progress(leases);
     }
   };
   await Promise.all(Array.from({ length: inFlight }, takeTurns));
