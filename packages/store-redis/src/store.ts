@@ -70,7 +70,8 @@ class RedisStore implements Store {
   /** How many replicas must confirm a transaction that makes keys. */
   readonly #wait: number;
   readonly #closed = new AbortController();
-  readonly #sessions = new Set<KeptSession>();
+  readonly #sessions = new Set<Session>();
+  #disposed: Promise<void> | undefined;
   #seen: Seen = { era: "", revision: 0 };
 
   constructor(options: ResolvedOptions, connection: Connection, traits: ServerTraits) {
@@ -133,10 +134,10 @@ class RedisStore implements Store {
         await this.#connection.run(endSession, [id], call("end a session", true));
       },
     });
-    // Closed while it was being opened: nobody else would end it.
-    if (this.#closed.signal.aborted) session.abandon("its store was closed");
     this.#sessions.add(session);
     session.signal.addEventListener("abort", () => this.#sessions.delete(session), { once: true });
+    // Closed while it was being opened: nobody else would end it.
+    if (this.#closed.signal.aborted) await session[Symbol.asyncDispose]();
     return session;
   }
 
@@ -147,22 +148,31 @@ class RedisStore implements Store {
     return incarnation;
   }
 
-  /** Its sessions end by the server's clock: dispose them first where that should happen at once. */
+  /** Ends its sessions at the server, within the deadline of a call. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const session of [...this.#sessions]) session.abandon("its store was closed");
+    this.#disposed ??= this.#dispose();
+    await this.#disposed;
+  }
+
+  async #dispose(): Promise<void> {
     this.#closed.abort();
     this.#pulse[Symbol.dispose]();
+    await Promise.all([...this.#sessions].map((session) => session[Symbol.asyncDispose]()));
     await this.#connection[Symbol.asyncDispose]();
   }
 
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
-    const puts = [...(request.then ?? []), ...(request.else ?? [])].some((operation) => "put" in operation);
+    const puts = [...(request.then ?? []), ...(request.else ?? [])].filter((operation) => "put" in operation);
+    for (const { put, session } of puts) {
+      if (session === undefined || this.#sessions.has(session)) continue;
+      throw new InvalidError(`${put} is to be tied to session ${session.id}, which is not of this store`);
+    }
     const described: Call = {
       ...call(what, writesOf(request), options),
       replicas: (reply: Reply) => (Number(reply[4] ?? 0) > 0 ? this.#wait : 0),
     };
-    const reply = await this.#connection.run(puts ? txn : txnWithoutPut, args, described);
+    const reply = await this.#connection.run(puts.length > 0 ? txn : txnWithoutPut, args, described);
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
     const [, succeeded, revision, reads] = reply;
     this.#see(Number(revision));

@@ -97,7 +97,16 @@ export const sessions: CheckGroup = {
         await put(store, "s/a", "", session);
         await store[Symbol.asyncDispose]();
         assert.equal(session.signal.aborted, true);
-        await until("the key to vanish", ending, async () => (await keysOf(other)).length === 0);
+        assert.deepEqual(await keysOf(other), [], "gone when the closing has ended");
+      },
+    },
+    {
+      name: "a session of another handle is refused",
+      async run(bench) {
+        const [store, other] = [await bench.open(), await bench.open()];
+        const session = bench.use(await other.session(ttlMs));
+        await assert.rejects(put(store, "s/a", "", session), InvalidError);
+        assert.deepEqual(await keysOf(store), []);
       },
     },
     {
