@@ -1,5 +1,12 @@
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { startFaultProxy, startRedis, storeConformance, type TestServer } from "@cocoon-net/store-testkit";
+import {
+  type FaultProxy,
+  type OpenOptions,
+  startFaultProxy,
+  startRedis,
+  storeConformance,
+  type TestServer,
+} from "@cocoon-net/store-testkit";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll } from "vitest";
 
@@ -13,13 +20,15 @@ afterAll(async () => {
   await server?.[Symbol.asyncDispose]();
 });
 
+const urlOf = ({ prefix, via }: OpenOptions<FaultProxy>): string =>
+  `redis://127.0.0.1:${(via ?? server).port}${prefix}`;
+
 storeConformance({
   name: "store-redis",
-  open: ({ prefix }) => openRedisStore(`redis://${server.host}:${server.port}${prefix}`),
-  openFaulty: async ({ prefix }) => {
-    const faults = await startFaultProxy({ target: server });
-    return { faults, store: await openRedisStore(`redis://${faults.host}:${faults.port}${prefix}`) };
-  },
+  open: (options) => openRedisStore(urlOf(options)),
+  faults: () => startFaultProxy({ target: server }),
+  server: () => server,
+  driver: { module: new URL("../src/driver.ts", import.meta.url).href, url: urlOf },
   forgetHistory: async () => {
     const redis = new Redis({ host: server.host, port: server.port });
     try {

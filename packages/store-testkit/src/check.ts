@@ -29,8 +29,6 @@ export interface StoreUnderTest<Path extends Faults = Faults> {
     readonly module: string;
     url(options: OpenOptions<Path>): string;
   };
-  /** What `faults` and the `via` of `open` do, in one. */
-  openFaulty?(options: { readonly prefix: string }): Promise<FaultyStore>;
 }
 
 export interface FaultyStore {
@@ -71,12 +69,6 @@ export class Bench implements AsyncDisposable {
   }
 
   async openFaulty(): Promise<FaultyStore> {
-    if (this.#subject.openFaulty !== undefined) {
-      const { store, faults } = await this.#subject.openFaulty({ prefix: this.prefix });
-      this.#opened.use(faults);
-      this.#opened.use(store);
-      return { store, faults };
-    }
     const faults = await this.makeFaults();
     const store = this.#opened.use(await this.#subject.open({ prefix: this.prefix, via: faults }));
     return { store, faults };
@@ -117,9 +109,7 @@ export class Bench implements AsyncDisposable {
 
 /** Whether `subject` has what `check` needs. */
 export function applies(check: Check, subject: StoreUnderTest): boolean {
-  return (check.needs ?? []).every(
-    (part) => subject[part] !== undefined || (part === "faults" && subject.openFaulty !== undefined),
-  );
+  return (check.needs ?? []).every((part) => subject[part] !== undefined);
 }
 
 /** Runs one check without a test runner. Rejects when the store does not pass. */

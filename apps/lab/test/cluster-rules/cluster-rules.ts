@@ -1,4 +1,4 @@
-import type { StoreUnderTest } from "@cocoon-net/store-testkit";
+import type { Faults, StoreUnderTest } from "@cocoon-net/store-testkit";
 import { describe } from "vitest";
 import { configRules } from "./config-rules.ts";
 import { electionRules } from "./election-rules.ts";
@@ -19,7 +19,10 @@ export interface ClusterRulesOptions {
 }
 
 /** The rules of a cluster, which core writes once and which must hold on every store. */
-export function clusterRules(subject: StoreUnderTest, options: ClusterRulesOptions = {}): void {
+export function clusterRules<Path extends Faults>(
+  subject: StoreUnderTest<Path>,
+  options: ClusterRulesOptions = {},
+): void {
   const rule = ruleOn(subject);
   describe(`${subject.name}: the cluster's config`, { concurrent: true }, () => configRules(rule));
   describe(`${subject.name}: registering`, { concurrent: true }, () => {

@@ -9,16 +9,14 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-const url = (prefix: string): string => `etcd://127.0.0.1:${server.port}${prefix}`;
+const url = (prefix: string, via: { readonly port: number } = server): string =>
+  `etcd://127.0.0.1:${via.port}${prefix}`;
 
 clusterRules(
   {
     name: "etcd",
-    open: ({ prefix }) => openEtcdStore(url(prefix)),
-    async openFaulty({ prefix }) {
-      const faults = await startFaultProxy({ target: server });
-      return { faults, store: await openEtcdStore(`etcd://127.0.0.1:${faults.port}${prefix}`) };
-    },
+    open: ({ prefix, via }) => openEtcdStore(url(prefix, via)),
+    faults: () => startFaultProxy({ target: server }),
   },
   { url },
 );

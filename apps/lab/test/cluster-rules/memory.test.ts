@@ -6,11 +6,8 @@ const database = new MemoryDatabase();
 clusterRules(
   {
     name: "memory",
-    open: async ({ prefix }) => openMemoryStore({ database, prefix }),
-    openFaulty: async ({ prefix }) => {
-      const faults = new MemoryLink();
-      return { faults, store: openMemoryStore({ database, prefix, link: faults }) };
-    },
+    open: async ({ prefix, via }) => openMemoryStore({ database, prefix, ...(via ? { link: via } : {}) }),
+    faults: () => new MemoryLink(),
   },
   { modelRuns: 100 },
 );

@@ -1,4 +1,4 @@
-import { Bench, type StoreUnderTest } from "@cocoon-net/store-testkit";
+import { Bench, type Faults, type StoreUnderTest } from "@cocoon-net/store-testkit";
 import { type ExpectStatic, it } from "vitest";
 
 /**
@@ -7,7 +7,7 @@ import { type ExpectStatic, it } from "vitest";
  */
 export type Rule = (name: string, run: (bench: Bench, expect: ExpectStatic) => Promise<void>) => void;
 
-export function ruleOn(subject: StoreUnderTest): Rule {
+export function ruleOn<Path extends Faults>(subject: StoreUnderTest<Path>): Rule {
   return (name, run) =>
     it(name, async ({ expect }) => {
       await using bench = new Bench(subject);
