@@ -12,7 +12,8 @@ export default defineConfig({
     include: ["packages/*/test/**/*.test.ts", "apps/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    maxWorkers: 2,
+    // Most tests wait for timers and servers more than they compute.
+    maxWorkers: 3,
     retry: 0,
     reporters: ["default", new ClosingLine()],
   },
