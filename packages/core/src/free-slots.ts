@@ -11,9 +11,8 @@ import type { CallOptions, Entry, Store } from "./store.ts";
  * looked at here and there: a thousand nodes that join it at once must not read all of it a thousand times.
  */
 const smallCluster = 64;
-/** Slots of one look: for the lowest, and by the hash of the node's name. */
-const lowSlots = 32;
-const hashedSlots = 64;
+/** Slots of one look. */
+const slotsPerLook = 32;
 const hashedLooks = 8;
 /** Claims on one look, or one reading: what the others take meanwhile is learned by losing to them. */
 const claimsPerLook = 3;
@@ -36,11 +35,17 @@ export async function* freeSlots(
   const page = await store.list(prefixes.slots, { ...options, limit: smallCluster });
   if (page.next !== undefined) {
     const reserved = tableOf(cluster, []);
-    const low = await lowFreeSlot(store, reserved, layout, options);
+    const look = (slots: readonly Cidr[]) => lookAt(store, reserved, slots, options);
+    const nextCandidates = () =>
+      Array.from({ length: slotsPerLook }, () => candidateSlot(layout, node, attempt++));
+    let candidates = nextCandidates();
+    let { low, free } = await searchLow(layout, look, candidates);
     if (low) yield low;
-    for (let look = 0; look < hashedLooks; look++) {
-      const candidates = Array.from({ length: hashedSlots }, () => candidateSlot(layout, node, attempt++));
-      yield* (await lookAt(store, reserved, candidates, options)).slice(0, claimsPerLook);
+    for (let more = hashedLooks; ; more--) {
+      yield* candidates.filter((slot) => free.has(slot)).slice(0, claimsPerLook);
+      if (more === 0) break;
+      candidates = nextCandidates();
+      free = await look(candidates);
     }
   }
   for (let reading = 0; reading < readings; reading++) {
@@ -77,47 +82,51 @@ interface Layout {
   readonly nodePrefix: number;
 }
 
+/** Answers which of the slots are neither reserved nor taken. */
+type Look = (slots: readonly Cidr[]) => Promise<ReadonlySet<Cidr>>;
+
 /**
- * A free slot that is the lowest where slots were taken in their order, found by looks at slots spread evenly over what
- * is left to search. Undefined when the first such look finds none.
+ * Searches a free slot that is the lowest where slots were taken in their order, by looks at slots spread evenly over
+ * what is left to search; there is none when the first look finds none. That look takes in `others` too, and `free` is
+ * its answer.
  */
-async function lowFreeSlot(
-  store: Store,
-  reserved: SlotTable,
+async function searchLow(
   { parent, nodePrefix }: Layout,
-  options: CallOptions,
-): Promise<Cidr | undefined> {
-  const size = sizeOf(nodePrefix);
+  look: Look,
+  others: readonly Cidr[],
+): Promise<{ readonly low: Cidr | undefined; readonly free: ReadonlySet<Cidr> }> {
+  const slotAt = (number: number): Cidr => ({
+    base: parent.base + number * sizeOf(nodePrefix),
+    prefix: nodePrefix,
+  });
   let [from, to] = [0, 2 ** (nodePrefix - parent.prefix)];
-  let found: Cidr | undefined;
-  while (from < to) {
-    const step = Math.ceil((to - from) / lowSlots);
-    const samples: Cidr[] = [];
-    for (let slot = from; slot < to; slot += step) {
-      samples.push({ base: parent.base + slot * size, prefix: nodePrefix });
-    }
-    const [free] = await lookAt(store, reserved, samples, options);
-    found = free ?? found;
-    if (!found || step === 1) break;
-    // The sample before it is taken, so that a lower one can only be between the two.
-    to = (found.base - parent.base) / size;
+  let low: Cidr | undefined;
+  let free: ReadonlySet<Cidr> | undefined;
+  for (;;) {
+    const step = Math.ceil((to - from) / slotsPerLook);
+    const samples = Array.from({ length: Math.ceil((to - from) / step) }, (_, n) => slotAt(from + n * step));
+    const seen = await look(free ? samples : [...samples, ...others]);
+    free ??= seen;
+    const first = samples.findIndex((slot) => seen.has(slot));
+    low = samples[first] ?? low;
+    // The sample before the first free one is taken, so that a lower one can only be between the two.
+    if (first >= 0) to = from + first * step;
     from = Math.max(from, to - step + 1);
+    if (!low || step === 1 || from >= to) return { low, free };
   }
-  return found;
 }
 
-/** Those of the slots that are neither reserved nor taken, in order. */
 async function lookAt(
   store: Store,
   reserved: SlotTable,
   slots: readonly Cidr[],
   options: CallOptions,
-): Promise<Cidr[]> {
+): Promise<ReadonlySet<Cidr>> {
   const asked = slots.filter((slot) => reserved.isFree(slot));
-  if (asked.length === 0) return [];
+  if (asked.length === 0) return new Set();
   const gets = asked.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
   const { reads } = await store.txn({ then: gets }, options);
-  return asked.filter((_, index) => reads[index] === undefined);
+  return new Set(asked.filter((_, index) => reads[index] === undefined));
 }
 
 async function readSlots(store: Store, cluster: ClusterView, options: CallOptions): Promise<SlotTable> {
