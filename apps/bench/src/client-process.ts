@@ -109,6 +109,8 @@ export interface Together<R> {
   readonly ms: number;
   /** Processor time of all of them and of the server in that time. */
   readonly cpuMs: number;
+  /** The server's part of it. */
+  readonly serverCpuMs: number;
   readonly results: readonly R[];
 }
 
@@ -135,5 +137,6 @@ export async function runTogether<N extends TaskName>(
   const ms = performance.now() - startedAt;
   const used = difference(before, await server.usage());
   await Promise.all(jobs.map((job) => job.ended));
-  return { ms, cpuMs: jobs.reduce((sum, job) => sum + job.cpuMs, used.cpuMs), results };
+  const cpuMs = jobs.reduce((sum, job) => sum + job.cpuMs, used.cpuMs);
+  return { ms, cpuMs, serverCpuMs: used.cpuMs, results };
 }

@@ -14,6 +14,7 @@ const crowdedLimitMs = 3_000;
 interface Storm {
   readonly ms: number;
   readonly cpuMs: number;
+  readonly serverCpuMs: number;
   readonly duplicates: number;
   readonly failures: readonly string[];
   readonly calls: Calls;
@@ -41,6 +42,10 @@ export async function registrationFigures(run: Run): Promise<Figure[]> {
         ...{ store: kind, what: title, unit: "ms", ours: ours.ms, raw: raw.ms },
         cpu: { ours: ours.cpuMs, raw: raw.cpuMs },
         aim: { most: share === 0 ? limitMs[kind] : crowdedLimitMs },
+      },
+      {
+        ...{ store: kind, what: "  server CPU for all of them", unit: "ms" },
+        ...{ ours: ours.serverCpuMs, raw: raw.serverCpuMs },
       },
       {
         ...{ store: kind, what: "  writing transactions per node", unit: "count" },
@@ -76,15 +81,21 @@ async function storm(
     await prepare(warmUpTarget, sizes.parentCIDR, 0);
     await prepare(target, sizes.parentCIDR, taken);
   } else await prepareRaw(target, taken);
-  const { ms, cpuMs, results } = await runTogether(processes, server, "registerNodes", (index) => ({
-    ...{ target, warmUpTarget, side, slots, handles },
-    nodes: shareOf(sizes.registrations, processes.length, index).map(nodeName),
-  }));
+  const { ms, cpuMs, serverCpuMs, results } = await runTogether(
+    processes,
+    server,
+    "registerNodes",
+    (index) => ({
+      ...{ target, warmUpTarget, side, slots, handles },
+      nodes: shareOf(sizes.registrations, processes.length, index).map(nodeName),
+    }),
+  );
   const subnets = results.flatMap((result) => result.subnets);
   const sum = (name: keyof Calls) => results.reduce((total, { calls }) => total + calls[name], 0);
   return {
     ms,
     cpuMs,
+    serverCpuMs,
     failures: results.flatMap((result) => result.failures),
     duplicates: subnets.length - new Set(subnets).size,
     calls: { reads: sum("reads"), writes: sum("writes") },
