@@ -43,18 +43,26 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
   const { sizes, stores = ["etcd", "redis"], progress = silent } = options;
   const figures: Figure[] = [];
   const failures: string[] = [];
-  for (const kind of stores) {
-    for (const name of options.groups ?? groupNames) {
-      const processes = Array.from({ length: sizes.processes }, () => new ClientProcess());
-      try {
-        figures.push(...(await groups[name]({ kind, sizes, processes, progress })));
-      } catch (error) {
-        failures.push(`${kind}, ${name}: ${describeError(error)}`);
-        progress.part(failures.at(-1) ?? "");
-      } finally {
-        await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
+  const start = () => Array.from({ length: sizes.processes }, () => new ClientProcess());
+  const end = (running: readonly ClientProcess[]) =>
+    Promise.all(running.map((process) => process[Symbol.asyncDispose]()));
+  let processes = start();
+  try {
+    for (const kind of stores) {
+      for (const name of options.groups ?? groupNames) {
+        try {
+          figures.push(...(await groups[name]({ kind, sizes, processes, progress })));
+        } catch (error) {
+          failures.push(`${kind}, ${name}: ${describeError(error)}`);
+          progress.part(failures.at(-1) ?? "");
+          // They may still be busy with what failed.
+          await end(processes);
+          processes = start();
+        }
       }
     }
+  } finally {
+    await end(processes);
   }
   return { figures, failures };
 }

@@ -55,9 +55,9 @@ export const quickSizes: Sizes = {
   watchMs: 1_000,
   sessions: 200,
   sessionTtlMs: 3_000,
-  heartbeatMs: 2_000,
+  heartbeatMs: 1_500,
   pausedMs: 500,
   downMs: 500,
-  blackholeMs: 2_000,
-  settleMs: 2_000,
+  blackholeMs: 1_000,
+  settleMs: 1_500,
 };
