@@ -118,7 +118,11 @@ export class EtcdConnection {
    * Proves that the server can be reached, lets us read there, and still has the history we know; if not,
    * {@link incarnation} is another one afterwards. Answers its revision.
    */
-  async probe(range: KeyRange, options?: CallOptions, what = "check the history"): Promise<Revision> {
+  async probe(
+    range: Pick<KeyRange, "key"> & Partial<KeyRange>,
+    options?: CallOptions,
+    what = "check the history",
+  ): Promise<Revision> {
     const answer = await this.kv(
       {
         what,

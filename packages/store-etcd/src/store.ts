@@ -130,7 +130,9 @@ class EtcdStore implements Store {
   }
 
   async incarnation(options?: CallOptions): Promise<string> {
-    await this.#connection.probe(this.#keyspace.range(""), options);
+    // One key: over a range etcd counts every key in it, 160 ms at 700,000 leases.
+    const { key } = this.#keyspace.range("");
+    await this.#connection.probe({ key }, options);
     return this.#connection.incarnation;
   }
 
