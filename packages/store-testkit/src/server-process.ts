@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { NotFoundError, UnavailableError } from "@cocoon-net/core";
-import { until, within } from "./waiting.ts";
+import { TimeoutError, until, within } from "./waiting.ts";
 
 /** A real server that was started for a test. Its data outlives {@link stop}, not the disposal. */
 export interface TestServer extends AsyncDisposable {
@@ -21,7 +21,7 @@ export interface TestServer extends AsyncDisposable {
   stop(signal?: NodeJS.Signals): Promise<void>;
   /** Stop, then start. */
   restart(signal?: NodeJS.Signals): Promise<void>;
-  /** SIGSTOP: connections stay open and nothing answers. */
+  /** SIGSTOP: connections stay open and nothing answers. Returns once no thread of it runs. */
   pause(): void;
   /** SIGCONT. */
   resume(): void;
@@ -159,7 +159,15 @@ class ServerProcess implements TestServer {
   }
 
   pause(): void {
-    this.#child?.kill("SIGSTOP");
+    const child = this.#child;
+    if (child?.pid === undefined) return;
+    child.kill("SIGSTOP");
+    // The signal only asks: until each thread was scheduled once more, the server may still answer.
+    const deadline = performance.now() + stopTimeoutMs;
+    while (!isStopped(child.pid)) {
+      if (performance.now() > deadline) throw new TimeoutError(`${this.#recipe.name} to stop`, stopTimeoutMs);
+      Atomics.wait(sleepCell, 0, 0, 1);
+    }
   }
 
   resume(): void {
@@ -176,6 +184,22 @@ class ServerProcess implements TestServer {
     this.#child?.kill("SIGKILL");
     if (this.#recipe.dataDir === undefined) rmSync(this.dataDir, { recursive: true, force: true });
   }
+}
+
+const sleepCell = new Int32Array(new SharedArrayBuffer(4));
+
+/** True when every thread of the process is in state T (proc(5)) or gone; also where there is no /proc. */
+function isStopped(pid: number): boolean {
+  const tasks = `/proc/${pid}/task`;
+  if (!existsSync(tasks)) return true;
+  return readdirSync(tasks).every((thread) => {
+    try {
+      const stat = readFileSync(`${tasks}/${thread}/stat`, "latin1");
+      return /^[TZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+    } catch {
+      return true;
+    }
+  });
 }
 
 /** Lets the kernel kill the server when this process ends in a way that runs no handler. */
