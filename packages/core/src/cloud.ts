@@ -1,3 +1,5 @@
+import type { CloudBudget } from "./cloud-budget.ts";
+
 /**
  * The Cloud port: what a VPC can do for a node, in semantic steps. Each operation is idempotent, takes an
  * `AbortSignal` and ends by a deadline. The ones that change something take a {@link CloudJob}, write down
@@ -15,8 +17,43 @@ export interface Cloud extends AsyncDisposable {
   /** What the cloud says of an instance. `unknown` whenever it does not say clearly (G8). */
   describeInstance(instanceID: string, options?: CloudCallOptions): Promise<InstanceState>;
 
-  /** Gives the node its subnet and addresses on NICs. Running it again finishes or confirms the same. */
+  /** What the cloud lets this instance have. Asked of the cloud, not remembered from its documentation. */
+  describeLimits(instance: InstanceIdentity, options?: CloudCallOptions): Promise<CloudLimits>;
+
+  /**
+   * Gives the node its subnet and addresses on NICs, at least as many as asked for. Running it again finishes or
+   * confirms the same; with a larger `poolSize`, or with `addresses`, the node grows. It never takes any away.
+   *
+   * @throws {ExhaustedError} when a quota, the subnet or the instance has no room; what fits is given first
+   */
   provision(request: ProvisionRequest, job: CloudJob, options?: CloudCallOptions): Promise<NodeNetwork>;
+
+  /**
+   * Takes addresses from a living node that no longer uses them; the caller says which, because the cloud cannot know
+   * which are leased. Addresses that the node does not have are passed over. Where whole blocks are assigned
+   * ({@link CloudLimits.assigns}) nothing is taken.
+   */
+  shrink(
+    target: NodeResources,
+    addresses: readonly string[],
+    job: CloudJob,
+    options?: CloudCallOptions,
+  ): Promise<NodeNetwork>;
+
+  /**
+   * Lets the VPC deliver one address to another node, and reads that back. Between the two it is delivered to nobody.
+   * Undone by a move in the other direction.
+   *
+   * @throws {ExhaustedError} when the target has no room for it; then nothing was changed
+   * @throws {ConflictError} when somebody else than `from` or `to` has it
+   */
+  move(request: MoveRequest, job: CloudJob, options?: CloudCallOptions): Promise<MoveResult>;
+
+  /**
+   * Everything at the cloud that carries all of these tags, or is otherwise to be told as this cluster's. Complete, or
+   * an error (G8).
+   */
+  listResources(request: ListResourcesRequest, options?: CloudCallOptions): Promise<readonly CloudResource[]>;
 
   /**
    * Makes the VPC stop delivering the node's addresses and reads that back. `verified` is true only when the
@@ -24,7 +61,10 @@ export interface Cloud extends AsyncDisposable {
    */
   fence(target: NodeResources, job: CloudJob, options?: CloudCallOptions): Promise<FenceResult>;
 
-  /** Deletes what is recorded and tagged as ours, after a fence. What is left is reported, not forgotten. */
+  /**
+   * Deletes what is recorded and tagged as ours, after a fence. What is left is reported, not forgotten. With
+   * {@link NodeResources.keepWarm}, NICs stay with their addresses for the next node that gets the subnet.
+   */
   release(target: NodeResources, job: CloudJob, options?: CloudCallOptions): Promise<ReleaseResult>;
 }
 
@@ -32,6 +72,8 @@ export interface CloudCallOptions {
   readonly signal?: AbortSignal | undefined;
   /** One line per step, for progress output. */
   readonly onProgress?: ((message: string) => void) | undefined;
+  /** The queue of the {@link CloudBudget} that the requests wait in. Default: what the operation is for. */
+  readonly purpose?: CallPurpose | undefined;
 }
 
 export interface InstanceIdentity {
@@ -51,8 +93,10 @@ export interface ProvisionRequest {
   readonly subnet: string;
   /** The range that all nodes' blocks are cut from, where the node belongs to a cluster. */
   readonly parentCIDR?: string;
-  /** How many addresses VMs shall be able to have. */
+  /** How many addresses VMs shall be able to have, in all. */
   readonly poolSize: number;
+  /** Addresses of the subnet that shall be among them. */
+  readonly addresses?: readonly string[];
   /** Tags written on everything that is made, e.g. cluster and node UID. */
   readonly tags: Readonly<Record<string, string>>;
 }
@@ -64,6 +108,69 @@ export interface NodeResources {
   readonly subnet: string;
   readonly subnetID?: string;
   readonly eniIDs: readonly string[];
+  /** Addresses of the subnet that other nodes serve on purpose: their holders are no obstacle to a fence. */
+  readonly movedAway?: readonly string[];
+  /** Addresses of other subnets that this node serves: a fence and a release cover them too. */
+  readonly movedIn?: readonly string[];
+  /** For a release: NICs are detached and kept, up to this many. Default 0. */
+  readonly keepWarm?: number;
+}
+
+export interface CloudLimits {
+  /** `addresses`: one by one, so that a pool can follow demand. `block`: the node's whole subnet at once. */
+  readonly assigns: "addresses" | "block";
+  /** Secondary NICs that the instance may have for VMs; undefined where addresses need none. */
+  readonly nicsPerNode: number | undefined;
+  /** Secondary addresses of one NIC; undefined where blocks are assigned. */
+  readonly addressesPerNIC: number | undefined;
+  /** Alias ranges of one NIC, as far as the cloud has said; undefined where addresses are assigned one by one. */
+  readonly aliasRangesPerNIC: number | undefined;
+  /** Prefix length of the smallest block that can be assigned or moved. */
+  readonly smallestBlock: number;
+}
+
+export interface MoveRequest {
+  /** An address of `from`'s or, on the way back, of `to`'s subnet. */
+  readonly address: string;
+  readonly from: NodeResources;
+  readonly to: NodeResources;
+  /** Who `to` is: NICs may have to be attached to it. */
+  readonly instance: InstanceIdentity;
+  /** Tags for what has to be made. */
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+export interface MoveResult {
+  /** True only when the cloud, asked afterwards, shows that the target has the address, and nobody else. */
+  readonly verified: boolean;
+  /** What the cloud said, for the event log. */
+  readonly evidence: string;
+  /** What `to` has now; NICs that were attached for the move among it. */
+  readonly network: NodeNetwork;
+}
+
+export interface ListResourcesRequest {
+  readonly tags: Readonly<Record<string, string>>;
+  /** The range that all nodes' blocks are cut from: where there are no tags, what lies in it is the cluster's. */
+  readonly parentCIDR: string;
+  /** Where to look: the zone, region and network of any node of the cluster. */
+  readonly instance: InstanceIdentity;
+}
+
+/** A thing at the cloud that belongs to a cluster. */
+export interface CloudResource {
+  readonly id: string;
+  readonly kind: "nic" | "subnet" | "alias";
+  /** As tagged; undefined where the kind has no tags. */
+  readonly node: string | undefined;
+  /** The instance that it was made for, as tagged. */
+  readonly madeFor: string | undefined;
+  /** The instance that has it now; undefined when none has. */
+  readonly instanceID: string | undefined;
+  /** Addresses (`10.0.0.7`) and blocks (`10.0.0.0/24`) that it brings. */
+  readonly addresses: readonly string[];
+  /** Kept for the next node. */
+  readonly warm: boolean;
 }
 
 export interface NodeNetwork {
@@ -85,6 +192,8 @@ export interface FenceResult {
 export interface ReleaseResult {
   /** Ids of what was deleted or was already gone. */
   readonly released: readonly string[];
+  /** Ids of what is kept warm. */
+  readonly warm?: readonly string[];
   /** Ids that still exist, with the reason. Empty when everything is gone. */
   readonly remaining: readonly { readonly id: string; readonly reason: string }[];
 }
@@ -112,6 +221,21 @@ export interface JobStep {
   readonly detail?: Readonly<Record<string, string>>;
 }
 
+/** What a request is for; each has its own queue, so that cleaning up never starves allocating. */
+export type CallPurpose = "allocate" | "release" | "clean-up";
+
+/** One request that was made, for counters and histograms. */
+export interface CloudCall {
+  readonly platform: string;
+  /** The vendor's action, e.g. `CreateNetworkInterface`. */
+  readonly action: string;
+  readonly result: "ok" | "throttled" | "refused" | "unknown";
+  /** From sending to the answer, without the wait for the budget. */
+  readonly tookMs: number;
+  /** The wait for the budget. */
+  readonly waitedMs: number;
+}
+
 /** What a cloud package exports as default. */
 export interface CloudDriver {
   readonly platforms: readonly string[];
@@ -124,4 +248,8 @@ export interface CloudDriver {
 export interface OpenCloudOptions {
   /** Environment to read credentials and endpoint overrides from; default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Shared by every cloud of the process. Default: one of its own, with safe rates. */
+  readonly budget?: CloudBudget | undefined;
+  /** Told of every request to the cloud, tries that were refused included. */
+  readonly onCall?: ((call: CloudCall) => void) | undefined;
 }
