@@ -10,8 +10,10 @@ export interface Lease {
   readonly seq: number;
   /** Option 12, when the client sent a printable one. */
   readonly hostname?: string;
-  /** Option 61 in lowercase hex. Recorded only; identity is `identityOf`. */
+  /** Option 61 in lowercase hex: the second key of a client, see `identityOf`. */
   readonly clientID?: string;
+  /** The VM that the MAC belongs to, when the VM engine has said so. */
+  readonly vmID?: string;
 }
 
 /**
@@ -27,8 +29,9 @@ export type AddressRecord =
       readonly ip: string;
       /** Milliseconds since the epoch. */
       readonly until: number;
-      /** Who had the newest lease. */
+      /** Who had the newest lease; absent when nobody may inherit it (its VM is gone). */
       readonly mac?: string;
+      readonly clientID?: string;
       readonly expiry: number;
       readonly seq: number;
     };
