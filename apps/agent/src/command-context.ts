@@ -1,5 +1,6 @@
 import { CocoonError } from "@cocoon-net/core";
 import type { DriverPlaces } from "./drivers.ts";
+import type { Screen } from "./live-screen.ts";
 
 /** What a command may touch of its process. */
 export interface CommandContext {
@@ -10,6 +11,8 @@ export interface CommandContext {
   readonly drivers?: DriverPlaces | undefined;
   /** The command's result, on stdout. */
   print(line: string): void;
+  /** The terminal behind stdout; undefined where that is none. */
+  readonly screen: Screen | undefined;
   /** Progress and warnings, on stderr. */
   say(line: string): void;
   /** @throws {CocoonError} when the process may not change the host's network. */
@@ -21,6 +24,7 @@ export function processContext(signal: AbortSignal): CommandContext {
     signal,
     env: process.env,
     print: (line) => console.log(line),
+    screen: process.stdout.isTTY ? process.stdout : undefined,
     say: (line) => console.error(line),
     requireRoot: () => {
       if (process.getuid?.() === 0) return;

@@ -1,20 +1,12 @@
 import Table from "cli-table3";
-import { stringify } from "yaml";
-import type { OutputFormat } from "./output-format.ts";
 
 export interface Column<Row> {
   readonly title: string;
   readonly value: (row: Row) => string;
 }
 
-/** Rows as a table for people, or as they are for programs. */
-export function render<Row>(
-  rows: readonly Row[],
-  columns: readonly Column<Row>[],
-  format: OutputFormat,
-): string {
-  if (format === "json") return JSON.stringify(rows, null, 2);
-  if (format === "yaml") return stringify(rows).trimEnd();
+/** Rows under their titles, without lines. */
+export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
   const table = new Table({
     head: columns.map((column) => column.title),
     style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },

@@ -1,5 +1,8 @@
-import { describeError } from "@cocoon-net/core";
+import { describeError, InvalidError, nodeStatuses } from "@cocoon-net/core";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { ViewFlags } from "./cluster-views/show.ts";
+import { slotStates } from "./cluster-views/slot-states.ts";
+import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
@@ -22,6 +25,7 @@ export function createProgram(given: CommandContext): Command {
     get drivers() {
       return drivers ?? given.drivers;
     },
+    screen: given.screen,
     print: (line) => given.print(line),
     say: (line) => given.say(line),
     requireRoot: () => given.requireRoot(),
@@ -138,27 +142,68 @@ export function createProgram(given: CommandContext): Command {
     context,
     true,
   ).action(async (flags) => (await cluster()).clusterInit(flags, context));
+  addViews(clusterCommand, context);
+  addStoreCommands(program, context);
+  return program;
+}
+
+function addViews(clusterCommand: Command, context: CommandContext): void {
+  type Views = typeof import("./cluster-views/index.ts");
+  const show = async (flags: ViewFlags, make: (views: Views) => View): Promise<void> => {
+    const views = await import("./cluster-views/index.ts");
+    await views.showView(make(views), flags, context);
+  };
   const view = (name: string, description: string): Command =>
-    storeOption(add(clusterCommand, name, description), context, true).option(
+    storeOption(clusterCommand.command(name).description(description), context, true).option(
       "-o, --output <format>",
       "table, json or yaml",
       checked(parseFormat),
       "table",
     );
-  view("nodes", "every node: status, subnet, use").action(async (flags) =>
-    (await cluster()).clusterNodes(flags, context),
+  const watched = (name: string, description: string): Command =>
+    view(name, description).option("-w, --watch", "show it again whenever it changes", false);
+  const node = ["--node <name>", "only this node's"] as const;
+  const subnet = ["--subnet <cidr>", "only what lies in this block"] as const;
+
+  watched("nodes", "every node: status, subnet, use")
+    .option("--node <name>", "only this node")
+    .option("--status <status>", `only these: ${nodeStatuses.join(", ")}`, oneOf(nodeStatuses))
+    .option(...subnet)
+    .action((flags) => show(flags, ({ nodesView }) => nodesView(flags)));
+  watched("subnets", "every slot that is owned or in quarantine")
+    .option(...node)
+    .option("--status <status>", `only these: ${slotStates.join(", ")}`, oneOf(slotStates))
+    .option(...subnet)
+    .action((flags) => show(flags, ({ subnetsView }) => subnetsView(flags)));
+  watched("subnet", "one subnet: whose it is, its use, a map of its addresses")
+    .argument("<subnet|node>", "its CIDR, or the name of its node")
+    .action((which, flags) => show(flags, ({ subnetView }) => subnetView(which)));
+  watched("leases", "every lease of every node")
+    .option(...node)
+    .option(...subnet)
+    .option("--vm <id>", "only this VM's")
+    .action((flags) => show(flags, ({ leasesView }) => leasesView(flags)));
+  watched("ip", "one address: who has it, since when, its history")
+    .argument("<address>")
+    .action((address, flags) => show(flags, ({ addressView }) => addressView(address)));
+  watched("vm", "one VM: the addresses that it has")
+    .argument("<id>")
+    .action((vm, flags) => show(flags, ({ vmView }) => vmView(vm)));
+  watched("events", "who owned what, when, why")
+    .option(...node)
+    .option(...subnet)
+    .action((flags) => show(flags, ({ eventsView }) => eventsView(flags)));
+  view("watch", "the whole cluster in a few lines, live").action((flags) =>
+    show({ ...flags, watch: true }, ({ overview }) => overview()),
   );
-  view("subnets", "every slot that is owned or in quarantine").action(async (flags) =>
-    (await cluster()).clusterSubnets(flags, context),
-  );
-  view("leases", "every lease of every node")
-    .option("--node <name>", "only this node's")
-    .action(async (flags) => (await cluster()).clusterLeases(flags, context));
-  view("events", "who owned what, when, why").action(async (flags) =>
-    (await cluster()).clusterEvents(flags, context),
-  );
-  addStoreCommands(program, context);
-  return program;
+}
+
+function oneOf<T extends string>(names: readonly T[]): (text: string) => T {
+  return checked((text) => {
+    const found = names.find((name) => name === text);
+    if (found !== undefined) return found;
+    throw new InvalidError(`"${text}" is not one of ${names.join(", ")}`);
+  });
 }
 
 function addStoreCommands(program: Command, context: CommandContext): void {

@@ -43,7 +43,8 @@ export interface SlotRecord {
   readonly uid: string;
 }
 
-export type NodeStatus = "ready" | "suspect" | "fencing" | "quarantined" | "draining" | "left";
+export const nodeStatuses = ["ready", "suspect", "fencing", "quarantined", "draining", "left"] as const;
+export type NodeStatus = (typeof nodeStatuses)[number];
 
 export interface PoolUse {
   readonly size: number;
@@ -63,11 +64,16 @@ export interface NodeRecord {
   readonly subnetID?: string;
   readonly eniIDs: readonly string[];
   readonly zone?: string;
+  readonly region?: string;
+  /** Volcengine VPC id, or GCE project. */
+  readonly network?: string;
   readonly agentVersion: string;
   /** When the last lease of the subnet ends (G6). */
   readonly maxLeaseEnd?: string;
   readonly pool?: PoolUse;
   readonly leaseSource?: string;
+  /** Of a draining node: since when it grants nothing new, with every lease that it has in the store. */
+  readonly grantsStopped?: string;
   /** Epochs of ownerships under this name that have ended, oldest first: none of them may be asserted again. */
   readonly ended?: readonly number[];
 }
@@ -98,14 +104,26 @@ export interface QuarantineRecord {
 /** What tells whose `intents/{id}` is, without knowing the rest of it. */
 export interface IntentHead {
   readonly kind: string;
+  readonly node?: string;
   readonly subnet?: string;
+  readonly step?: string;
+  readonly startedAt?: string;
+  /** Failures of the current step. */
+  readonly attempts?: number;
+  readonly lastError?: string;
 }
 
 export interface EventRecord {
   readonly time: string;
   readonly type: string;
+  /** Why, as a stable word. */
+  readonly reason?: string;
   readonly node?: string;
   readonly subnet?: string;
+  readonly ip?: string;
+  readonly vmID?: string;
+  /** The job that it is about. */
+  readonly intent?: string;
   readonly message: string;
 }
 
@@ -149,17 +167,20 @@ export const slotSchema: z.ZodType<SlotRecord> = z.looseObject({ node: z.string(
 export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   uid: z.string(),
   instanceID: z.exactOptional(z.string()),
-  status: z.enum(["ready", "suspect", "fencing", "quarantined", "draining", "left"]),
+  status: z.enum(nodeStatuses),
   lastSeen: time,
   subnet: cidr,
   platform: z.exactOptional(z.string()),
   subnetID: z.exactOptional(z.string()),
   eniIDs: z.array(z.string()).default([]),
   zone: z.exactOptional(z.string()),
+  region: z.exactOptional(z.string()),
+  network: z.exactOptional(z.string()),
   agentVersion: z.string().default("unknown"),
   maxLeaseEnd: z.exactOptional(time),
   pool: z.exactOptional(z.looseObject({ size: z.int(), leased: z.int(), free: z.int() })),
   leaseSource: z.exactOptional(z.string()),
+  grantsStopped: z.exactOptional(time),
   ended: z.exactOptional(z.array(z.int())),
 });
 
@@ -184,14 +205,23 @@ export const quarantineSchema: z.ZodType<QuarantineRecord> = z.looseObject({
 
 export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
   kind: z.string(),
+  node: z.exactOptional(z.string()),
   subnet: z.exactOptional(z.string()),
+  step: z.exactOptional(z.string()),
+  startedAt: z.exactOptional(z.string()),
+  attempts: z.exactOptional(z.int()),
+  lastError: z.exactOptional(z.string()),
 });
 
 export const eventSchema: z.ZodType<EventRecord> = z.looseObject({
   time,
   type: z.string(),
+  reason: z.exactOptional(z.string()),
   node: z.exactOptional(z.string()),
   subnet: z.exactOptional(z.string()),
+  ip: z.exactOptional(z.string()),
+  vmID: z.exactOptional(z.string()),
+  intent: z.exactOptional(z.string()),
   message: z.string(),
 });
 

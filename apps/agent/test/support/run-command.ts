@@ -1,4 +1,5 @@
 import { describeError } from "@cocoon-net/core";
+import type { Screen } from "../../src/live-screen.ts";
 import { createProgram, isUsageError } from "../../src/program.ts";
 
 export interface Outcome {
@@ -12,13 +13,20 @@ export interface Outcome {
 /** Runs `cocoon-net ARGS` in this process. */
 export async function runCommand(
   args: readonly string[],
-  options: { readonly signal?: AbortSignal; readonly env?: NodeJS.ProcessEnv } = {},
+  options: {
+    readonly signal?: AbortSignal;
+    readonly env?: NodeJS.ProcessEnv;
+    readonly screen?: Screen;
+    /** Where the result is collected; for a command that goes on. */
+    readonly out?: string[];
+  } = {},
 ): Promise<Outcome> {
-  const out: string[] = [];
+  const { out = [] } = options;
   const said: string[] = [];
   const context = {
     signal: options.signal ?? new AbortController().signal,
     env: options.env ?? process.env,
+    screen: options.screen,
     print: (line: string) => void out.push(line),
     say: (line: string) => void said.push(line),
     requireRoot: () => {},
