@@ -8,12 +8,15 @@ export const keys: {
   readonly leader: string;
   /** The leader's proof that it can write. */
   readonly controller: string;
+  /** While it exists nothing is freed. */
+  readonly pause: string;
   subnet(node: string): string;
   epochs(node: string): string;
   slot(cidr: string): string;
   node(node: string): string;
   alive(node: string): string;
   pool(address: string): string;
+  moved(address: string): string;
   quarantine(cidr: string): string;
   intent(id: string): string;
   event(id: string): string;
@@ -22,12 +25,14 @@ export const keys: {
   incarnation: "incarnation",
   leader: "leader",
   controller: "controller",
+  pause: "pause",
   subnet: (node) => `subnets/${node}`,
   epochs: (node) => `epochs/${node}`,
   slot: (cidr) => `slots/${cidr}`,
   node: (node) => `nodes/${node}`,
   alive: (node) => `alive/${node}`,
   pool: (address) => `pool/${address}`,
+  moved: (address) => `moved/${address}`,
   quarantine: (cidr) => `quarantine/${cidr}`,
   intent: (id) => `intents/${id}`,
   event: (id) => `events/${id}`,
@@ -41,6 +46,7 @@ export const prefixes: {
   readonly nodes: string;
   readonly alive: string;
   readonly pool: string;
+  readonly moved: string;
   readonly quarantine: string;
   readonly intents: string;
   readonly events: string;
@@ -51,6 +57,7 @@ export const prefixes: {
   nodes: "nodes/",
   alive: "alive/",
   pool: "pool/",
+  moved: "moved/",
   quarantine: "quarantine/",
   intents: "intents/",
   events: "events/",

@@ -6,6 +6,9 @@ import type { Entry } from "./store.ts";
 export interface NodeDescription {
   readonly instanceID?: string | undefined;
   readonly zone?: string | undefined;
+  readonly region?: string | undefined;
+  /** Volcengine VPC id, or GCE project. */
+  readonly network?: string | undefined;
   readonly platform?: string | undefined;
   readonly subnetID?: string | undefined;
   readonly eniIDs?: readonly string[] | undefined;
@@ -22,7 +25,17 @@ export function newNodeRecord(
   fields: Pick<NodeRecord, "uid" | "lastSeen" | "subnet">,
   before: NodeRecord | undefined,
 ): NodeRecord {
-  const { instanceID, zone, platform, subnetID, eniIDs = [], leaseSource, agentVersion } = description;
+  const {
+    instanceID,
+    zone,
+    region,
+    network,
+    platform,
+    subnetID,
+    eniIDs = [],
+    leaseSource,
+    agentVersion,
+  } = description;
   return {
     uid: fields.uid,
     ...(instanceID === undefined ? {} : { instanceID }),
@@ -33,6 +46,8 @@ export function newNodeRecord(
     ...(subnetID === undefined ? {} : { subnetID }),
     eniIDs,
     ...(zone === undefined ? {} : { zone }),
+    ...(region === undefined ? {} : { region }),
+    ...(network === undefined ? {} : { network }),
     agentVersion,
     ...(leaseSource === undefined ? {} : { leaseSource }),
     ...(before?.ended === undefined ? {} : { ended: before.ended }),

@@ -15,6 +15,8 @@ import {
   quarantineSchema,
   slotSchema,
 } from "./model.ts";
+import { movedSchema } from "./moved-address.ts";
+import { pauseSchema } from "./pause-switch.ts";
 import type { Entry } from "./store.ts";
 
 /** One record that is not as this version writes it. */
@@ -46,6 +48,7 @@ const kinds: readonly (readonly [prefix: string, check: (entry: Entry, name: str
   [prefixes.nodes, (entry, name) => void [nonEmpty(name), decode(nodeSchema, entry)]],
   [prefixes.alive, (entry, name) => void [nonEmpty(name), decode(anyObject, entry)]],
   [prefixes.pool, (entry, name) => void [parseAddress(name), decode(leaseSchema, entry)]],
+  [prefixes.moved, (entry, name) => void [parseAddress(name), decode(movedSchema, entry)]],
   [prefixes.quarantine, (entry, name) => void [parseCidr(name, "block"), decode(quarantineSchema, entry)]],
   [prefixes.intents, (entry) => void decode(intentHeadSchema, entry)],
   [prefixes.events, (entry) => void decode(eventSchema, entry)],
@@ -66,6 +69,7 @@ export function checkRecords(entries: Iterable<Entry>): RecordReport {
       if (kind) kind[1](entry, key.slice(kind[0].length));
       else if (key === keys.config) checkConfig(entry);
       else if (key === keys.incarnation) decode(incarnationSchema, entry);
+      else if (key === keys.pause) decode(pauseSchema, entry);
       else if (key === keys.leader || key === keys.controller) decode(anyObject, entry);
       else unknown.push(key);
     } catch (error) {

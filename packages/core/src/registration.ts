@@ -46,7 +46,19 @@ export type MirrorChange = readonly [address: string, lease: LeaseRecord | undef
 
 /** What the node itself may change in its record; status belongs to registration and controller. */
 export type NodeUpdate = Partial<
-  Pick<NodeRecord, "maxLeaseEnd" | "pool" | "eniIDs" | "subnetID" | "zone" | "agentVersion" | "leaseSource">
+  Pick<
+    NodeRecord,
+    | "maxLeaseEnd"
+    | "pool"
+    | "eniIDs"
+    | "subnetID"
+    | "zone"
+    | "region"
+    | "network"
+    | "agentVersion"
+    | "leaseSource"
+    | "grantsStopped"
+  >
 >;
 
 /**

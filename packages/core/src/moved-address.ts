@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { ConflictError } from "./errors.ts";
+import { keys, prefixes } from "./keys.ts";
+import { decode, encode, type LeaseRecord } from "./model.ts";
+import type { Registration } from "./registration.ts";
+import type { CallOptions, Compare, Entry, Operation, Store } from "./store.ts";
+
+/**
+ * `moved/{ip}`: an address that is served outside its home subnet, or is on the way. As long as it exists the owner of
+ * the subnet that the address lies in grants it to nobody, unless it is `node` itself, and then only to `mac`.
+ */
+export interface MovedRecord {
+  /** The node whose subnet the address lay in when it was moved first. */
+  readonly home: string;
+  /** That subnet. It is not freed before the address has come back. */
+  readonly subnet: string;
+  /** The node that serves the address. Its writes about it compare this record. */
+  readonly node: string;
+  readonly uid: string;
+  readonly mac: string;
+  readonly vmID?: string;
+  /** Counts the changes of `node` (G4). */
+  readonly seq: number;
+  /** The move that is under way. */
+  readonly move?: AddressMove;
+}
+
+/** `node` is `from` until the owner is swapped, and `to` after it. */
+export interface AddressMove {
+  readonly intent: string;
+  readonly from: string;
+  readonly to: string;
+  readonly toUID: string;
+  /** The nodes that have said that they act by the record as it is now; empty again after the swap. */
+  readonly ready: readonly string[];
+}
+
+export const movedSchema: z.ZodType<MovedRecord> = z.looseObject({
+  home: z.string(),
+  subnet: z.string(),
+  node: z.string(),
+  uid: z.string(),
+  mac: z.string(),
+  vmID: z.exactOptional(z.string()),
+  seq: z.int().nonnegative(),
+  move: z.exactOptional(
+    z.looseObject({
+      intent: z.string(),
+      from: z.string(),
+      to: z.string(),
+      toUID: z.string(),
+      ready: z.array(z.string()),
+    }),
+  ),
+});
+
+/** Who a node is when it writes about an address: its name, and what proves that it owns its subnet. */
+export type MovePart = Pick<Registration, "node" | "fence">;
+
+/**
+ * Says for a node that it acts by the record, which is the `moved/{ip}` that it has read. Before the swap that means,
+ * for both nodes: nothing is written about the address any more but by {@link writeMovedLease}; and for the target: it
+ * could serve it. After the swap, for the target: it serves the lease in `pool/{ip}` and its route is in.
+ * False when something has changed: read it again.
+ */
+export async function acknowledgeMove(
+  store: Store,
+  { node, fence }: MovePart,
+  entry: Entry,
+  options?: CallOptions,
+): Promise<boolean> {
+  const moved = decode(movedSchema, entry);
+  if (!moved.move || moved.move.ready.includes(node)) return true;
+  const value = encode({ ...moved, move: { ...moved.move, ready: [...moved.move.ready, node] } });
+  const { succeeded } = await store.txn(
+    { if: [fence, unchanged(entry)], then: [{ put: entry.key, value }] },
+    options,
+  );
+  return succeeded;
+}
+
+/**
+ * Writes, or with `undefined` ends, the lease of a moved address for the node that serves it (G3, G4). False when
+ * something has changed: read `moved/{ip}` again. @throws {ConflictError} for a node that does not serve the address
+ */
+export async function writeMovedLease(
+  store: Store,
+  { node, fence }: MovePart,
+  entry: Entry,
+  lease: LeaseRecord | undefined,
+  options?: CallOptions,
+): Promise<boolean> {
+  const address = entry.key.slice(prefixes.moved.length);
+  const serving = decode(movedSchema, entry).node;
+  if (serving !== node) {
+    throw new ConflictError(`${address} is served by node ${serving}, not by ${node}`, {
+      hint: "drop the lease; the other node has it",
+    });
+  }
+  const write: Operation = lease
+    ? { put: keys.pool(address), value: encode({ ...lease, node }) }
+    : { delete: keys.pool(address) };
+  const { succeeded } = await store.txn({ if: [fence, unchanged(entry)], then: [write] }, options);
+  return succeeded;
+}
+
+function unchanged({ key, modRevision }: Entry): Compare {
+  return { key, modRevision };
+}
