@@ -1,18 +1,26 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { describeError, InvalidError } from "@cocoon-net/core";
-import { isMap, isScalar, LineCounter, type Node, parseDocument } from "yaml";
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
 import type { DriverPlaces } from "./drivers.ts";
 
 /** What `--config` names. Flags and environment variables win over it. */
 export interface ConfigFile {
   readonly path: string;
-  /** URL of the cluster's store. */
-  readonly store: string | undefined;
+  /** Values of options by name, and under a command's name those for it alone. */
+  readonly settings: Settings;
   readonly drivers: DriverPlaces;
 }
 
-const known = ["store", "drivers"] as const;
+export type Settings = ReadonlyMap<string, Setting>;
+
+export interface Setting {
+  /** `FILE:LINE` of the key, for messages. */
+  readonly at: string;
+  readonly value: Scalar | readonly Scalar[] | Settings;
+}
+
+export type Scalar = string | number | boolean;
 
 /** @throws {InvalidError} naming file, line and key of what is wrong */
 export async function readConfigFile(file: string): Promise<ConfigFile> {
@@ -33,30 +41,37 @@ export function parseConfig(text: string, path: string): ConfigFile {
   const at = (offset: number | undefined): string => `${path}:${lines.linePos(offset ?? 0).line || 1}`;
   const [problem] = [...document.errors, ...document.warnings];
   if (problem) throw new InvalidError(`${at(problem.pos[0])}: is not YAML: ${problem.message}`);
-  const refuse = (node: unknown, what: string, hint?: string): InvalidError =>
-    new InvalidError(`${at(offsetOf(node))}: ${what}`, hint === undefined ? {} : { hint });
+  const refuse = (node: unknown, what: string): InvalidError =>
+    new InvalidError(`${at(offsetOf(node))}: ${what}`);
 
   const fields = entriesOf(document.contents, refuse, "the file");
-  for (const [name, { key }] of fields) {
-    if (!known.some((one) => one === name)) {
-      throw refuse(key, `unknown key "${name}"`, `it takes ${known.join(" and ")}`);
-    }
-  }
-  const textOf = (name: string, { key, value }: Field): string => {
-    if (isScalar(value) && typeof value.value === "string" && value.value !== "") return value.value;
-    throw refuse(value ?? key, `"${name}" is not a text`);
-  };
-  const store = fields.get("store");
   const drivers = fields.get("drivers");
   const named = new Map<string, string>();
   if (drivers) {
-    for (const [name, field] of entriesOf(drivers.value, refuse, '"drivers"')) {
-      named.set(name, textOf(`drivers.${name}`, field));
+    for (const [name, { key, value }] of entriesOf(drivers.value, refuse, '"drivers"')) {
+      if (!isScalar(value) || typeof value.value !== "string" || value.value === "") {
+        throw refuse(value ?? key, `"drivers.${name}" is not a text`);
+      }
+      named.set(name, value.value);
     }
   }
+  const settingsOf = (of: ReadonlyMap<string, Field>, path: string): Settings =>
+    new Map([...of].map(([name, field]) => [name, settingOf(field, `${path}${name}`)]));
+  const settingOf = ({ key, value }: Field, path: string): Setting => {
+    const where = at(offsetOf(key));
+    if (isMap(value))
+      return { at: where, value: settingsOf(entriesOf(value, refuse, `"${path}"`), `${path}.`) };
+    if (isSeq(value)) return { at: where, value: value.items.map((item) => scalarOf(item, key, path)) };
+    return { at: where, value: scalarOf(value, key, path) };
+  };
+  const scalarOf = (node: unknown, key: unknown, path: string): Scalar => {
+    const value = isScalar(node) ? node.value : undefined;
+    if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
+    throw refuse(node ?? key, `"${path}" has no value`);
+  };
   return {
     path,
-    store: store && textOf("store", store),
+    settings: settingsOf(new Map([...fields].filter(([name]) => name !== "drivers")), ""),
     drivers: { named, directory: dirname(path), file: path },
   };
 }

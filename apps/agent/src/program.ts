@@ -4,6 +4,7 @@ import type { ViewFlags } from "./cluster-views/show.ts";
 import { slotStates } from "./cluster-views/slot-states.ts";
 import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
+import type { SettingPlaces } from "./config-settings.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
 import { parseFormat } from "./output-format.ts";
@@ -15,10 +16,12 @@ import { agentVersion } from "./version.ts";
 const setUpNode = () => import("./commands/set-up-node.ts");
 const cluster = () => import("./commands/cluster.ts");
 const store = () => import("./commands/store.ts");
+const config = () => import("./commands/config.ts");
 
 /** The `cocoon-net` command line. Rejects with what a command throws; usage errors are {@link CommanderError}. */
 export function createProgram(given: CommandContext): Command {
   let drivers: DriverPlaces | undefined;
+  let places: SettingPlaces = new Map();
   const context: CommandContext = {
     signal: given.signal,
     env: given.env,
@@ -35,7 +38,7 @@ export function createProgram(given: CommandContext): Command {
     .version(agentVersion)
     .showSuggestionAfterError()
     .addOption(
-      new Option("--config <file>", "YAML with the `store` and third parties' `drivers`").env(
+      new Option("--config <file>", "YAML with values of options, and third parties' `drivers`").env(
         "COCOON_NET_CONFIG",
       ),
     )
@@ -44,9 +47,13 @@ export function createProgram(given: CommandContext): Command {
     .hook("preSubcommand", async () => {
       const { config: file } = program.opts<{ config?: string }>();
       if (!file) return;
-      const config = await (await import("./config-file.ts")).readConfigFile(file);
-      drivers = config.drivers;
-      if (config.store !== undefined) setDefault(program, "store", config.store);
+      const [{ readConfigFile }, { applySettings }] = await Promise.all([
+        import("./config-file.ts"),
+        import("./config-settings.ts"),
+      ]);
+      const { drivers: named, settings } = await readConfigFile(file);
+      drivers = named;
+      places = applySettings(program, settings);
     });
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
@@ -144,6 +151,18 @@ export function createProgram(given: CommandContext): Command {
   ).action(async (flags) => (await cluster()).clusterInit(flags, context));
   addViews(clusterCommand, context);
   addStoreCommands(program, context);
+
+  const configCommand = add(
+    program,
+    "config",
+    "what the config file may say, and what it makes of a command",
+  );
+  add(configCommand, "explain", "each option of a command, its value, and where that comes from")
+    .argument("<command...>")
+    .action(async (names: string[]) => (await config()).configExplain(program, names, places, context));
+  add(configCommand, "schema", "JSON Schema of the config file").action(async () =>
+    (await config()).configSchema(program, context),
+  );
   return program;
 }
 
@@ -229,14 +248,6 @@ function addStoreCommands(program: Command, context: CommandContext): void {
   onOne("check", "hold every record against what this version writes; exit 1 on any finding").action(
     async (flags) => (await store()).storeCheck(flags, context),
   );
-}
-
-/** Gives an option its value from the config file, in every command that has it: environment and flags win. */
-function setDefault(command: Command, option: string, value: string): void {
-  if (command.options.some((one) => one.attributeName() === option)) {
-    command.setOptionValueWithSource(option, value, "config");
-  }
-  for (const inner of command.commands) setDefault(inner, option, value);
 }
 
 /** Whether commander has already told the person what is wrong. */

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InvalidError } from "@cocoon-net/core";
@@ -38,7 +38,7 @@ describe("the config file", () => {
     const text = "# ours\nstore: etcd://h:2379/p\ndrivers:\n  acme: ./acme.js\n  redis+x: some-package\n";
     expect(parseConfig(text, "/etc/c/config.yaml")).toEqual({
       path: "/etc/c/config.yaml",
-      store: "etcd://h:2379/p",
+      settings: new Map([["store", { at: "/etc/c/config.yaml:2", value: "etcd://h:2379/p" }]]),
       drivers: {
         named: new Map([
           ["acme", "./acme.js"],
@@ -55,15 +55,13 @@ describe("the config file", () => {
 
   it("is refused with file, line and key for what it does not know", () => {
     const bad: Record<string, RegExp> = {
-      "store: redis://h\nstoer: x\n": /^\/c\.yaml:2: unknown key "stoer"$/,
       "drivers:\n  a: x\n  b: [1]\n": /^\/c\.yaml:3: "drivers\.b" is not a text$/,
-      "\nstore: 7\n": /^\/c\.yaml:2: "store" is not a text$/,
-      "store:\n": /^\/c\.yaml:1: "store" is not a text$/,
+      "store:\n": /^\/c\.yaml:1: "store" has no value$/,
+      "daemon:\n  dropCidr: [a, [b]]\n": /^\/c\.yaml:2: "daemon.dropCidr" has no value$/,
       "- a\n": /^\/c\.yaml:1: the file is not a mapping/,
       "drivers: x\n": /^\/c\.yaml:1: "drivers" is not a mapping/,
       "store: a\nstore: b\n": /^\/c\.yaml:2: is not YAML: /,
       "store: [\n": /^\/c\.yaml:\d: is not YAML: [^\n]*$/,
-      "store: {a: b}\n": /^\/c\.yaml:1: "store" is not a text$/,
     };
     for (const [text, message] of Object.entries(bad)) {
       expect(() => parseConfig(text, "/c.yaml"), text).toThrow(message);
@@ -92,6 +90,69 @@ describe("--config", () => {
     vi.stubEnv("COCOON_NET_STORE", undefined);
     vi.stubEnv("COCOON_NET_CONFIG", undefined);
     expect(await which(nodes)).toMatch(/required option '--store <url>' not specified/);
+  });
+
+  it("gives options their values, for all commands or for one", async () => {
+    const file = await place(
+      "values/c.yaml",
+      [
+        "store: redis://:secret@h/p",
+        "stateDir: /all",
+        "daemon:",
+        "  stateDir: /daemon",
+        "  sessionTtl: 1m",
+        "  skipIptables: true",
+        "adopt:",
+        "  dropCidr: [10.0.0.0/8, 192.168.0.0/16]",
+        "  poolSize: 20",
+        "cluster:",
+        "  init: { nodePrefix: 26 }",
+      ].join("\n"),
+    );
+    const explain = async (...command: string[]): Promise<string> => {
+      const { out, failure } = await runCommand(["--config", file, "config", "explain", ...command]);
+      expect(failure).toBeUndefined();
+      return out.join("\n").replaceAll(/ +/g, " ");
+    };
+    const daemon = await explain("daemon");
+    expect(daemon).toContain(`stateDir /daemon ${file}:4\n`);
+    expect(daemon).toContain(`sessionTtl 60000 ${file}:5\n`);
+    expect(daemon).toContain(`skipIptables true ${file}:6\n`);
+    expect(daemon).toContain("metricsAddr :9092 default\n");
+    expect(daemon).toMatch(/^store redis:.*h\/p .*c\.yaml:1$/m);
+    expect(daemon).not.toContain("secret");
+    vi.stubEnv("COCOON_NET_METRICS_ADDR", ":1");
+    expect(await explain("daemon")).toContain("metricsAddr :1 $COCOON_NET_METRICS_ADDR\n");
+    const adopt = await explain("adopt");
+    expect(adopt).toContain(`dropCidr 10.0.0.0/8, 192.168.0.0/16 ${file}:8\n`);
+    expect(adopt).toContain(`poolSize 20 ${file}:9\n`);
+    expect(adopt).toContain(`stateDir /all ${file}:2\n`);
+    expect(await explain("cluster", "init")).toContain(`nodePrefix 26 ${file}:11`);
+  });
+
+  it("is refused with file, line and key for what no command takes", async () => {
+    const bad: Record<string, RegExp> = {
+      "store: redis://h\nstoer: x\n": /c\.yaml:2: unknown key "stoer"/,
+      "daemon:\n  poolSize: 3\n": /c\.yaml:2: unknown key "poolSize"/,
+      "daemons: {}\n": /c\.yaml:1: unknown key "daemons"/,
+      "\nstore: 7\n": /c\.yaml:2: "store" is not a text/,
+      "store: {a: b}\n": /c\.yaml:1: "store" takes a value, not a mapping/,
+      "store: [redis://h]\n": /c\.yaml:1: "store" takes one value, not a list/,
+      "poolSize: many\n": /c\.yaml:1: "poolSize" is wrong: "many" is not a whole number/,
+      "sessionTtl: 5\n": /c\.yaml:1: "sessionTtl" is wrong: "5" is not a duration/,
+      "skipIptables: yes please\n": /c\.yaml:1: "skipIptables" is not true or false/,
+    };
+    for (const [text, message] of Object.entries(bad)) {
+      const file = await place("bad/c.yaml", text);
+      const { failure } = await runCommand(["--config", file, "config", "schema"]);
+      expect(failure, text).toMatch(message);
+    }
+  });
+
+  it("has the schema that is published", async () => {
+    const { out } = await runCommand(["config", "schema"]);
+    const published = await readFile(new URL("../config.schema.json", import.meta.url), "utf8");
+    expect(`${out.join("\n")}\n`).toBe(published);
   });
 
   it("is refused in one line when it cannot be read", async () => {
