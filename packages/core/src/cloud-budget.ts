@@ -1,4 +1,5 @@
 import type { CallPurpose } from "./cloud.ts";
+import { Gate } from "./cloud-gate.ts";
 import { InvalidError, ThrottledError } from "./errors.ts";
 
 /** How often a cloud may be asked. */
@@ -42,12 +43,13 @@ export interface TakeOptions {
 }
 
 /**
- * The requests that may be made to clouds. Everything in a process that is given the same budget shares its buckets:
- * one for each account, region and class.
+ * The requests that may be made to clouds. Everything in a process that is given the same budget shares its buckets,
+ * one for each account, region and class, and its gates.
  */
 export class CloudBudget {
   readonly #options: CloudBudgetOptions;
   readonly #buckets = new Map<string, CallBucket>();
+  readonly #gates = new Map<string, Gate>();
 
   constructor(options: CloudBudgetOptions = {}) {
     this.#options = options;
@@ -67,6 +69,16 @@ export class CloudBudget {
     const made = new CallBucket(`${name.platform} ${name.class}`, rate, clock, random);
     this.#buckets.set(key, made);
     return made;
+  }
+
+  /** For what the cloud refuses to do side by side, e.g. in one VPC. */
+  gate(name: string): Gate {
+    let gate = this.#gates.get(name);
+    if (gate === undefined) {
+      gate = new Gate();
+      this.#gates.set(name, gate);
+    }
+    return gate;
   }
 }
 

@@ -24,7 +24,11 @@ export interface Cloud extends AsyncDisposable {
    * Gives the node its subnet and addresses on NICs, at least as many as asked for. Running it again finishes or
    * confirms the same; with a larger `poolSize`, or with `addresses`, the node grows. It never takes any away.
    *
-   * @throws {ExhaustedError} when a quota, the subnet or the instance has no room; what fits is given first
+   * Where a quota, the subnet or the instance has no room for all, the node gets what fits, and
+   * {@link NodeNetwork.short} says what is missing.
+   *
+   * @throws {ExhaustedError} when the node has no address at all then
+   * @throws {ConflictError} when the subnet, or one of `addresses`, is somebody else's
    */
   provision(request: ProvisionRequest, job: CloudJob, options?: CloudCallOptions): Promise<NodeNetwork>;
 
@@ -181,6 +185,8 @@ export interface NodeNetwork {
   /** MACs of the secondary NICs; they must be brought up on the host. */
   readonly nicMACs: readonly string[];
   readonly aliasRangeName?: string;
+  /** Present when a node got fewer addresses than were asked for. Asking again helps only once the reason is gone. */
+  readonly short?: { readonly addresses: number; readonly reason: string };
 }
 
 export interface FenceResult {

@@ -3,6 +3,7 @@ export * from "./backoff.ts";
 export * from "./cidr.ts";
 export * from "./cloud.ts";
 export * from "./cloud-budget.ts";
+export type { Gate } from "./cloud-gate.ts";
 export { JobLog } from "./cloud-job-log.ts";
 export { Pauses, type PausesOptions } from "./cloud-pauses.ts";
 export * from "./cluster-config.ts";
