@@ -1,6 +1,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
-import { AuthError, type CocoonError, ConflictError, NotFoundError } from "@cocoon-net/core";
+import { AuthError, type CocoonError, ConflictError, NotFoundError, parseAddress } from "@cocoon-net/core";
+import { DatagramBatch } from "./datagram-batch.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { codeOf, kernelError } from "./kernel-errors.ts";
 import * as libc from "./libc.ts";
@@ -13,16 +14,20 @@ export interface DhcpSocketOptions {
   readonly port?: number | undefined;
   /** Called for a packet that could not be sent, or received. Default: a process warning. */
   readonly onError?: ((error: Error) => void) | undefined;
+  /** Called after the socket has moved to a link that was made anew; what belonged to the old one went with it. */
+  readonly onNewLink?: (() => void) | undefined;
+  /** How often the link is looked at. Default 1,000. */
+  readonly linkCheckMs?: number | undefined;
 }
 
 /**
  * A UDP socket that hears and speaks on one device only, broadcasts included. What it sends carries the device's own
- * address as its source, because the kernel takes it from the device. It belongs to the link, not to the link's name: when
- * the link is deleted and made anew, the socket hears nothing any more and has to be opened again.
+ * address as its source, because the kernel takes it from the device. To the kernel it belongs to a link, not to a name:
+ * when the link is deleted and made anew, it is moved to the new one within `linkCheckMs`.
  */
 export interface DhcpSocket extends AsyncDisposable {
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void;
-  /** Queues a packet, which must not be changed afterwards. Failures go to `onError`. */
+  /** Queues a packet, which must not be changed before the next turn of the event loop. Failures go to `onError`. */
   send(packet: Uint8Array, to: { address: string; port: number }): void;
   /** Idempotent. */
   close(): Promise<void>;
@@ -30,6 +35,13 @@ export interface DhcpSocket extends AsyncDisposable {
 
 /** A boot storm arrives within milliseconds; the kernel counts about 1 KiB for each waiting packet. */
 const RECEIVE_BUFFER_BYTES = 8 * 2 ** 20;
+/** Datagrams per system call. More make the calls rarer by little and the others wait for longer. */
+const BATCH = 64;
+/** The longest UDP datagram there is. */
+const LONGEST_DATAGRAM = 65_507;
+/** The longest that goes out in a batch. Longer ones go alone. */
+const LONGEST_REPLY = 2_048;
+const LINK_CHECK_MS = 1_000;
 
 /**
  * Opens the socket of a DHCP server.
@@ -64,39 +76,121 @@ export async function openDhcpSocket(options: DhcpSocketOptions = {}): Promise<D
   } catch (error) {
     onError(kernelError(`enlarge receive buffer of UDP port ${port}`, codeOf(error) ?? String(error)));
   }
-  return new BoundSocket(socket, device, onError);
+  return new BoundSocket(socket, fd, device, { ...options, onError });
 }
 
+interface Outgoing {
+  readonly packet: Uint8Array;
+  readonly to: { address: string; port: number };
+}
+
+/**
+ * `node:dgram` waits, and hands over the first packet of those that have come. The others are taken and all answers of a
+ * turn are given with one system call per batch: that is what a packet costs less than half of.
+ */
 class BoundSocket implements DhcpSocket {
   readonly #socket: Socket;
+  readonly #fd: number;
   readonly #device: string;
   readonly #onError: (error: Error) => void;
+  readonly #incoming = new DatagramBatch(BATCH, LONGEST_DATAGRAM);
+  readonly #outgoing = new DatagramBatch(BATCH, LONGEST_REPLY);
+  readonly #link: LinkWatch;
+  #queue: Outgoing[] = [];
+  #takenThisTurn = 0;
   #closed: Promise<unknown> | undefined;
 
-  constructor(socket: Socket, device: string, onError: (error: Error) => void) {
+  constructor(
+    socket: Socket,
+    fd: number,
+    device: string,
+    options: DhcpSocketOptions & { onError: (error: Error) => void },
+  ) {
     this.#socket = socket;
+    this.#fd = fd;
     this.#device = device;
-    this.#onError = onError;
-    socket.on("error", (error) =>
-      onError(kernelError(`receive on ${device}`, codeOf(error) ?? error.message)),
-    );
+    this.#onError = options.onError;
+    socket.on("error", (error) => this.#fail(`receive on ${device}`, error));
+    this.#link = new LinkWatch(device, options.linkCheckMs ?? LINK_CHECK_MS, () => {
+      try {
+        libc.bindToDevice(fd, device);
+      } catch (error) {
+        this.#fail(`listen on the new ${device}`, error);
+        return false;
+      }
+      options.onNewLink?.();
+      return true;
+    });
   }
 
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void {
-    this.#socket.on("message", listener);
+    this.#socket.on("message", (packet, from) => {
+      listener(packet, from);
+      this.#takeMore(listener);
+    });
+  }
+
+  #takeMore(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void {
+    // The event loop has other work too: what the disk and the routes have finished lets answers out.
+    if (this.#takenThisTurn >= 2 * BATCH) return;
+    if (this.#takenThisTurn === 0) {
+      setImmediate(() => {
+        this.#takenThisTurn = 0;
+      });
+    }
+    this.#takenThisTurn++;
+    if (this.#closed !== undefined) return;
+    let count = 0;
+    try {
+      count = this.#incoming.receive(this.#fd);
+    } catch (error) {
+      if (codeOf(error) !== "EAGAIN") this.#fail(`receive on ${this.#device}`, error);
+    }
+    this.#takenThisTurn += count;
+    for (let index = 0; index < count; index++) {
+      listener(this.#incoming.packet(index), this.#incoming.sender(index));
+    }
   }
 
   send(packet: Uint8Array, to: { address: string; port: number }): void {
     if (this.#closed !== undefined) return;
-    this.#socket.send(packet, to.port, to.address, (error) => {
-      if (error === null || this.#closed !== undefined) return;
-      const what = `send to ${to.address}:${to.port} on ${this.#device}`;
-      this.#onError(kernelError(what, codeOf(error) ?? error.message));
-    });
+    // After everything that this turn of the event loop still does, so that its answers leave together.
+    if (this.#queue.push({ packet, to }) === 1) process.nextTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    for (let from = 0; from < queue.length; from += BATCH) this.#sendBatch(queue.slice(from, from + BATCH));
+  }
+
+  #sendBatch(batch: readonly Outgoing[]): void {
+    let count = 0;
+    let sent = 0;
+    for (const { packet, to } of batch) {
+      if (!this.#outgoing.put(count, packet, parseAddress(to.address), to.port)) break;
+      count++;
+    }
+    try {
+      while (sent < count) sent += this.#outgoing.send(this.#fd, sent, count);
+    } catch {
+      // libuv waits for room, and reports what cannot be sent.
+    }
+    for (const { packet, to } of batch.slice(sent)) {
+      this.#socket.send(packet, to.port, to.address, (error) => {
+        if (error !== null) this.#fail(`send to ${to.address}:${to.port} on ${this.#device}`, error);
+      });
+    }
+  }
+
+  #fail(what: string, error: unknown): void {
+    if (this.#closed === undefined) this.#onError(kernelError(what, codeOf(error) ?? String(error)));
   }
 
   async close(): Promise<void> {
     if (this.#closed === undefined) {
+      this.#link[Symbol.dispose]();
+      this.#flush();
       this.#closed = once(this.#socket, "close");
       this.#socket.close();
     }
@@ -105,6 +199,25 @@ class BoundSocket implements DhcpSocket {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+/** Notices that a name has come to belong to another link. */
+class LinkWatch implements Disposable {
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param onNewLink false when the link could not be used, so that it is tried again */
+  constructor(device: string, everyMs: number, onNewLink: () => boolean) {
+    let known = libc.indexOfLink(device);
+    this.#timer = setInterval(() => {
+      const index = libc.indexOfLink(device);
+      if (index === 0 || index === known) return;
+      if (onNewLink()) known = index;
+    }, everyMs).unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
   }
 }
 

@@ -28,6 +28,9 @@ const libc: {
   connect: (fd: number, address: Uint8Array, length: number) => number;
   recv: (fd: number, buffer: Uint8Array, length: number, flags: number) => number;
   close: (fd: number) => number;
+  recvmmsg: (fd: number, messages: bigint, count: number, flags: number, timeout: null) => number;
+  sendmmsg: (fd: number, messages: bigint, count: number, flags: number) => number;
+  if_nametoindex: (name: string) => number;
 } = {
   socket: library.func("int socket(int, int, int)"),
   setsockopt: library.func("int setsockopt(int, int, int, const void *, uint32_t)"),
@@ -35,6 +38,9 @@ const libc: {
   connect: library.func("int connect(int, const void *, uint32_t)"),
   recv: library.func("intptr_t recv(int, void *, size_t, int)"),
   close: library.func("int close(int)"),
+  recvmmsg: library.func("int recvmmsg(int, uintptr_t, unsigned int, int, void *)"),
+  sendmmsg: library.func("int sendmmsg(int, uintptr_t, unsigned int, int)"),
+  if_nametoindex: library.func("unsigned int if_nametoindex(const char *)"),
 };
 
 const sendCall = library.func("intptr_t send(int, const void *, size_t, int)");
@@ -110,6 +116,33 @@ export function receive(fd: number, buffer: Uint8Array): number {
   const length = check("recv", libc.recv(fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC));
   if (length > buffer.length) throw new SystemCallError("recv", "EMSGSIZE");
   return length;
+}
+
+/** Where the memory is, for structures that point to other memory. It must outlive them. */
+export function addressOfMemory(memory: ArrayBuffer): bigint {
+  return koffi.address(memory);
+}
+
+/** Takes datagrams that have arrived into an array of struct mmsghdr, without waiting. @throws {SystemCallError} */
+export function receiveMany(fd: number, messages: bigint, count: number): number {
+  return check("recvmmsg", libc.recvmmsg(fd, messages, count, MSG_DONTWAIT, null));
+}
+
+/** Sends from an array of struct mmsghdr, without waiting. @throws {SystemCallError} about the first of them */
+export function sendMany(fd: number, messages: bigint, count: number): number {
+  return check("sendmmsg", libc.sendmmsg(fd, messages, count, MSG_DONTWAIT));
+}
+
+/** The index of the link that has this name now; 0 when there is none. */
+export function indexOfLink(name: string): number {
+  return libc.if_nametoindex(name);
+}
+
+/** What adjtimex(2) says of the clock; undefined where it may not be asked. */
+export function clockState(): number | undefined {
+  // struct timex with modes = 0 changes nothing; it is 208 bytes on 64-bit Linux.
+  const state = library.func("int adjtimex(void *)")(new Uint8Array(256)) as number;
+  return state < 0 ? undefined : state;
 }
 
 export function closeSocket(fd: number): void {
