@@ -1,6 +1,7 @@
 import { type Address, formatAddress } from "@cocoon-net/core";
 import type { Grant } from "./decision.ts";
 import type { Lease } from "./lease.ts";
+import type { Reservation } from "./reservation.ts";
 import { SlotHeap } from "./slot-heap.ts";
 import { SlotQueue } from "./slot-queue.ts";
 
@@ -20,13 +21,18 @@ export interface PoolCounts {
   readonly outside: number;
 }
 
+/** What outlives a lease. Without a MAC nobody inherits it. */
+export type LastLease = Partial<Pick<Lease, "mac" | "clientID">> & Pick<Lease, "expiry" | "seq">;
+
 /** One address. Only `AddressTable.move` changes `state` and `until`. */
 export interface Slot {
   readonly address: Address;
   readonly ip: string;
   inPool: boolean;
-  /** In the pool and not reserved. */
+  /** In the pool and not reserved for nobody. */
   grantable: boolean;
+  /** Whose address it is while it is in the pool. */
+  reservation: Reservation | undefined;
   state: AddressState | "outside";
   /** When the state ends, ms since the epoch; Infinity when nothing ends it. */
   until: number;
@@ -35,13 +41,19 @@ export interface Slot {
   /** Set while leased. */
   lease: Lease | undefined;
   /** The proposed grant, and until when the offer beneath it holds (0: there was none). */
-  pending: { readonly grant: Grant; readonly offeredUntil: number; readonly at: number } | undefined;
+  pending:
+    | { readonly grant: Grant; readonly offeredUntil: number; readonly at: number; isVoid: boolean }
+    | undefined;
   /** The newest lease there was; it stays after its end, so that its client can have the address again. */
-  last: Lease | undefined;
+  last: LastLease | undefined;
   /** Before this time only the last holder may have it. */
   coolUntil: number;
   /** Until when a DECLINE puts it aside. */
   declinedUntil: number;
+  /** Who declined it, while it is aside. */
+  declinedBy: string | undefined;
+  /** The bridge port that its holder is behind, as far as that is known. */
+  port: string | undefined;
   queue: SlotQueue | undefined;
   before: Slot | undefined;
   after: Slot | undefined;
@@ -55,7 +67,11 @@ export class AddressTable {
   readonly #fresh = new SlotQueue();
   /** Free again, the longest free first. */
   readonly #freed = new SlotQueue();
+  /** Offered, the oldest offer first. */
+  readonly #offers = new SlotQueue();
   readonly #timed = new SlotHeap();
+  readonly #holdersBehind = new Map<string, number>();
+  readonly #declinedBy = new Map<string, number>();
   readonly #counts = { free: 0, offered: 0, leased: 0, cooling: 0, declined: 0, reserved: 0 };
   #outside = 0;
 
@@ -78,6 +94,35 @@ export class AddressTable {
     return this.#fresh.first ?? this.#freed.first;
   }
 
+  /** The address that was offered longest ago and not requested since, if it was to end at or before `until`. */
+  oldestOffer(until: number): Slot | undefined {
+    const slot = this.#offers.first;
+    return slot !== undefined && slot.until <= until ? slot : undefined;
+  }
+
+  /** Offers and leases behind a bridge port. */
+  holdersBehind(port: string): number {
+    return this.#holdersBehind.get(port) ?? 0;
+  }
+
+  setPort(slot: Slot, port: string | undefined): void {
+    if (slot.port === port) return;
+    addTo(this.#holdersBehind, slot.port, -1);
+    slot.port = port;
+    addTo(this.#holdersBehind, port, 1);
+  }
+
+  /** Addresses that are aside because of this client, or of the clients behind this port. */
+  declinesOf(who: string): number {
+    return this.#declinedBy.get(who) ?? 0;
+  }
+
+  setDeclinedBy(slot: Slot, who: string | undefined): void {
+    addTo(this.#declinedBy, slot.declinedBy, -1);
+    slot.declinedBy = who;
+    addTo(this.#declinedBy, who, 1);
+  }
+
   /** The slot whose state has to end at or before `now`, the earliest first. */
   due(now: number): Slot | undefined {
     const slot = this.#timed.first;
@@ -96,12 +141,21 @@ export class AddressTable {
     return slot;
   }
 
-  /** Replaces the pool. Leases and proposed grants stay; the offers of addresses that left it end. */
-  setPool(pool: Iterable<Address>, reserved: ReadonlySet<Address>, now: number): void {
+  /**
+   * Replaces the pool. Leases and proposed grants stay; the offers of addresses that left it, or are now for somebody
+   * else, end.
+   */
+  setPool(
+    pool: Iterable<Address>,
+    reserved: ReadonlySet<Address>,
+    reservationAt: (address: Address) => Reservation | undefined,
+    now: number,
+  ): void {
     const wanted = new Set(pool);
     for (const slot of [...this.#slots.values()]) {
       if (wanted.has(slot.address)) continue;
       this.#admit(slot, false, false);
+      slot.reservation = undefined;
       if (slot.state !== "leased" && slot.pending === undefined) this.rest(slot, now);
     }
     for (const address of wanted) {
@@ -111,10 +165,13 @@ export class AddressTable {
         this.#slots.set(address, slot);
       }
       this.#admit(slot, true, !reserved.has(address));
+      const reservation = reservationAt(address);
+      const reassigned = slot.reservation !== reservation;
+      slot.reservation = reservation;
       if (slot.state === "leased" || slot.pending !== undefined) continue;
       // An offer goes on, and a free address keeps its place in the queue.
       const settled = slot.state === "free" || slot.state === "offered";
-      if (!settled || !slot.grantable) this.rest(slot, now);
+      if (!settled || !slot.grantable || reassigned) this.rest(slot, now);
     }
   }
 
@@ -132,10 +189,9 @@ export class AddressTable {
     slot.state = state;
     slot.until = until;
     this.#count(slot, 1);
-    if (state === "free") {
-      const fresh = slot.last === undefined && slot.declinedUntil === 0;
-      (fresh ? this.#fresh : this.#freed).push(slot);
-    }
+    if (state === "free") (isFresh(slot) ? this.#fresh : this.#freed).push(slot);
+    else if (state === "offered" && until !== Number.POSITIVE_INFINITY) this.#offers.push(slot);
+    if (state !== "declined" && slot.declinedBy !== undefined) this.setDeclinedBy(slot, undefined);
     if (until === Number.POSITIVE_INFINITY) this.#timed.remove(slot);
     else this.#timed.place(slot);
   }
@@ -144,6 +200,7 @@ export class AddressTable {
   rest(slot: Slot, now: number): void {
     slot.holder = undefined;
     slot.lease = undefined;
+    this.setPort(slot, undefined);
     const coming = Math.max(slot.declinedUntil, slot.coolUntil);
     if (!slot.inPool) {
       // It stays known while it cools, in case the pool grows back over it; it is in no free list meanwhile.
@@ -152,7 +209,7 @@ export class AddressTable {
     } else if (!slot.grantable) this.move(slot, "reserved");
     else if (slot.declinedUntil > now) this.move(slot, "declined", slot.declinedUntil);
     else if (slot.coolUntil > now) this.move(slot, "cooling", slot.coolUntil);
-    else this.move(slot, "free");
+    else this.move(slot, slot.reservation === undefined ? "free" : "reserved");
   }
 
   #count(slot: Slot, step: 1 | -1): void {
@@ -162,12 +219,25 @@ export class AddressTable {
   }
 }
 
+/** Never leased, as far as anybody knows. */
+export function isFresh(slot: Slot): boolean {
+  return slot.last === undefined && slot.declinedUntil === 0;
+}
+
+function addTo(counts: Map<string, number>, key: string | undefined, step: 1 | -1): void {
+  if (key === undefined) return;
+  const count = (counts.get(key) ?? 0) + step;
+  if (count === 0) counts.delete(key);
+  else counts.set(key, count);
+}
+
 function newSlot(address: Address): Slot {
   return {
     address,
     ip: formatAddress(address),
     inPool: false,
     grantable: false,
+    reservation: undefined,
     state: "outside",
     until: Number.POSITIVE_INFINITY,
     holder: undefined,
@@ -176,6 +246,8 @@ function newSlot(address: Address): Slot {
     last: undefined,
     coolUntil: 0,
     declinedUntil: 0,
+    declinedBy: undefined,
+    port: undefined,
     queue: undefined,
     before: undefined,
     after: undefined,

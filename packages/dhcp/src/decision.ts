@@ -12,7 +12,9 @@ export type SilenceReason =
   | "pending"
   | "not-the-lease"
   | "wrong-network"
-  | "unsupported-type";
+  | "foreign-subnet"
+  | "bad-relay"
+  | "port-limit";
 
 /** Why a REQUEST gets a NAK. Stable words: they are metric labels and the NAK's option 56. */
 export type NakReason =
@@ -21,6 +23,7 @@ export type NakReason =
   | "leased-to-another"
   | "offered-to-another"
   | "not-available"
+  | "reserved"
   | "moved"
   | "refusing";
 
@@ -33,6 +36,8 @@ export interface Offer {
   readonly kind: "offer";
   readonly address: Address;
   readonly leaseMs: number;
+  /** Somebody had the address before, and nothing says that nobody uses it now: worth a probe (RFC 2131 §3.1 step 2). */
+  readonly probe: boolean;
 }
 
 /**
@@ -70,7 +75,10 @@ export interface Release {
   readonly records: readonly AddressRecord[];
 }
 
-/** The address is aside; `lease` is the one that ended with it, if there was one. No answer is sent. */
+/**
+ * The address is aside, or only cooling when the client has put too many aside; `lease` is the one that ended with it, if
+ * there was one. No answer is sent.
+ */
 export interface Decline {
   readonly kind: "decline";
   readonly ip: string;

@@ -1,4 +1,6 @@
 import { type Address, type Cidr, formatAddress, formatCidr, InvalidError, lastOf } from "@cocoon-net/core";
+import { encodeOptions, type OptionSettings } from "./option-settings.ts";
+import { describeReservation, type Reservation, Reservations } from "./reservation.ts";
 
 /**
  * `open`: everything. `renew-only`: live leases are renewed, nothing new is granted (G7). `refuse`: the subnet
@@ -26,6 +28,21 @@ export interface EngineOptions {
   readonly declineMs?: number;
   /** Default `open`. */
   readonly granting?: Granting;
+  /** What guests are told besides. Default nothing. */
+  readonly options?: OptionSettings;
+  /** Default none. */
+  readonly reservations?: readonly Reservation[];
+  /**
+   * How a client gets an address that it never had: `hash` of its MAC points to one, so that it is the same one again even
+   * when all records are lost; `sequential`: the first of the pool. Default `hash`.
+   */
+  readonly placement?: "hash" | "sequential";
+  /** Answers DISCOVERs with option 80 by a lease at once (RFC 4039). Default false. */
+  readonly rapidCommit?: boolean;
+  /** Offers and leases that one bridge port may hold; clients whose port is not known are not limited. Default 16. */
+  readonly leasesPerPort?: number;
+  /** Addresses that one client, or one bridge port, can have put aside by DECLINE at a time. Default 4. */
+  readonly declinesPerClient?: number;
 }
 
 const DAY = 86_400_000;
@@ -44,6 +61,12 @@ export function resolveEngineOptions(options: EngineOptions): Required<EngineOpt
     coolDownMs: options.coolDownMs ?? MINUTE,
     declineMs: options.declineMs ?? DAY,
     granting: options.granting ?? "open",
+    options: options.options ?? {},
+    reservations: options.reservations ?? [],
+    placement: options.placement ?? "hash",
+    rapidCommit: options.rapidCommit ?? false,
+    leasesPerPort: options.leasesPerPort ?? 16,
+    declinesPerClient: options.declinesPerClient ?? 4,
   };
   const { subnet, gateway, pool } = resolved;
   if (!inside(subnet, gateway)) {
@@ -59,7 +82,26 @@ export function resolveEngineOptions(options: EngineOptions): Required<EngineOpt
       throw new InvalidError(`${name} is ${resolved[name]}; it must be at least ${least}`);
     }
   }
+  for (const name of ["leasesPerPort", "declinesPerClient"] as const) {
+    if (!(resolved[name] >= 1)) throw new InvalidError(`${name} is ${resolved[name]}; it must be at least 1`);
+  }
+  encodeOptions(resolved.options, `options of subnet ${formatCidr(subnet)}`);
+  new Reservations(resolved.reservations);
+  for (const reservation of resolved.reservations) {
+    if (reservation.address !== undefined && !inside(subnet, reservation.address)) {
+      throw new InvalidError(`${describeReservation(reservation)} is not in subnet ${formatCidr(subnet)}`);
+    }
+  }
   return resolved;
+}
+
+/** Whether a host other than the server may have the address. */
+export function isHostOf(
+  { subnet, gateway }: Pick<EngineOptions, "subnet" | "gateway">,
+  address: Address,
+): boolean {
+  if (!inside(subnet, address) || address === gateway) return false;
+  return subnet.prefix >= 31 || (address !== subnet.base && address !== lastOf(subnet));
 }
 
 export function inside(subnet: Cidr, address: Address): boolean {

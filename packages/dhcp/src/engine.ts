@@ -1,15 +1,31 @@
 import { type Address, InvalidError, lastOf, parseAddress } from "@cocoon-net/core";
-import { AddressTable, type PoolCounts, type Slot } from "./address-table.ts";
+import { AddressTable, isFresh, type LastLease, type PoolCounts, type Slot } from "./address-table.ts";
 import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
-import { type EngineOptions, inside, resolveEngineOptions } from "./engine-options.ts";
+import { type EngineOptions, inside, isHostOf, resolveEngineOptions } from "./engine-options.ts";
 import { type AddressRecord, type EngineState, emptyState, type Lease } from "./lease.ts";
+import { type ReplyParameters, replyParameters } from "./reply-parameters.ts";
 import { type DhcpRequest, identityOf } from "./request.ts";
+import { type Reservation, Reservations } from "./reservation.ts";
+import { VmRecords } from "./vm-records.ts";
 
-/** A lease that has ended by itself; `record` is to be journalled. */
+/** A lease that has ended by itself, or with its VM; `record` is to be journalled. */
 export interface Expired {
   readonly lease: Lease;
   readonly record: AddressRecord;
 }
+
+/** What became of a VM's lease when the VM was made known. */
+export interface VmAssigned {
+  /** A grant of the MAC is proposed: call again when it is settled. */
+  readonly isPending: boolean;
+  /** The lease that the MAC has, now with the VM's id; `record` is to be journalled. */
+  readonly assigned?: { readonly lease: Lease; readonly record: AddressRecord };
+  /** The lease of the VM that had the MAC before (G12). */
+  readonly ended?: Expired;
+}
+
+/** An offer that nobody has requested for this long gives way when the pool is empty. */
+const leastHoldMs = 10_000;
 
 /**
  * Decides what a DHCP server answers (RFC 2131 §4.3) and keeps the state of every address. Pure and synchronous:
@@ -27,6 +43,13 @@ export class LeaseEngine {
   readonly #offered = new Map<string, Slot>();
   /** The address of each client's newest lease, live or ended. */
   readonly #previous = new Map<string, Slot>();
+  /** The address of the newest lease of each client identifier, live or ended. */
+  readonly #byClientID = new Map<string, Slot>();
+  readonly #vms = new VmRecords();
+  #reservations = new Reservations([]);
+  #parameters: ReplyParameters;
+  /** Those of reservations with settings of their own. */
+  readonly #ownParameters = new Map<Reservation, ReplyParameters>();
   #expired: Expired[] = [];
   #seq: number;
   #now = 0;
@@ -34,6 +57,7 @@ export class LeaseEngine {
   /** @throws {InvalidError} see `resolveEngineOptions` */
   constructor(options: EngineOptions, initial: EngineState = emptyState) {
     this.#options = resolveEngineOptions(options);
+    this.#parameters = this.#prepare();
     this.#seq = initial.seq;
     this.#setPool();
     for (const record of initial.records.toSorted((one, other) => one.seq - other.seq)) this.#restore(record);
@@ -51,29 +75,86 @@ export class LeaseEngine {
   /** Changes options while serving; no lease is lost. @throws {InvalidError} and changes nothing */
   configure(change: Partial<EngineOptions>): void {
     this.#options = resolveEngineOptions({ ...this.#options, ...change });
-    if (change.pool === undefined && change.reserved === undefined && change.gateway === undefined) return;
+    if (Object.keys(change).some((name) => !harmless.has(name))) this.#parameters = this.#prepare();
+    const { pool, reserved, gateway, subnet, reservations } = change;
+    if ([pool, reserved, gateway, subnet, reservations].every((value) => value === undefined)) return;
     this.#setPool();
     for (const [client, slot] of this.#offered) if (slot.state !== "offered") this.#offered.delete(client);
-    for (const [client, slot] of this.#previous) {
-      if (this.#table.get(slot.address) !== slot) this.#previous.delete(client);
+    for (const known of [this.#previous, this.#byClientID]) {
+      for (const [client, slot] of known) if (this.#table.get(slot.address) !== slot) known.delete(client);
     }
   }
 
-  /** Decides on one message. Never throws. */
-  handle(message: DhcpRequest, now: number): Decision {
+  /**
+   * Decides on one message. Never throws.
+   * @param port the bridge port behind which the client is, when that is known
+   */
+  handle(message: DhcpRequest, now: number, port?: string): Decision {
     this.#advance(now);
     const client = identityOf(message);
+    // RFC 2131 §4.3.1, RFC 3011, RFC 3527: the network that a relay or an option 118 names must be ours.
+    const { giaddr, network = giaddr } = message;
+    if (network !== 0 && !inside(this.#options.subnet, network)) return silence("foreign-subnet");
+    // The reply goes there: it must not be aimed at us, at everybody, or at the world.
+    if (giaddr !== 0 && !isHostOf(this.#options, giaddr)) return silence("bad-relay");
     if (message.type === "inform") return this.#inform(message);
     const busy = this.#offered.get(client)?.pending ?? this.#leased.get(client)?.pending;
     if (busy !== undefined) return silence("pending");
-    if (message.type === "discover") return this.#discover(client, message, now);
+    if (message.type === "discover") return this.#discover(client, message, now, port);
     if (message.serverID !== undefined && message.serverID !== this.#options.gateway) {
       if (message.type === "request") this.#dropOffer(client, now);
       return silence("other-server");
     }
-    if (message.type === "request") return this.#request(client, message, now);
+    if (message.type === "request") return this.#request(client, message, now, port);
     if (message.type === "release") return this.#release(client, message, now);
-    return this.#decline(client, message, now);
+    return this.#decline(client, message, now, port);
+  }
+
+  /** What the client is told besides its address. */
+  parametersFor(message: Pick<DhcpRequest, "mac" | "clientID">): ReplyParameters {
+    const reservation = this.#reservations.of(message.mac, message.clientID);
+    return (reservation && this.#ownParameters.get(reservation)) ?? this.#parameters;
+  }
+
+  /**
+   * Puts an offered or free address aside, because somebody uses it without a lease. @returns the record to journal;
+   * undefined when it is leased or not ours to give.
+   */
+  putAside(address: Address, now: number): AddressRecord | undefined {
+    this.#advance(now);
+    const slot = this.#table.get(address);
+    if (slot === undefined || slot.lease !== undefined || slot.pending !== undefined) return undefined;
+    slot.declinedUntil = now + this.#options.declineMs;
+    if (slot.holder !== undefined) this.#offered.delete(slot.holder);
+    this.#rest(slot, now);
+    return recordOf(slot);
+  }
+
+  /**
+   * A VM exists and has this MAC (it may have several): its leases carry its id from now on. A lease that stems from another
+   * VM with this MAC ends, and is not inherited (G12). Idempotent.
+   */
+  assignVm(vmID: string, mac: string, now: number): VmAssigned {
+    this.#advance(now);
+    const client = identityOf({ mac });
+    const before = this.#vms.of(client);
+    const isOther = before !== undefined && before !== vmID;
+    const ended = isOther ? this.#endClient(client, now) : undefined;
+    this.#vms.set(vmID, client);
+    const slot = this.#leased.get(client);
+    const isPending = (slot?.pending ?? this.#offered.get(client)?.pending) !== undefined;
+    if (isPending || slot?.lease === undefined || slot.lease.vmID === vmID) {
+      return ended === undefined ? { isPending } : { isPending, ended };
+    }
+    slot.lease = { ...slot.lease, vmID };
+    return { isPending, assigned: { lease: slot.lease, record: recordOf(slot) } };
+  }
+
+  /** The VM is gone: its leases and offers end at once, and no other VM with its MACs inherits its addresses. */
+  removeVm(vmID: string, now: number): readonly Expired[] {
+    this.#advance(now);
+    const clients = this.#vms.remove(vmID);
+    return clients.map((client) => this.#endClient(client, now)).filter((ended) => ended !== undefined);
   }
 
   /**
@@ -81,9 +162,14 @@ export class LeaseEngine {
    * left the pool meanwhile): then `abort` it. @throws {InvalidError} when it is not a pending grant
    */
   commit(grant: Grant): boolean {
-    const { slot, at } = this.#pendingOf(grant);
+    const { slot, at, isVoid } = this.#pendingOf(grant);
     const { granting } = this.#options;
-    if (!slot.grantable || granting === "refuse" || (granting !== "open" && grant.renews === undefined))
+    if (
+      isVoid ||
+      !slot.grantable ||
+      granting === "refuse" ||
+      (granting !== "open" && grant.renews === undefined)
+    )
       return false;
     const client = identityOf(grant.lease);
     slot.pending = undefined;
@@ -99,11 +185,12 @@ export class LeaseEngine {
    * were. @throws {InvalidError} when it is not a pending grant
    */
   abort(grant: Grant): readonly AddressRecord[] {
-    const { slot, at, offeredUntil } = this.#pendingOf(grant);
+    const { slot, at, offeredUntil, isVoid } = this.#pendingOf(grant);
     slot.pending = undefined;
+    if (isVoid) this.#forget(slot);
     if (grant.renews !== undefined) {
-      this.#table.move(slot, "leased", grant.renews.expiry);
-    } else if (offeredUntil > 0 && slot.grantable) {
+      this.#table.move(slot, "leased", isVoid ? at : grant.renews.expiry);
+    } else if (offeredUntil > 0 && slot.grantable && !isVoid) {
       this.#table.move(slot, "offered", offeredUntil);
     } else {
       this.#offered.delete(identityOf(grant.lease));
@@ -151,31 +238,76 @@ export class LeaseEngine {
   }
 
   // RFC 2131 §4.3.1, in the order given there: current binding, earlier binding, requested, new.
-  #discover(client: string, message: DhcpRequest, now: number): Decision {
-    const { granting, leaseMs, offerMs } = this.#options;
+  #discover(client: string, message: DhcpRequest, now: number, port: string | undefined): Decision {
+    const { granting, leasesPerPort, offerMs } = this.#options;
     if (granting === "refuse") return silence("refusing");
+    const own = this.#reserved(message);
     const leased = this.#leased.get(client);
-    if (leased?.grantable) return { kind: "offer", address: leased.address, leaseMs };
+    const mayStay = leased !== undefined && (granting === "open" ? mayKeep(leased, own) : leased.grantable);
+    if (leased !== undefined && mayStay) return this.#offer(leased, client, message, now);
     if (granting !== "open") return silence("renew-only"); // G7
-    const slot = this.#offered.get(client) ?? this.#choose(client, message.requestedAddress);
-    if (slot === undefined) return silence("pool-empty");
+    const offered = this.#offered.get(client);
+    if (offered !== undefined && !mayKeep(offered, own)) this.#dropOffer(client, now);
+    let slot = this.#offered.get(client);
+    if (slot === undefined) {
+      if (leased === undefined && this.#isFull(port, leasesPerPort)) return silence("port-limit");
+      slot = own?.open ?? this.#choose(client, message, now);
+      if (slot === undefined) return silence("pool-empty");
+      if (slot.state === "offered") this.#offered.delete(slot.holder ?? ""); // it gives way, see `#choose`
+    }
     this.#table.move(slot, "offered", now + offerMs);
+    this.#table.setPort(slot, port);
     slot.holder = client;
     this.#offered.set(client, slot);
-    return { kind: "offer", address: slot.address, leaseMs };
+    return this.#offer(slot, client, message, now);
   }
 
-  #choose(client: string, requested: Address | undefined): Slot | undefined {
+  #offer(slot: Slot, client: string, message: DhcpRequest, now: number): Decision {
+    const probe = slot.lease === undefined && !isFresh(slot);
+    // RFC 4039. What needs a probe is offered first, unless the client itself had it last.
+    const known = !probe || this.#previous.get(client) === slot;
+    if (message.rapidCommit && this.#options.rapidCommit && known) {
+      if (this.#options.granting === "open" || slot.lease !== undefined) {
+        return this.#propose(slot, client, message, now);
+      }
+    }
+    return { kind: "offer", address: slot.address, leaseMs: this.#leaseMs(message), probe };
+  }
+
+  /** What is reserved for the client. */
+  #reserved(message: DhcpRequest): Own | undefined {
+    const reservation = this.#reservations.of(message.mac, message.clientID);
+    if (reservation === undefined) return undefined;
+    const slot = reservation.address === undefined ? undefined : this.#table.get(reservation.address);
+    const isOpen = slot?.grantable && (slot.state === "reserved" || slot.state === "cooling");
+    return { reservation, open: isOpen ? slot : undefined };
+  }
+
+  #choose(client: string, message: DhcpRequest, now: number): Slot | undefined {
+    const { clientID, requestedAddress } = message;
     const previous = this.#previous.get(client);
-    if (previous !== undefined && isOpenTo(previous, client)) return previous;
-    const wanted = requested === undefined ? undefined : this.#table.get(requested);
-    if (wanted !== undefined && isOpenTo(wanted, client)) return wanted;
-    return this.#table.nextFree();
+    if (previous !== undefined && isOpenTo(previous, client, clientID)) return previous;
+    const byClientID = clientID === undefined ? undefined : this.#byClientID.get(clientID);
+    if (byClientID !== undefined && isOpenTo(byClientID, client, clientID)) return byClientID;
+    const wanted = requestedAddress === undefined ? undefined : this.#table.get(requestedAddress);
+    if (wanted !== undefined && isOpenTo(wanted, client, clientID)) return wanted;
+    const candidate = this.#candidate(client);
+    if (candidate?.state === "free" && isFresh(candidate)) return candidate;
+    // An offer that nobody requests must not keep others out: so no flood of DISCOVERs empties the pool for long.
+    return this.#table.nextFree() ?? this.#table.oldestOffer(now + this.#options.offerMs - leastHoldMs);
+  }
+
+  #candidate(client: string): Slot | undefined {
+    const { pool, placement } = this.#options;
+    if (placement === "sequential") return undefined;
+    const address = pool[hashOf(client) % pool.length];
+    return address === undefined ? undefined : this.#table.get(address);
   }
 
   // RFC 2131 §4.3.2. SELECTING has a server identifier, RENEWING and REBINDING have ciaddr, INIT-REBOOT neither.
-  #request(client: string, message: DhcpRequest, now: number): Decision {
-    const { granting, subnet } = this.#options;
+  #request(client: string, message: DhcpRequest, now: number, port: string | undefined): Decision {
+    const { granting, subnet, leasesPerPort } = this.#options;
+    const { clientID } = message;
     const selecting = message.serverID !== undefined;
     const rebooting = !selecting && message.ciaddr === 0;
     const named = message.ciaddr === 0 || selecting ? message.requestedAddress : undefined;
@@ -186,22 +318,49 @@ export class LeaseEngine {
 
     const slot = this.#table.get(address);
     const leasedToAnother = slot?.lease !== undefined && slot.holder !== client;
-    if (rebooting && !leasedToAnother && !this.#previous.has(client)) return silence("unknown-client");
+    const isKnown = this.#previous.has(client) || (clientID !== undefined && this.#byClientID.has(clientID));
+    if (rebooting && !leasedToAnother && !isKnown) return silence("unknown-client");
     if (slot === undefined || !slot.grantable) return nak("not-in-pool", address);
     if (leasedToAnother) return nak("leased-to-another", address);
     if (slot.pending !== undefined) return silence("pending");
+    const own = this.#reserved(message);
+    if (slot.lease === undefined || granting === "open") {
+      if (slot.reservation !== undefined && slot.reservation !== own?.reservation)
+        return nak("reserved", address);
+      if (!mayKeep(slot, own) && own?.open !== slot) return nak("moved", address);
+    }
     if (slot.lease === undefined) {
-      if (slot.state === "offered" && slot.holder !== client) return nak("offered-to-another", address);
-      if (slot.state !== "offered" && !isOpenTo(slot, client)) return nak("not-available", address);
-      if (rebooting && slot.state === "free" && this.#previous.get(client) !== slot)
+      const offered = slot.state === "offered";
+      if (offered && slot.holder !== client) return nak("offered-to-another", address);
+      if (!offered && own?.open !== slot && !isOpenTo(slot, client, clientID))
+        return nak("not-available", address);
+      if (rebooting && slot.state === "free" && !this.#hadLast(client, clientID, slot))
         return nak("moved", address);
       if (granting !== "open") return silence("renew-only"); // G7
+      if (!offered && !this.#leased.has(client) && this.#isFull(port, leasesPerPort))
+        return silence("port-limit");
     }
+    this.#table.setPort(slot, port ?? slot.port);
     return this.#propose(slot, client, message, now);
   }
 
+  #isFull(port: string | undefined, limit: number): boolean {
+    return port !== undefined && this.#table.holdersBehind(port) >= limit;
+  }
+
+  #hadLast(client: string, clientID: string | undefined, slot: Slot): boolean {
+    if (this.#previous.get(client) === slot) return true;
+    return clientID !== undefined && this.#byClientID.get(clientID) === slot;
+  }
+
+  #leaseMs(message: DhcpRequest): number {
+    return this.#reservations.of(message.mac, message.clientID)?.leaseMs ?? this.#options.leaseMs;
+  }
+
   #propose(slot: Slot, client: string, message: DhcpRequest, now: number): Grant {
-    const { leaseMs, coolDownMs } = this.#options;
+    const { coolDownMs } = this.#options;
+    const leaseMs = this.#leaseMs(message);
+    const vmID = this.#vms.of(client);
     const renews = slot.lease;
     const hostname = message.hostname ?? renews?.hostname;
     const clientID = message.clientID ?? renews?.clientID;
@@ -213,13 +372,15 @@ export class LeaseEngine {
       seq: ++this.#seq,
       ...(hostname === undefined ? {} : { hostname }),
       ...(clientID === undefined ? {} : { clientID }),
+      ...(vmID === undefined ? {} : { vmID }),
     };
     const other = this.#leased.get(client);
     const replaces = other === slot ? undefined : other?.lease;
     const records: AddressRecord[] = [{ state: "leased", ...lease }];
     if (replaces !== undefined) {
       const { ip, mac, expiry, seq } = replaces;
-      records.push({ state: "ended", ip, until: now + coolDownMs, mac, expiry, seq });
+      const id = replaces.clientID === undefined ? {} : { clientID: replaces.clientID };
+      records.push({ state: "ended", ip, until: now + coolDownMs, mac, ...id, expiry, seq });
     }
     const grant: Grant = {
       kind: "grant",
@@ -232,7 +393,8 @@ export class LeaseEngine {
     };
     if (this.#offered.get(client) !== slot) this.#dropOffer(client, now);
     // Nothing ends the address while the grant is pending (G2): neither its offer nor the lease it renews.
-    slot.pending = { grant, offeredUntil: slot.state === "offered" ? slot.until : 0, at: now };
+    const offeredUntil = slot.state === "offered" ? slot.until : 0;
+    slot.pending = { grant, offeredUntil, at: now, isVoid: false };
     this.#table.move(slot, renews === undefined ? "offered" : "leased");
     slot.holder = client;
     if (renews === undefined) this.#offered.set(client, slot);
@@ -248,15 +410,20 @@ export class LeaseEngine {
     return { kind: "release", lease, records: [recordOf(slot)] };
   }
 
-  #decline(client: string, message: DhcpRequest, now: number): Decision {
+  #decline(client: string, message: DhcpRequest, now: number, port: string | undefined): Decision {
     if (message.requestedAddress === undefined) return silence("no-address");
     const slot = this.#table.get(message.requestedAddress);
     // A guest can take out of use only what it was given, else one guest could empty the pool.
     if (slot === undefined || slot.holder !== client) return silence("not-the-lease");
     const lease = slot.lease;
-    slot.declinedUntil = now + this.#options.declineMs;
+    // Nor can it do so with all of them, one after the other.
+    const who = port ?? client;
+    const isAllowed = this.#table.declinesOf(who) < this.#options.declinesPerClient;
+    if (isAllowed) slot.declinedUntil = now + this.#options.declineMs;
+    else slot.coolUntil = now + this.#options.coolDownMs;
     if (lease === undefined) this.#dropOffer(client, now);
     else this.#end(slot, now);
+    if (slot.state === "declined") this.#table.setDeclinedBy(slot, who);
     const records = [recordOf(slot)];
     return { kind: "decline", ip: slot.ip, ...(lease === undefined ? {} : { lease }), records };
   }
@@ -264,7 +431,7 @@ export class LeaseEngine {
   #inform(message: DhcpRequest): Decision {
     if (this.#options.granting === "refuse") return silence("refusing");
     if (message.ciaddr === 0) return silence("no-address");
-    if (!inside(this.#options.subnet, message.ciaddr)) return silence("wrong-network");
+    if (!isHostOf(this.#options, message.ciaddr)) return silence("wrong-network");
     return { kind: "inform-ack", address: message.ciaddr };
   }
 
@@ -273,7 +440,7 @@ export class LeaseEngine {
     for (let slot = this.#table.due(now); slot !== undefined; slot = this.#table.due(now)) {
       const { lease, holder } = slot;
       if (lease !== undefined) {
-        this.#end(slot, lease.expiry, now);
+        this.#end(slot, Math.min(lease.expiry, now), now);
         this.#expired.push({ lease, record: recordOf(slot) });
       } else {
         if (slot.state === "offered" && holder !== undefined) this.#offered.delete(holder);
@@ -290,11 +457,39 @@ export class LeaseEngine {
     this.#table.move(slot, "leased", lease.expiry);
   }
 
-  #remember(slot: Slot, client: string, lease: Lease): void {
-    const before = slot.last === undefined ? undefined : identityOf(slot.last);
-    if (before !== undefined && this.#previous.get(before) === slot) this.#previous.delete(before);
+  #remember(slot: Slot, client: string | undefined, lease: LastLease): void {
+    this.#forget(slot);
     slot.last = lease;
-    this.#previous.set(client, slot);
+    if (client !== undefined) this.#previous.set(client, slot);
+    if (lease.clientID !== undefined) this.#byClientID.set(lease.clientID, slot);
+  }
+
+  /** Nobody has a claim to the address any more. That it was used stays known. */
+  #forget(slot: Slot): void {
+    if (slot.last === undefined) return;
+    const { mac, clientID, expiry, seq } = slot.last;
+    const client = mac === undefined ? undefined : identityOf({ mac });
+    if (client !== undefined && this.#previous.get(client) === slot) this.#previous.delete(client);
+    if (clientID !== undefined && this.#byClientID.get(clientID) === slot) this.#byClientID.delete(clientID);
+    slot.last = { expiry, seq };
+  }
+
+  /** Ends all that a client has, and its claim to what it had. */
+  #endClient(client: string, now: number): Expired | undefined {
+    const previous = this.#previous.get(client);
+    for (const slot of [this.#offered.get(client), this.#leased.get(client)]) {
+      if (slot?.pending !== undefined) slot.pending.isVoid = true;
+    }
+    if (this.#offered.get(client)?.pending === undefined) this.#dropOffer(client, now);
+    const slot = this.#leased.get(client);
+    const lease = slot?.lease;
+    if (slot === undefined || lease === undefined || slot.pending !== undefined) {
+      if (previous !== undefined && previous.lease === undefined) this.#forget(previous);
+      return undefined;
+    }
+    this.#forget(slot);
+    this.#end(slot, now);
+    return { lease, record: recordOf(slot) };
   }
 
   /** Ends a lease at `end`; the address rests from then on. */
@@ -313,23 +508,34 @@ export class LeaseEngine {
 
   #rest(slot: Slot, now: number): void {
     this.#table.rest(slot, now);
-    if (slot.last === undefined || this.#table.get(slot.address) === slot) return;
-    const client = identityOf(slot.last);
-    if (this.#previous.get(client) === slot) this.#previous.delete(client);
+    if (this.#table.get(slot.address) !== slot) this.#forget(slot);
   }
 
-  #pendingOf(grant: Grant): { slot: Slot; at: number; offeredUntil: number } {
+  #pendingOf(grant: Grant): { slot: Slot; at: number; offeredUntil: number; isVoid: boolean } {
     const slot = this.#table.get(grant.address);
     if (slot?.pending?.grant !== grant) {
       throw new InvalidError(`the grant of ${grant.lease.ip} to ${grant.lease.mac} is not pending`);
     }
-    return { slot, at: slot.pending.at, offeredUntil: slot.pending.offeredUntil };
+    const { at, offeredUntil, isVoid } = slot.pending;
+    return { slot, at, offeredUntil, isVoid };
+  }
+
+  /** Takes in the options that replies and reservations hang on. */
+  #prepare(): ReplyParameters {
+    const { reservations } = this.#options;
+    this.#reservations = new Reservations(reservations);
+    this.#ownParameters.clear();
+    for (const reservation of reservations) {
+      if (reservation.options === undefined) continue;
+      this.#ownParameters.set(reservation, replyParameters(this.#options, reservation.options));
+    }
+    return replyParameters(this.#options);
   }
 
   #setPool(): void {
     const { pool, reserved, gateway, subnet } = this.#options;
     const never = new Set([...reserved, gateway, subnet.base, lastOf(subnet)]);
-    this.#table.setPool(pool, never, this.#now);
+    this.#table.setPool(pool, never, (address) => this.#reservations.at(address), this.#now);
   }
 
   /** Takes a stored record in. What has ended since is found by the first `#advance`, like any other end. */
@@ -346,12 +552,15 @@ export class LeaseEngine {
         this.#end(older, ended.expiry, 0);
         this.#expired.push({ lease: ended, record: recordOf(older) });
       }
+      if (lease.vmID !== undefined) this.#vms.set(lease.vmID, client);
       this.#lease(slot, client, lease);
       return;
     }
-    if (record.mac !== undefined) {
-      const { ip, mac, expiry, seq } = record;
-      this.#remember(slot, mac, { ip, mac, expiry, seq });
+    // What was put aside before anybody had it stays "never leased".
+    if (record.seq > 0 || record.mac !== undefined) {
+      const { mac, clientID, expiry, seq } = record;
+      const last: LastLease = { ...(mac && { mac }), ...(clientID && { clientID }), expiry, seq };
+      this.#remember(slot, mac && identityOf({ mac }), last);
     }
     if (record.state === "declined") slot.declinedUntil = record.until;
     else slot.coolUntil = record.until;
@@ -361,11 +570,38 @@ export class LeaseEngine {
 
 const none: readonly Expired[] = [];
 
-/** Whether the client may take the address although it has neither lease nor offer of it. */
-function isOpenTo(slot: Slot, client: string): boolean {
+/** Settings that no reply and no reservation hangs on. */
+const harmless = new Set(["granting", "leaseMs", "offerMs", "coolDownMs", "declineMs", "pool", "reserved"]);
+
+interface Own {
+  readonly reservation: Reservation;
+  /** The reserved address, while the client may have it. */
+  readonly open: Slot | undefined;
+}
+
+/** Whether a client may go on with the address that it has: nobody else's, and its own one is not to be had. */
+function mayKeep(slot: Slot, own: Own | undefined): boolean {
   if (!slot.grantable) return false;
+  if (slot.reservation !== undefined) return slot.reservation === own?.reservation;
+  return own?.open === undefined;
+}
+
+/** Whether the client may take the address although it has neither lease nor offer of it. */
+function isOpenTo(slot: Slot, client: string, clientID: string | undefined): boolean {
+  if (!slot.grantable || slot.reservation !== undefined) return false;
   if (slot.state === "free") return true;
-  return slot.state === "cooling" && slot.last !== undefined && identityOf(slot.last) === client;
+  if (slot.state !== "cooling" || slot.last === undefined) return false;
+  if (slot.last.mac !== undefined && identityOf({ mac: slot.last.mac }) === client) return true;
+  return clientID !== undefined && slot.last.clientID === clientID;
+}
+
+/** FNV-1a. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) {
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  }
+  return hash >>> 0;
 }
 
 function recordOf(slot: Slot): AddressRecord {
@@ -376,7 +612,8 @@ function recordOf(slot: Slot): AddressRecord {
     state: declined ? "declined" : "ended",
     ip: slot.ip,
     until: declined ? slot.declinedUntil : slot.coolUntil,
-    ...(slot.last === undefined ? {} : { mac: slot.last.mac }),
+    ...(slot.last?.mac === undefined ? {} : { mac: slot.last.mac }),
+    ...(slot.last?.clientID === undefined ? {} : { clientID: slot.last.clientID }),
     expiry: slot.last?.expiry ?? 0,
     seq: slot.last?.seq ?? 0,
   };

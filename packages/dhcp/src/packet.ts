@@ -26,7 +26,7 @@ export interface DhcpPacket {
 }
 
 /** Why bytes are not a DHCP packet. Stable words: they are metric labels. */
-export type DecodeProblem = "too-short" | "wrong-magic" | "option-overrun" | "bad-overload";
+export type DecodeProblem = "too-short" | "too-long" | "wrong-magic" | "option-overrun" | "bad-overload";
 
 export type Decoded =
   | { readonly ok: true; readonly packet: DhcpPacket }
@@ -39,6 +39,8 @@ const END = 255;
 const OVERLOAD = 52;
 /** BOOTP clients and relays may drop anything shorter (RFC 1542 §2.1). */
 const MIN_SIZE = 300;
+/** No client sends fragments; beyond this, joining the pieces of options would cost more than it is worth. */
+const MAX_SIZE = 2048;
 
 /** 64 zero bytes for `sname`, 128 for `file`: what a packet without them carries. */
 export const noSname: Uint8Array = new Uint8Array(64);
@@ -47,6 +49,7 @@ export const noFile: Uint8Array = new Uint8Array(128);
 /** Reads a packet. Never throws: whatever is malformed comes back as a reason. */
 export function decodePacket(bytes: Uint8Array): Decoded {
   if (bytes.length < HEADER) return { ok: false, reason: "too-short" };
+  if (bytes.length > MAX_SIZE) return { ok: false, reason: "too-long" };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(236) !== MAGIC) return { ok: false, reason: "wrong-magic" };
 

@@ -1,8 +1,9 @@
-import { type Address, formatAddress, netmaskOf } from "@cocoon-net/core";
+import { type Address, formatAddress } from "@cocoon-net/core";
 import type { NakReason } from "./decision.ts";
-import type { EngineOptions } from "./engine-options.ts";
+import { addressBytes } from "./option-settings.ts";
 import { type DhcpPacket, encodePacket, noFile, noSname, optionSize } from "./packet.ts";
 import type { Endpoint } from "./ports.ts";
+import type { ReplyParameters } from "./reply-parameters.ts";
 import { type MessageType, messageTypes } from "./request.ts";
 
 export type Answer =
@@ -14,7 +15,7 @@ export type Answer =
 export interface Reply {
   readonly bytes: Uint8Array;
   readonly to: Endpoint;
-  /** The client cannot answer ARP for this address yet: a neighbour entry has to make the unicast reach it. */
+  /** What the client's address has to resolve to before the reply leaves: the client cannot answer ARP for it yet. */
   readonly neighbour: string | undefined;
 }
 
@@ -26,13 +27,15 @@ const headerSize = 240;
 /** What every client takes (RFC 2131 §2), less the IP and UDP headers. */
 const leastSize = 576 - 28;
 const mostSize = 1500 - 28;
+const overloadSize = 3;
 
 /** Builds what a client gets and says where to send it (RFC 2131 §4.1). */
-export function buildReply(packet: DhcpPacket, answer: Answer, options: Required<EngineOptions>): Reply {
+export function buildReply(packet: DhcpPacket, answer: Answer, parameters: ReplyParameters): Reply {
   const giaddr = packet.giaddr;
   const nak = answer.type === "nak";
   const yiaddr = answer.type === "offer" || answer.type === "ack" ? answer.address : 0;
   const to = destinationOf(packet, answer);
+  const layout = layOut(packet, answer, parameters);
   const reply: DhcpPacket = {
     op: 2,
     htype: packet.htype,
@@ -44,88 +47,152 @@ export function buildReply(packet: DhcpPacket, answer: Answer, options: Required
     flags: nak && giaddr !== 0 ? packet.flags | broadcastFlag : packet.flags,
     ciaddr: answer.type === "ack" || answer.type === "inform-ack" ? packet.ciaddr : 0,
     yiaddr,
-    siaddr: nak ? 0 : options.gateway,
+    siaddr: nak ? 0 : parameters.siaddr,
     giaddr,
     chaddr: packet.chaddr,
-    sname: noSname,
-    file: noFile,
-    options: replyOptions(packet, answer, options),
+    ...layout,
   };
-  const unicast = yiaddr !== 0 && to.port === clientPort && to.address !== broadcastTo.address;
-  const neighbour = unicast && packet.ciaddr !== yiaddr ? to.address : undefined;
+  // Broadcasts of an ACK included: what the address resolved to before was another client, perhaps.
+  const isNew = yiaddr !== 0 && giaddr === 0 && packet.ciaddr !== yiaddr;
+  const neighbour =
+    isNew && (to !== broadcastTo || answer.type === "ack") ? formatAddress(yiaddr) : undefined;
   return { bytes: encodePacket(reply), to, neighbour };
 }
 
 function destinationOf(packet: DhcpPacket, answer: Answer): Endpoint {
+  // ciaddr is trusted only where it is the address that we are talking about; else it could aim our replies.
+  if (answer.type === "inform-ack") return { address: formatAddress(answer.address), port: clientPort };
   if (packet.giaddr !== 0) return { address: formatAddress(packet.giaddr), port: serverPort };
   if (answer.type === "nak") return broadcastTo;
-  // ciaddr is trusted only where it is the address that we are talking about; else it could aim our replies.
-  if (answer.address === packet.ciaddr || answer.type === "inform-ack") {
-    return { address: formatAddress(answer.address), port: clientPort };
-  }
-  if ((packet.flags & broadcastFlag) !== 0) return broadcastTo;
+  if (answer.address !== packet.ciaddr && (packet.flags & broadcastFlag) !== 0) return broadcastTo;
   return { address: formatAddress(answer.address), port: clientPort };
 }
 
-function replyOptions(
-  packet: DhcpPacket,
-  answer: Answer,
-  options: Required<EngineOptions>,
-): Map<number, Uint8Array> {
-  const type: MessageType = answer.type === "inform-ack" ? "ack" : answer.type;
-  const out = new Map<number, Uint8Array>([
-    [53, Uint8Array.of(messageTypes[type])],
-    [54, addressBytes(options.gateway)],
-  ]);
-  const clientID = packet.options.get(61);
-  const relay = packet.options.get(82);
-  if (answer.type === "nak") {
-    out.set(56, new TextEncoder().encode(answer.reason));
-  } else {
-    const seconds = answer.type === "inform-ack" ? undefined : Math.floor(answer.leaseMs / 1000);
-    if (seconds !== undefined) out.set(51, secondsBytes(seconds));
-    let room = sizeLimit(packet) - headerSize - 1;
-    for (const value of [...out.values(), clientID, relay])
-      if (value !== undefined) room -= optionSize(value.length);
-    for (const [code, value] of byPreference(parameters(options, seconds), packet.options.get(55))) {
-      const size = optionSize(value.length);
-      if (size > room) continue;
-      room -= size;
-      out.set(code, value);
-    }
-  }
-  if (clientID !== undefined) out.set(61, clientID); // RFC 6842
-  if (relay !== undefined) out.set(82, relay); // RFC 3046 §2.2: last
-  return out;
+interface Layout {
+  readonly options: Map<number, Uint8Array>;
+  readonly sname: Uint8Array;
+  readonly file: Uint8Array;
 }
 
-/** What every client gets, whether it asked or not, in the order of importance. */
-function parameters(options: Required<EngineOptions>, seconds: number | undefined): Map<number, Uint8Array> {
-  const values = new Map<number, Uint8Array>([
-    [1, addressBytes(netmaskOf(options.subnet.prefix))],
-    [3, addressBytes(options.gateway)],
+/** Puts in what must be there, then what fits, the options that the client listed (55) first, in its order. */
+function layOut(packet: DhcpPacket, answer: Answer, parameters: ReplyParameters): Layout {
+  const type: MessageType = answer.type === "inform-ack" ? "ack" : answer.type;
+  const options = new Map<number, Uint8Array>([
+    [53, Uint8Array.of(messageTypes[type])],
+    [54, addressBytes(parameters.serverID)],
   ]);
-  if (options.dns.length > 0) values.set(6, addressBytes(...options.dns));
-  if (seconds !== undefined) {
-    values.set(58, secondsBytes(Math.floor(seconds / 2))); // T1 and T2: RFC 2131 §4.4.5
-    values.set(59, secondsBytes(Math.floor(seconds * 0.875)));
+  const after = echoed(packet);
+  if (answer.type === "nak") {
+    options.set(56, new TextEncoder().encode(answer.reason));
+    for (const [code, value] of after) options.set(code, value);
+    return { options, sname: noSname, file: noFile };
   }
+  const seconds = answer.type === "inform-ack" ? undefined : Math.floor(answer.leaseMs / 1000);
+  if (seconds !== undefined) options.set(51, secondsBytes(seconds));
+  const isRapid = answer.type === "ack" && packet.options.get(53)?.[0] === messageTypes.discover;
+  if (isRapid) options.set(80, new Uint8Array(0)); // RFC 4039 §3.1
+  let room = sizeLimit(packet) - headerSize - 1;
+  for (const value of options.values()) room -= optionSize(value.length);
+  for (const value of after.values()) room -= optionSize(value.length);
+
+  const wanted = byPreference(withTimes(parameters, seconds), packet.options.get(55));
+  let size = 0;
+  for (const [, value] of wanted) size += optionSize(value.length);
+  const isTight = size > room;
+  const overflow = isTight ? new Overflow() : undefined;
+  if (isTight) room -= overloadSize;
+  for (const [code, value] of wanted) {
+    const needs = optionSize(value.length);
+    if (needs <= room) {
+      room -= needs;
+      options.set(code, value);
+    } else overflow?.add(code, value);
+  }
+  const fields = overflow?.fields ?? 0;
+  if (fields !== 0) options.set(52, Uint8Array.of(fields));
+  for (const [code, value] of after) options.set(code, value);
+  return {
+    options,
+    // Boot ROMs look there first.
+    sname: (fields & 2) !== 0 ? (overflow?.sname ?? noSname) : textField(parameters.values.get(66), noSname),
+    file: (fields & 1) !== 0 ? (overflow?.file ?? noFile) : textField(parameters.values.get(67), noFile),
+  };
+}
+
+/** The fields `file` and `sname` as room for options (option 52, RFC 2132 §9.3). */
+class Overflow {
+  readonly file: Uint8Array = new Uint8Array(128);
+  readonly sname: Uint8Array = new Uint8Array(64);
+  #fileEnd = 0;
+  #snameEnd = 0;
+
+  /** Adds the option where it fits, else leaves it out. */
+  add(code: number, value: Uint8Array): void {
+    const size = 2 + value.length;
+    // One byte stays for END.
+    if (this.#fileEnd + size < this.file.length) this.#fileEnd = put(this.file, this.#fileEnd, code, value);
+    else if (this.#snameEnd + size < this.sname.length) {
+      this.#snameEnd = put(this.sname, this.#snameEnd, code, value);
+    }
+  }
+
+  get fields(): number {
+    return (this.#fileEnd > 0 ? 1 : 0) | (this.#snameEnd > 0 ? 2 : 0);
+  }
+}
+
+function put(field: Uint8Array, at: number, code: number, value: Uint8Array): number {
+  field[at] = code;
+  field[at + 1] = value.length;
+  field.set(value, at + 2);
+  field[at + 2 + value.length] = 255;
+  return at + 2 + value.length;
+}
+
+/** A text with its terminating NUL, if it fits. */
+function textField(text: Uint8Array | undefined, empty: Uint8Array): Uint8Array {
+  if (text === undefined || text.length >= empty.length) return empty;
+  const field = new Uint8Array(empty.length);
+  field.set(text);
+  return field;
+}
+
+/** What comes back to the client (RFC 6842, RFC 3011) and, last, to the relay (RFC 3046 §2.2). */
+function echoed(packet: DhcpPacket): Map<number, Uint8Array> {
+  const values = new Map<number, Uint8Array>();
+  const clientID = packet.options.get(61);
+  if (clientID !== undefined && clientID.length >= 2 && clientID.length <= 255) values.set(61, clientID);
+  const network = packet.options.get(118);
+  if (network !== undefined) values.set(118, network);
+  const relay = packet.options.get(82);
+  if (relay !== undefined && relay.length > 0 && relay.length <= 255) values.set(82, relay);
   return values;
+}
+
+/** T1 and T2 (RFC 2131 §4.4.5) fit the lease, whatever is set for longer ones. */
+function withTimes(
+  parameters: ReplyParameters,
+  seconds: number | undefined,
+): readonly (readonly [number, Uint8Array])[] {
+  if (seconds === undefined) return [...parameters.values];
+  const { renewMs, rebindMs } = parameters;
+  const latest = Math.floor(seconds * 0.875);
+  const t2 = rebindMs === undefined || rebindMs >= seconds * 1000 ? latest : Math.floor(rebindMs / 1000);
+  const half = Math.min(Math.floor(seconds / 2), t2);
+  const t1 = renewMs === undefined || renewMs > t2 * 1000 ? half : Math.floor(renewMs / 1000);
+  return [...parameters.values, [58, secondsBytes(t1)], [59, secondsBytes(t2)]];
 }
 
 /** Those that the client listed (option 55) first, in its order. */
 function byPreference(
-  values: Map<number, Uint8Array>,
+  values: readonly (readonly [number, Uint8Array])[],
   list: Uint8Array | undefined,
-): Map<number, Uint8Array> {
+): readonly (readonly [number, Uint8Array])[] {
   if (list === undefined) return values;
-  const ordered = new Map<number, Uint8Array>();
-  for (const code of list) {
-    const value = values.get(code);
-    if (value !== undefined) ordered.set(code, value);
-  }
-  for (const [code, value] of values) if (!ordered.has(code)) ordered.set(code, value);
-  return ordered;
+  const rank = new Map<number, number>();
+  for (const code of list) if (!rank.has(code)) rank.set(code, rank.size);
+  const rankOf = ([code]: readonly [number, Uint8Array]): number => rank.get(code) ?? 256;
+  return values.toSorted((one, other) => rankOf(one) - rankOf(other));
 }
 
 /** Option 57, within what any client takes and what a bridge carries. */
@@ -136,14 +203,7 @@ function sizeLimit(packet: DhcpPacket): number {
   return Math.min(mostSize, Math.max(leastSize, stated - 28));
 }
 
-function addressBytes(...addresses: readonly Address[]): Uint8Array {
-  const bytes = new Uint8Array(4 * addresses.length);
-  const view = new DataView(bytes.buffer);
-  for (const [index, address] of addresses.entries()) view.setUint32(4 * index, address);
-  return bytes;
-}
-
-/** 0xffffffff means "for ever" (RFC 2132 §9.2), which we never grant. */
+/** 0xffffffff means "for ever" (RFC 2132 §9.7), which we never grant. */
 function secondsBytes(seconds: number): Uint8Array {
   return addressBytes(Math.min(seconds, 0xfffffffe));
 }

@@ -32,6 +32,10 @@ export interface DhcpRequest {
   readonly clientID: string | undefined;
   /** Option 12; undefined when absent or not printable ASCII. */
   readonly hostname: string | undefined;
+  /** The network that the relay (option 82, sub-option 5, RFC 3527) or the client (option 118, RFC 3011) names. */
+  readonly network?: Address | undefined;
+  /** Option 80: the client takes an ACK to its DISCOVER (RFC 4039). */
+  readonly rapidCommit?: boolean;
 }
 
 /** Why a packet is no message for a server. Stable words: they are metric labels. */
@@ -43,8 +47,11 @@ export type RequestProblem =
   | "bad-option";
 
 /**
- * Who the client is: leases are kept under this key. The MAC for now, because `macspoofchk` pins it and
- * `leases.json` is keyed by it.
+ * Who the client is: leases are kept under this key. It is the MAC, which the host gives to the VM and `macspoofchk` pins:
+ * a boot ROM and the system that it boots have one MAC and send different client identifiers, and are one VM with one
+ * address, while VMs cloned from one image may send the same client identifier and must not share an address. So the
+ * client identifier is the second key: a client whose MAC is not known gets the address that its client identifier had
+ * last, once nobody holds that, and a reservation may name either.
  */
 export function identityOf(message: Pick<DhcpRequest, "mac">): string {
   return message.mac;
@@ -72,7 +79,10 @@ export function readRequest(packet: DhcpPacket): DhcpRequest | RequestProblem {
   if (type === undefined) return "not-from-a-client";
   const requestedAddress = readAddress(packet.options.get(50));
   const serverID = readAddress(packet.options.get(54));
-  if (requestedAddress === "bad-option" || serverID === "bad-option") return "bad-option";
+  const network = readNetwork(packet.options);
+  if (requestedAddress === "bad-option" || serverID === "bad-option" || network === "bad-option") {
+    return "bad-option";
+  }
   return {
     type,
     mac,
@@ -82,7 +92,19 @@ export function readRequest(packet: DhcpPacket): DhcpRequest | RequestProblem {
     serverID,
     clientID: readClientID(packet.options.get(61)),
     hostname: readHostname(packet.options.get(12)),
+    network,
+    rapidCommit: packet.options.has(80),
   };
+}
+
+function readNetwork(options: ReadonlyMap<number, Uint8Array>): Address | undefined | "bad-option" {
+  const relay = options.get(82);
+  for (let at = 0; relay !== undefined && at + 2 <= relay.length; ) {
+    const length = relay[at + 1] ?? 0;
+    if (relay[at] === 5) return readAddress(relay.subarray(at + 2, at + 2 + length));
+    at += 2 + length;
+  }
+  return readAddress(options.get(118));
 }
 
 const hexOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));

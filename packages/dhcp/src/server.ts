@@ -299,7 +299,7 @@ export class DhcpServer implements AsyncDisposable {
 
   /** Undefined when the reply has left already. */
   #reply(job: Job, answer: Answer): Promise<void> | undefined {
-    const reply = buildReply(job.packet, answer, this.#engine.options);
+    const reply = buildReply(job.packet, answer, this.#engine.parametersFor(job.request));
     count(this.#sent, answer.type);
     if (reply.neighbour === undefined) return this.#send(reply.bytes, reply.to);
     return this.#network.setNeighbour(reply.neighbour, job.request.mac).then(

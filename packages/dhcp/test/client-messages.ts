@@ -19,6 +19,8 @@ export interface Message {
   readonly requested?: string;
   readonly server?: string;
   readonly hostname?: string;
+  /** Hex. */
+  readonly clientID?: string;
   readonly broadcast?: boolean;
   readonly xid?: number;
   readonly options?: ReadonlyMap<number, Uint8Array>;
@@ -36,7 +38,7 @@ export function request(message: Message): DhcpRequest {
     giaddr: address(message.giaddr) ?? 0,
     requestedAddress: address(message.requested),
     serverID: address(message.server),
-    clientID: undefined,
+    clientID: message.clientID,
     hostname: message.hostname,
   };
 }
@@ -47,6 +49,7 @@ export function wire(message: Message): Uint8Array {
   if (message.requested !== undefined) options.set(50, addressBytes(message.requested));
   if (message.server !== undefined) options.set(54, addressBytes(message.server));
   if (message.hostname !== undefined) options.set(12, new TextEncoder().encode(message.hostname));
+  if (message.clientID !== undefined) options.set(61, Buffer.from(message.clientID, "hex"));
   for (const [code, value] of message.options ?? []) options.set(code, value);
   const chaddr = new Uint8Array(16);
   chaddr.set(message.mac.split(":").map((byte) => Number.parseInt(byte, 16)));
@@ -90,6 +93,7 @@ export function optionsWithPool(size: number, more: Partial<EngineOptions> = {})
     gateway: parseAddress(gateway),
     pool: Array.from({ length: size }, (_, index) => base + index),
     dns: [parseAddress("8.8.8.8"), parseAddress("1.1.1.1")],
+    placement: "sequential",
     ...more,
   };
 }

@@ -53,6 +53,7 @@ const engine = new LeaseEngine(
     gateway: parseAddress("10.99.0.1"),
     pool: Array.from({ length: 3 }, (_, index) => base + index),
     dns: [parseAddress("8.8.8.8")],
+    placement: "sequential",
   },
   loaded.state,
 );
