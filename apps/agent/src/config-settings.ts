@@ -61,7 +61,7 @@ export function settable(command: Command): Option[] {
   const standing = (parent !== "cluster" && parent !== "store") || command.name() === "init";
   return command.options.filter((option) => {
     const name = option.attributeName();
-    return standing ? !["config", "version", "dryRun"].includes(name) : name === "store";
+    return standing ? !["config", "version", "dryRun", "output"].includes(name) : name === "store";
   });
 }
 

@@ -1,8 +1,14 @@
 import Table from "cli-table3";
+import { stringify } from "yaml";
 
 export interface Column<Row> {
   readonly title: string;
   readonly value: (row: Row) => string;
+}
+
+/** Data for programs. */
+export function formatData(data: unknown, format: "json" | "yaml"): string {
+  return format === "json" ? JSON.stringify(data, null, 2) : stringify(data).trimEnd();
 }
 
 /** Rows under their titles, without lines. */

@@ -85,11 +85,7 @@ export function createProgram(given: CommandContext): Command {
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .option("--lease-file <file>", "leases for other programs", `${defaultStateDirectory}/leases.json`)
     .option("--skip-iptables", "leave iptables alone", false)
-    .addOption(
-      new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
-        .env("COCOON_NET_METRICS_ADDR")
-        .default(":9092"),
-    )
+    .addOption(metricsOption())
     .option(
       "--lease-source <source>",
       "builtin, or file:PATH to follow another DHCP server's leases",
@@ -106,6 +102,16 @@ export function createProgram(given: CommandContext): Command {
   add(program, "status", "print what this node is set up with")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .action(async (flags) => (await import("./commands/status.ts")).status(flags, context));
+
+  const doctorCommand = add(program, "doctor", "look at all that this node needs; changes nothing")
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .option("--platform <name>", "gke or volcengine; default: this node's, else whose metadata answers")
+    .addOption(metricsOption())
+    .option("--pid-file <file>", "pid file of the daemon", defaultPidFile)
+    .addOption(outputOption());
+  storeOption(doctorCommand, context, false).action(async (flags) =>
+    (await import("./commands/doctor.ts")).doctor(flags, context),
+  );
 
   const teardownCommand = add(
     program,
@@ -173,11 +179,8 @@ function addViews(clusterCommand: Command, context: CommandContext): void {
     await views.showView(make(views), flags, context);
   };
   const view = (name: string, description: string): Command =>
-    storeOption(clusterCommand.command(name).description(description), context, true).option(
-      "-o, --output <format>",
-      "table, json or yaml",
-      checked(parseFormat),
-      "table",
+    storeOption(clusterCommand.command(name).description(description), context, true).addOption(
+      outputOption(),
     );
   const watched = (name: string, description: string): Command =>
     view(name, description).option("-w, --watch", "show it again whenever it changes", false);
@@ -279,6 +282,18 @@ function parentOption(): Option {
     "--parent-cidr <cidr>",
     "creates the cluster with this range when the store has none yet",
   );
+}
+
+function metricsOption(): Option {
+  return new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
+    .env("COCOON_NET_METRICS_ADDR")
+    .default(":9092");
+}
+
+function outputOption(): Option {
+  return new Option("-o, --output <format>", "table, json or yaml")
+    .argParser(checked(parseFormat))
+    .default("table");
 }
 
 function conflistOption(): Option {

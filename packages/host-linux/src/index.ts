@@ -2,6 +2,16 @@ export { conflist, DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.t
 export { type DhcpSocket, type DhcpSocketOptions, openDhcpSocket } from "./dhcp-socket.ts";
 export { DROP_COMMENT, removeDropRules } from "./forwarding-rules.ts";
 export {
+  type Capability,
+  hasKernelModule,
+  type IptablesFacts,
+  iptablesFacts,
+  isClockSynchronised,
+  missingCapabilities,
+  ownersOfUdpPort,
+  readSysctl,
+} from "./host-facts.ts";
+export {
   type CallOptions,
   type HostNetwork,
   type HostNetworkOptions,

@@ -1,9 +1,9 @@
 import { CocoonError, describeError, keys, pause, readCluster, type Store } from "@cocoon-net/core";
-import { stringify } from "yaml";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
 import { formatDuration } from "../duration.ts";
 import { LiveScreen } from "../live-screen.ts";
+import { formatData } from "../output.ts";
 import type { OutputFormat } from "../output-format.ts";
 import type { Picture, View } from "./view.ts";
 
@@ -33,9 +33,7 @@ export async function openCluster(url: string, context: CommandContext): Promise
 }
 
 function format(picture: Picture, output: OutputFormat): string {
-  if (output === "json") return JSON.stringify(picture.data, null, 2);
-  if (output === "yaml") return stringify(picture.data).trimEnd();
-  return picture.text();
+  return output === "table" ? picture.text() : formatData(picture.data, output);
 }
 
 /** At most this often is the cluster read again; a large one, less often: reading takes a fifth of the time. */
