@@ -1,9 +1,10 @@
+export type { CallCounts } from "./call-log.ts";
 export type { SimulatorClock } from "./clock.ts";
-export type { FaultRule } from "./faults.ts";
+export { type FaultKind, type FaultRule, readFaultRule } from "./faults.ts";
+export type { GceBehaviour } from "./gce/behaviour.ts";
 export type { AddGceInstanceOptions } from "./gce/instances.ts";
 export type { GceDelays, GceLimits } from "./gce/project.ts";
 export {
-  type GceListening,
   type GceListenOptions,
   type GceMetadataListenAddress,
   GceSimulator,
@@ -22,12 +23,15 @@ export type {
   GceSubnetwork,
 } from "./gce/state.ts";
 export type { ListenAddress } from "./http-listener.ts";
+export type { BucketRate } from "./rate-limit.ts";
 export { type CrashPoint, RecordedJob, SimulatedCrash } from "./recorded-job.ts";
+export type { CommonOptions, Listening } from "./simulator.ts";
+export type { InstanceRole } from "./volcengine/access.ts";
 export type { VolcengineDelays, VolcengineLimits } from "./volcengine/account.ts";
+export type { VolcengineBehaviour } from "./volcengine/behaviour.ts";
 export type { AddInstanceOptions } from "./volcengine/instances.ts";
 export type { AccessKey } from "./volcengine/signature.ts";
 export {
-  type Listening,
   type ListenOptions,
   type MetadataListenAddress,
   VolcengineSimulator,

@@ -41,6 +41,11 @@ export function readAliases(list: unknown, subnetwork: GceSubnetwork): WantedAli
   });
 }
 
+export interface AliasChange {
+  readonly added: readonly WantedAlias[];
+  readonly kept: readonly GceAlias[];
+}
+
 /**
  * What a change adds and takes away; anything not repeated is taken away (facts §2.1).
  *
@@ -50,20 +55,31 @@ export function planChange(
   project: GceProject,
   instance: GceInstance,
   wanted: readonly WantedAlias[],
-): { readonly added: readonly WantedAlias[]; readonly kept: readonly GceAlias[] } {
+): AliasChange {
   const { aliases } = instance.nic;
   const added = wanted.filter((alias) => !aliases.some((held) => sameAlias(held, alias)));
   const kept = aliases.filter((held) => wanted.some((alias) => sameAlias(held, alias)));
   if (added.length > 0 && kept.length < aliases.length) {
     throw invalidField(field, "", "Cannot simultaneously add and remove alias IP ranges.");
   }
-  const limit = project.limits.aliasRangesPerNic;
-  if (added.length > 0 && added.length + kept.length > limit) {
-    // How the API words this is not documented; other per-resource limits read so.
-    const what = `Exceeded limit 'ALIAS_IP_RANGES_PER_NETWORK_INTERFACE' on resource '${instance.name}'.`;
-    throw new GceFault("limitExceeded", `${what} Limit: ${limit}.0`);
+  const over = overLimit(project, instance, added.length, kept.length);
+  if (over !== undefined && project.behaviour.aliasLimit === "request") {
+    throw new GceFault("limitExceeded", over);
   }
   return { added, kept };
+}
+
+/** How the API words this is not documented; other per-resource limits read so. */
+function overLimit(
+  project: GceProject,
+  instance: GceInstance,
+  added: number,
+  kept: number,
+): string | undefined {
+  const limit = project.limits.aliasRangesPerNic;
+  if (added === 0 || added + kept <= limit) return undefined;
+  const what = `Exceeded limit 'ALIAS_IP_RANGES_PER_NETWORK_INTERFACE' on resource '${instance.name}'.`;
+  return `${what} Limit: ${limit}.0`;
 }
 
 /** Gives the aliases concrete blocks, or says why not: that comes as the operation's error (facts §2.2). */
@@ -72,7 +88,10 @@ export function resolveAliases(
   instance: GceInstance,
   subnetwork: GceSubnetwork,
   added: readonly WantedAlias[],
+  kept: number,
 ): GceAlias[] | GceOperationError {
+  const over = overLimit(project, instance, added.length, kept);
+  if (over !== undefined) return { httpStatus: 400, code: "LIMIT_EXCEEDED", message: over };
   const inNetwork = [...project.instances.values()].reduce((sum, { nic }) => sum + nic.aliases.length, 0);
   const quota = project.limits.aliasRangesPerNetwork;
   if (inNetwork + added.length > quota) {

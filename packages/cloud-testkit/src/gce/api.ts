@@ -1,9 +1,11 @@
-import type { FaultRule, Faults } from "../faults.ts";
+import type { CallLog } from "../call-log.ts";
+import type { Fault, Faults } from "../faults.ts";
 import type { HttpAnswer, HttpRequest } from "../http-listener.ts";
+import { MinuteBucket } from "../rate-limit.ts";
 import type { GceAccess } from "./access.ts";
-import { GceFault, invalidField, notFound } from "./gce-fault.ts";
+import { GceFault, invalidField, isFaultReason, notFound } from "./gce-fault.ts";
 import * as methods from "./methods.ts";
-import { GceOperations } from "./operations.ts";
+import type { GceOperations } from "./operations.ts";
 import type { GceProject } from "./project.ts";
 
 interface Route {
@@ -70,62 +72,127 @@ export function isRead(method: string): boolean {
   return !writes.has(method);
 }
 
+export const methodNames: ReadonlySet<string> = new Set(routes.map(({ method }) => method));
+
+type RateClass = "reads" | "writes" | "lists" | "operationReads" | "waits";
+
+/** What the older accounting counts apart (facts §3); the newer one knows reads and writes. */
+function classOf(method: string): RateClass {
+  if (writes.has(method)) return "writes";
+  if (method.endsWith("Operations.wait")) return "waits";
+  if (method.endsWith("Operations.get")) return "operationReads";
+  return /\.(list|aggregatedList)$/.test(method) ? "lists" : "reads";
+}
+
+export interface GceApiOptions {
+  readonly operations: GceOperations;
+  readonly access: GceAccess;
+  readonly faults: Faults;
+  readonly calls: CallLog;
+}
+
 /** From an HTTP request to an answer: access, rate limits, faults, then the method. */
 export class GceApi {
   readonly #project: GceProject;
   readonly #operations: GceOperations;
   readonly #access: GceAccess;
   readonly #faults: Faults;
-  /** What a refusal for the rate looks like: the documentation says 403, clients have seen both. */
-  readonly #throttleStatus: 403 | 429;
-  readonly #calls = new Map<string, number>();
-  readonly #used = new Map<string, { minute: number; count: number }>();
+  readonly #calls: CallLog;
+  readonly #buckets: Readonly<Record<RateClass | "requests", MinuteBucket | undefined>>;
 
-  constructor(project: GceProject, access: GceAccess, faults: Faults, throttleStatus: 403 | 429) {
+  constructor(project: GceProject, { operations, access, faults, calls }: GceApiOptions) {
     this.#project = project;
-    this.#operations = new GceOperations(project);
+    this.#operations = operations;
     this.#access = access;
     this.#faults = faults;
-    this.#throttleStatus = throttleStatus;
-  }
-
-  /** Requests by method, refused ones included. */
-  get calls(): Readonly<Record<string, number>> {
-    return Object.fromEntries(this.#calls);
+    this.#calls = calls;
+    const { limits, clock } = project;
+    const bucket = (limit: number | undefined) =>
+      limit === undefined ? undefined : new MinuteBucket(limit, limits.minuteMs, clock);
+    const reads = bucket(limits.readsPerMinute);
+    this.#buckets = {
+      requests: bucket(limits.requestsPerMinute),
+      reads,
+      writes: bucket(limits.writesPerMinute),
+      lists: bucket(limits.listsPerMinute) ?? reads,
+      operationReads: bucket(limits.operationReadsPerMinute) ?? reads,
+      waits: bucket(limits.waitsPerMinute) ?? reads,
+    };
   }
 
   async answer(request: HttpRequest): Promise<HttpAnswer> {
-    let fault: FaultRule["kind"] | undefined;
+    let fault: Fault | undefined;
+    let method = "";
+    let answer: HttpAnswer;
+    let result = "ok";
     try {
       const { found, project, place, name } = find(request);
-      const { method } = found;
-      this.#calls.set(method, (this.#calls.get(method) ?? 0) + 1);
+      method = found.method;
+      this.#calls.arrived(method);
       const path = decodeURIComponent(request.path).replace("/compute/v1/", "");
       this.#access.check(request, found.permission, path.replace(/\/(updateNetworkInterface|wait)$/, ""));
       this.#spend(method);
       this.#checkPlace(found, project, place);
 
       fault = this.#faults.take(method);
-      if (fault === "throttle") throw this.#rateLimitExceeded(method);
-      if (fault === "error5xx") return { httpStatus: 502, body: "<html><h1>502 Server Error</h1></html>" };
-      if (fault === "hang") return { httpStatus: 200, body: "", lost: "hang" };
+      const early = this.#fail(fault, method);
+      if (early !== undefined) return early;
       const rawBody = request.body.toString();
       const body = await found.run({
-        project: this.#project,
+        project: this.#view(method, fault),
         operations: this.#operations,
         place,
         name,
         query: new Map(new URLSearchParams(request.rawQuery)),
         body: parseBody(rawBody),
         rawBody,
-        showNothing: fault === "empty-list",
+        fault,
       });
-      return { httpStatus: 200, body, ...(fault === "lost-answer" ? { lost: "closed" } : {}) };
+      if (fault?.kind === "late-5xx") throw new GceFault("backendError", "Backend Error");
+      answer = { httpStatus: 200, body };
     } catch (error) {
       if (!(error instanceof GceFault)) throw error;
-      const { httpStatus, body } = error;
-      return { httpStatus, body, ...(fault === "lost-answer" ? { lost: "closed" } : {}) };
+      const { httpStatus, body, reason, retryAfterSeconds } = error;
+      const headers: Record<string, string> =
+        retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
+      answer = { httpStatus, body, headers };
+      result = reason;
     }
+    if (fault?.kind === "lost-answer") [answer, result] = [{ ...answer, lost: "closed" }, "lost"];
+    if (method !== "") this.#calls.ended(method, result);
+    return answer;
+  }
+
+  /** The faults that come before anything is done. */
+  #fail(fault: Fault | undefined, method: string): HttpAnswer | undefined {
+    switch (fault?.kind) {
+      case "throttle":
+        throw this.#rateLimitExceeded(method, fault.retryAfterSeconds);
+      case "refuse": {
+        const reason = fault.code ?? "";
+        throw new GceFault(isFaultReason(reason) ? reason : "invalid", `${method} was refused.`);
+      }
+      case "error5xx": {
+        this.#calls.ended(method, "502");
+        const headers = { "content-type": "text/html" };
+        return { httpStatus: 502, body: "<html><h1>502 Server Error</h1></html>", headers };
+      }
+      case "hang":
+        this.#calls.ended(method, "hang");
+        return { httpStatus: 200, body: "", lost: "hang" };
+    }
+    return undefined;
+  }
+
+  /** What a request sees. */
+  #view(method: string, fault: Fault | undefined): GceProject {
+    const project = this.#project;
+    const now = project.clock.now();
+    if (fault?.kind === "stale-list" && isRead(method)) {
+      return project.asOf(fault.staleMs === undefined ? fault.madeAt : { ms: now - fault.staleMs });
+    }
+    const { listLagMs } = project.delays;
+    return listLagMs > 0 && classOf(method) === "lists" ? project.asOf({ ms: now - listLagMs }) : project;
   }
 
   #checkPlace(found: Route, project: string, place: string): void {
@@ -141,18 +208,16 @@ export class GceApi {
 
   /** Per project and minute, refilled at the minute (facts §3). */
   #spend(method: string): void {
-    const { limits, clock } = this.#project;
-    const kind = isRead(method) ? "reads" : "writes";
-    const limit = kind === "reads" ? limits.readsPerMinute : limits.writesPerMinute;
-    if (limit === undefined) return;
-    const minute = Math.floor(clock.now() / limits.minuteMs);
-    const used = this.#used.get(kind);
-    const count = used?.minute === minute ? used.count : 0;
-    if (count >= limit) throw this.#rateLimitExceeded(method);
-    this.#used.set(kind, { minute, count: count + 1 });
+    for (const bucket of [this.#buckets[classOf(method)], this.#buckets.requests]) {
+      const waitMs = bucket?.take() ?? 0;
+      if (waitMs === 0) continue;
+      const { retryAfter } = this.#project.behaviour;
+      throw this.#rateLimitExceeded(method, retryAfter ? Math.ceil(waitMs / 1000) : undefined);
+    }
   }
 
-  #rateLimitExceeded(method: string): GceFault {
+  #rateLimitExceeded(method: string, retryAfterSeconds: number | undefined): GceFault {
+    const { throttleStatus, errorInfo } = this.#project.behaviour;
     const metric = `compute.googleapis.com/${isRead(method) ? "read" : "write"}_requests_per_region`;
     const consumer = `project_number:${this.#project.number}`;
     const info = {
@@ -165,7 +230,7 @@ export class GceApi {
       "rateLimitExceeded",
       `Quota exceeded for quota metric '${metric}' and limit 'Requests per minute' of service ` +
         `'compute.googleapis.com' for consumer '${consumer}'.`,
-      { httpStatus: this.#throttleStatus, details: [info] },
+      { httpStatus: throttleStatus, details: errorInfo ? [info] : [], retryAfterSeconds },
     );
   }
 }

@@ -12,7 +12,11 @@ const statuses = {
   limitExceeded: 400,
   notFound: 404,
   conditionNotMet: 412,
+  backendError: 503,
+  internalError: 500,
 } as const;
+
+export const faultReasons: ReadonlySet<string> = new Set(Object.keys(statuses));
 
 export type FaultReason = keyof typeof statuses;
 
@@ -22,17 +26,24 @@ export class GceFault extends Error {
   readonly reason: FaultReason;
   /** `google.rpc` details, e.g. an ErrorInfo; which errors carry them is not documented (facts §6). */
   readonly details: readonly Readonly<Record<string, unknown>>[];
+  /** What the `Retry-After` header says, if it is sent. */
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(
     reason: FaultReason,
     message: string,
-    options: { httpStatus?: number; details?: GceFault["details"] } = {},
+    options: {
+      readonly httpStatus?: number;
+      readonly details?: GceFault["details"];
+      readonly retryAfterSeconds?: number | undefined;
+    } = {},
   ) {
     super(message);
     this.name = "GceFault";
     this.reason = reason;
     this.httpStatus = options.httpStatus ?? statuses[reason];
     this.details = options.details ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   get body(): unknown {
@@ -52,6 +63,15 @@ export class GceFault extends Error {
 /** `The resource 'projects/p/…' was not found` */
 export function notFound(path: string): GceFault {
   return new GceFault("notFound", `The resource '${path}' was not found`);
+}
+
+/** Facts §2.1. */
+export function staleFingerprint(): GceFault {
+  return new GceFault("conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.");
+}
+
+export function isFaultReason(text: string): text is FaultReason {
+  return faultReasons.has(text);
 }
 
 export function invalidField(field: string, value: string, why: string): GceFault {

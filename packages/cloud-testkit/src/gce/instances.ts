@@ -63,19 +63,26 @@ export function addInstance(
   return instance;
 }
 
-/** RUNNING → STOPPING → TERMINATED; aliases stay (facts §2.5). */
-export function stopInstance(project: GceProject, nameOrID: string, preempted = false): void {
-  change(project, nameOrID, ["RUNNING"], "STOPPING", "TERMINATED", preempted);
+/** RUNNING → STOPPING → TERMINATED; whether aliases stay is not sure (facts §2.5). */
+export function stopInstance(project: GceProject, nameOrID: string): void {
+  change(project, nameOrID, { from: ["RUNNING"], during: "STOPPING", to: "TERMINATED" });
+}
+
+/** Spot capacity is taken back: a notice, then it stops (facts §4.2). */
+export function preemptInstance(project: GceProject, nameOrID: string): void {
+  const ms = project.delays.preemptionNoticeMs;
+  change(project, nameOrID, { from: ["RUNNING"], during: "STOPPING", to: "TERMINATED", preempted: true, ms });
 }
 
 /** TERMINATED → STAGING → RUNNING. */
 export function startInstance(project: GceProject, nameOrID: string): void {
-  change(project, nameOrID, ["TERMINATED"], "STAGING", "RUNNING");
+  change(project, nameOrID, { from: ["TERMINATED"], during: "STAGING", to: "RUNNING" });
 }
 
 /** STOPPING → gone, with its aliases. */
 export function deleteInstance(project: GceProject, nameOrID: string): void {
-  change(project, nameOrID, ["RUNNING", "TERMINATED", "STOPPING", "STAGING"], "STOPPING", undefined);
+  const from = ["RUNNING", "TERMINATED", "STOPPING", "STAGING"] as const;
+  change(project, nameOrID, { from, during: "STOPPING", to: undefined });
 }
 
 export function instanceNamed(project: GceProject, nameOrID: string): GceInstance {
@@ -85,24 +92,33 @@ export function instanceNamed(project: GceProject, nameOrID: string): GceInstanc
   throw new NotFoundError(`there is no instance ${nameOrID}`);
 }
 
-function change(
-  project: GceProject,
-  nameOrID: string,
-  from: readonly GceInstanceStatus[],
-  during: GceInstanceStatus,
-  to: GceInstanceStatus | undefined,
-  preempted = false,
-): void {
+interface StatusChange {
+  readonly from: readonly GceInstanceStatus[];
+  readonly during: GceInstanceStatus;
+  /** Undefined = it is gone then. */
+  readonly to: GceInstanceStatus | undefined;
+  readonly preempted?: boolean;
+  /** Default: {@link GceDelays.instanceMs}. */
+  readonly ms?: number;
+}
+
+function change(project: GceProject, nameOrID: string, wanted: StatusChange): void {
+  const { from, during, to, preempted = false, ms = project.delays.instanceMs } = wanted;
   const instance = instanceNamed(project, nameOrID);
   if (instance.status === to) return;
   if (!from.includes(instance.status)) {
     throw new InvalidError(`the instance ${nameOrID} is ${instance.status}, not ${from.join(" or ")}`);
   }
   project.putInstance(instance.id, { ...instance, status: during, preempted });
-  project.later(project.delays.instanceMs, () => {
+  project.later(ms, () => {
     const now = project.instances.get(instance.id);
     if (now === undefined || (now.status !== during && to !== undefined)) return;
-    project.putInstance(instance.id, to === undefined ? undefined : { ...now, status: to, preempted: false });
+    if (to === undefined) return project.putInstance(instance.id, undefined);
+    const keeps = to !== "TERMINATED" || project.behaviour.stoppedKeepsAliases;
+    const nic = keeps
+      ? now.nic
+      : { ...now.nic, aliases: [], fingerprint: project.fingerprint([now.name, []]) };
+    project.putInstance(instance.id, { ...now, status: to, preempted: false, nic });
   });
 }
 

@@ -22,7 +22,7 @@ export class GceMetadata {
     this.#project = project;
     this.#access = access;
     for (const instance of project.instances.values()) this.#show(instance);
-    project.onChange((change) => {
+    project.timeline.onChange((change) => {
       if (change.kind === "alias") {
         const { id } = change.instance;
         const lag = project.delays.metadataLagMs;

@@ -1,10 +1,18 @@
 import { overlaps, parseCidr } from "@cocoon-net/core";
-import { planChange, readAliases, resolveAliases } from "./alias-ranges.ts";
-import { GceFault, invalidField, notFound } from "./gce-fault.ts";
+import type { Fault } from "../faults.ts";
+import { type AliasChange, planChange, readAliases, resolveAliases } from "./alias-ranges.ts";
+import { GceFault, invalidField, notFound, staleFingerprint } from "./gce-fault.ts";
 import type { GceOperations } from "./operations.ts";
 import { type GceProject, readCidr } from "./project.ts";
-import type { GceOperationError, GceSecondaryRange, GceSubnetwork } from "./state.ts";
-import { instanceJson, instancePath, operationJson, subnetworkJson, subnetworkPath } from "./wire.ts";
+import type { GceInstance, GceOperationError, GceSecondaryRange, GceSubnetwork } from "./state.ts";
+import {
+  instanceJson,
+  instancePath,
+  operationJson,
+  subnetworkJson,
+  subnetworkPath,
+  utilizationJson,
+} from "./wire.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -19,8 +27,7 @@ export interface MethodCall {
   /** Undefined when there is none. */
   readonly body: unknown;
   readonly rawBody: string;
-  /** A list shows nothing (a fault). */
-  readonly showNothing: boolean;
+  readonly fault: Fault | undefined;
 }
 
 export function getInstance({ project, place, name }: MethodCall): Json {
@@ -28,8 +35,8 @@ export function getInstance({ project, place, name }: MethodCall): Json {
 }
 
 export function listInstances(call: MethodCall): Json {
-  const { project, place, showNothing } = call;
-  const all = [...project.instances.values()].filter(({ zone }) => zone === place && !showNothing);
+  const { project, place } = call;
+  const all = shown(call, project.instances).filter(({ zone }) => zone === place);
   const { page, nextPageToken } = pageOf(call, all);
   const items = page.map((instance) => instanceJson(project, instance));
   return { kind: "compute#instanceList", items, ...nextPageToken };
@@ -37,8 +44,8 @@ export function listInstances(call: MethodCall): Json {
 
 /** Scopes without an instance come with a warning, as they really do. */
 export function aggregatedInstances(call: MethodCall): Json {
-  const { project, showNothing } = call;
-  const all = [...project.instances.values()].filter(() => !showNothing);
+  const { project } = call;
+  const all = shown(call, project.instances);
   const { page, nextPageToken } = pageOf(call, all);
   const zones = [...new Set(all.map(({ zone }) => zone))];
   const items = zones.map((zone) => {
@@ -91,27 +98,49 @@ export function updateNetworkInterface(call: MethodCall): Json {
   // Absent means unchanged, an empty list means none (facts §1.4).
   const wanted = aliasIpRanges === undefined ? undefined : readAliases(aliasIpRanges, subnetwork);
   const change = wanted && planChange(project, instance, wanted);
+  operations.spend(instance.id);
   const operation = operations.start(request, (): GceOperationError | undefined => {
     const now = project.instances.get(instance.id);
     if (now === undefined) {
       const message = `The resource '${path}' was not found`;
       return { httpStatus: 404, code: "RESOURCE_NOT_FOUND", message };
     }
-    if (change === undefined) return undefined;
-    const resolved = resolveAliases(project, now, subnetwork, change.added);
+    if (change === undefined || call.fault?.kind === "fails-later") return failure(call);
+    const { kept, added } = call.fault?.kind === "half-done" ? halfOf(now, change) : change;
+    const resolved = resolveAliases(project, now, subnetwork, added, kept.length);
     if (!Array.isArray(resolved)) return resolved;
-    const aliases = [...change.kept, ...resolved];
+    const aliases = [...kept, ...resolved];
     project.putInstance(now.id, {
       ...now,
       nic: { ...now.nic, aliases, fingerprint: project.fingerprint([now.name, aliases]) },
     });
-    return undefined;
+    return failure(call);
   });
   return operationJson(project, operation);
 }
 
-export function getSubnetwork({ project, place, name }: MethodCall): Json {
-  return subnetworkJson(project, project.findSubnetwork(place, name));
+/** How an operation ends that a fault was made for. */
+function failure({ fault }: MethodCall): GceOperationError | undefined {
+  if (fault?.kind !== "fails-later" && fault?.kind !== "half-done") return undefined;
+  const { code = "INTERNAL_ERROR" } = fault;
+  return { httpStatus: 500, code, message: "Internal error. Please try again or contact Google Support." };
+}
+
+/** The first half of what a change adds or takes away. */
+function halfOf(instance: GceInstance, { added, kept }: AliasChange): AliasChange {
+  const removed = instance.nic.aliases.filter((alias) => !kept.includes(alias));
+  return {
+    added: added.slice(0, Math.floor(added.length / 2)),
+    kept: [...kept, ...removed.slice(Math.floor(removed.length / 2))],
+  };
+}
+
+/** With `views=WITH_UTILIZATION` also how much of each range is in use (facts §2.4). */
+export function getSubnetwork({ project, place, name, query }: MethodCall): Json {
+  const subnetwork = project.findSubnetwork(place, name);
+  const json = subnetworkJson(project, subnetwork);
+  if (query.get("views") !== "WITH_UTILIZATION") return json;
+  return { ...json, utilizationDetails: utilizationJson(project, subnetwork) };
 }
 
 /** Facts §2.4: secondary ranges only, the full list, not adding and removing at once. */
@@ -141,7 +170,10 @@ export function patchSubnetwork(call: MethodCall): Json {
     body.secondaryIpRanges === undefined
       ? subnetwork.secondaryRanges
       : readRanges(project, subnetwork, body.secondaryIpRanges);
+  operations.spend(subnetwork.id);
   const operation = operations.start(request, () => {
+    const failed = failure(call);
+    if (failed !== undefined) return failed;
     const now = project.findSubnetwork(subnetwork.region, subnetwork.name);
     project.putSubnetwork({
       ...now,
@@ -218,12 +250,17 @@ export function listOperations(kind: "zones" | "regions"): (call: MethodCall) =>
     const [, key, operator, value] = match ?? [];
     const all = operations
       .list({ kind, name: place })
-      .filter(() => !call.showNothing)
+      .filter(() => call.fault?.kind !== "empty-list")
       .map((operation): Json => operationJson(project, operation))
       .filter((json) => key === undefined || (String(json[key]) === value) === (operator === "="));
     const { page, nextPageToken } = pageOf(call, all);
     return { kind: "compute#operationList", items: page, ...nextPageToken };
   };
+}
+
+/** What a list shows; nothing when a fault says so. */
+function shown<T>({ fault }: MethodCall, records: ReadonlyMap<string, T>): T[] {
+  return fault?.kind === "empty-list" ? [] : [...records.values()];
 }
 
 /** An empty list field is left out, and so is the token of the last page. */
@@ -255,10 +292,5 @@ function checkFingerprint(body: Json, current: string): void {
   if (typeof body.fingerprint !== "string" || body.fingerprint === "") {
     throw new GceFault("required", "Required field 'resource.fingerprint' not specified");
   }
-  if (body.fingerprint !== current) {
-    throw new GceFault(
-      "conditionNotMet",
-      "Supplied fingerprint does not match current metadata fingerprint.",
-    );
-  }
+  if (body.fingerprint !== current) throw staleFingerprint();
 }

@@ -1,4 +1,5 @@
-import { GceFault, notFound } from "./gce-fault.ts";
+import { MinuteBucket } from "../rate-limit.ts";
+import { GceFault, notFound, staleFingerprint } from "./gce-fault.ts";
 import type { GceProject } from "./project.ts";
 import type { GceOperation, GceOperationError } from "./state.ts";
 
@@ -19,6 +20,7 @@ export interface OperationRequest {
 export class GceOperations {
   readonly #project: GceProject;
   readonly #requests = new Map<string, { readonly name: string; readonly body: string }>();
+  readonly #buckets = new Map<string, MinuteBucket>();
   readonly #waiting = new Map<string, Set<() => void>>();
   #sequence = 0;
 
@@ -50,8 +52,44 @@ export class GceOperations {
   requireIdle(targetID: string, path: string): void {
     for (const operation of this.#project.operations.values()) {
       if (operation.targetID !== targetID || operation.status === "DONE") continue;
+      if (this.#project.behaviour.busyStatus === 412) throw staleFingerprint();
       throw new GceFault("resourceNotReady", `The resource '${path}' is not ready`);
     }
+  }
+
+  /** @throws RESOURCE_OPERATION_RATE_EXCEEDED (facts §3) */
+  spend(targetID: string): void {
+    const { limits, clock } = this.#project;
+    const limit = limits.changesPerResourcePerMinute;
+    if (limit === undefined) return;
+    const bucket = this.#buckets.get(targetID) ?? new MinuteBucket(limit, limits.minuteMs, clock);
+    this.#buckets.set(targetID, bucket);
+    if (bucket.take() === 0) return;
+    const info = { "@type": "type.googleapis.com/google.rpc.ErrorInfo", domain: "compute.googleapis.com" };
+    throw new GceFault(
+      "rateLimitExceeded",
+      "Operation rate exceeded for the resource. Too frequent operations.",
+      {
+        details: [{ ...info, reason: "RESOURCE_OPERATION_RATE_EXCEEDED" }],
+      },
+    );
+  }
+
+  /** An operation that the platform itself has done, e.g. a preemption. */
+  record(type: string, scope: Scope, target: { readonly link: string; readonly id: string }): void {
+    const now = this.#project.clock.now();
+    this.#project.putOperation({
+      id: this.#project.newID(),
+      name: `systemevent-${now}-${String(++this.#sequence).padStart(6, "0")}`,
+      type,
+      scope,
+      targetLink: target.link,
+      targetID: target.id,
+      status: "DONE",
+      error: undefined,
+      startedAt: now,
+      endedAt: now,
+    });
   }
 
   /** @param apply runs when the operation ends, and says what went wrong */

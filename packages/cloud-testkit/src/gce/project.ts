@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { type Cidr, contains, InvalidError, overlaps, parseAddress, parseCidr } from "@cocoon-net/core";
 import type { SimulatorClock } from "../clock.ts";
+import { type Moment, Table, type Timeline } from "../timeline.ts";
+import type { GceBehaviour } from "./behaviour.ts";
 import { notFound } from "./gce-fault.ts";
 import {
   type GceAlias,
@@ -19,9 +21,17 @@ export interface GceLimits {
   readonly aliasRangesPerNetwork: number;
   /** Facts §2.3. Default 170. */
   readonly secondaryRangesPerSubnetwork: number;
-  /** Requests per minute (facts §3); undefined = no limit. Operation waits count as reads. */
+  /** Requests per minute of each class (facts §3); undefined = no limit. */
   readonly readsPerMinute: number | undefined;
   readonly writesPerMinute: number | undefined;
+  /** Of all classes together (facts §3: `requests_per_region`); undefined = no limit. */
+  readonly requestsPerMinute: number | undefined;
+  /** Classes of the older accounting (facts §3); undefined = those requests are reads. */
+  readonly listsPerMinute: number | undefined;
+  readonly operationReadsPerMinute: number | undefined;
+  readonly waitsPerMinute: number | undefined;
+  /** Changes of one instance or subnetwork (facts §3: RESOURCE_OPERATION_RATE_EXCEEDED); undefined = no limit. */
+  readonly changesPerResourcePerMinute: number | undefined;
   /** Length of that "minute", in milliseconds; for tests. Default 60,000. */
   readonly minuteMs: number;
   /** Most that a page of a list holds (facts §1.2). Default 500. */
@@ -40,8 +50,12 @@ export interface GceDelays {
   readonly retentionMs: number;
   /** Starting, stopping or deleting an instance. */
   readonly instanceMs: number;
+  /** From the notice on the metadata server to the end of a preempted instance (facts §4.2). Default 30 seconds. */
+  readonly preemptionNoticeMs: number;
   /** How far the metadata server's ip-aliases lag behind the API (facts §4.2). */
   readonly metadataLagMs: number;
+  /** How far lists lag behind (facts §3: "eventual consistency"). Default 0. */
+  readonly listLagMs: number;
 }
 
 export interface GceProjectOptions {
@@ -50,9 +64,14 @@ export interface GceProjectOptions {
   readonly networkProject: string;
   readonly limits: GceLimits;
   readonly delays: GceDelays;
-  readonly clock: SimulatorClock;
-  /** `content`: equal contents have equal fingerprints; `counter`: every change makes a new one. */
-  readonly fingerprints: "content" | "counter";
+  readonly behaviour: GceBehaviour;
+  readonly timeline: Timeline<GceChange>;
+}
+
+interface Tables {
+  readonly instances: Table<GceInstance>;
+  readonly subnetworks: Table<GceSubnetwork>;
+  readonly operations: Table<GceOperation>;
 }
 
 /** The simulated project: its records, who listens to them, and their asynchronous changes. */
@@ -62,33 +81,40 @@ export class GceProject {
   readonly networkProject: string;
   readonly limits: GceLimits;
   readonly delays: GceDelays;
-  readonly clock: SimulatorClock;
-  readonly #fingerprints: "content" | "counter";
-  readonly #instances = new Map<string, GceInstance>();
-  readonly #subnetworks = new Map<string, GceSubnetwork>();
-  readonly #operations = new Map<string, GceOperation>();
-  readonly #listeners = new Set<(change: GceChange) => void>();
-  readonly #pending = new Set<() => void>();
+  readonly behaviour: GceBehaviour;
+  readonly timeline: Timeline<GceChange>;
+  readonly #options: GceProjectOptions;
+  readonly #tables: Tables;
   #changes = 0;
   #nextID = 1000;
 
-  constructor(options: GceProjectOptions) {
+  constructor(options: GceProjectOptions, tables?: Tables) {
+    const { timeline } = options;
+    this.#options = options;
     this.project = options.project;
     this.networkProject = options.networkProject;
     this.limits = options.limits;
     this.delays = options.delays;
-    this.clock = options.clock;
-    this.#fingerprints = options.fingerprints;
+    this.behaviour = options.behaviour;
+    this.timeline = timeline;
+    this.#tables = tables ?? {
+      instances: new Table(timeline),
+      subnetworks: new Table(timeline),
+      operations: new Table(timeline),
+    };
   }
 
+  get clock(): SimulatorClock {
+    return this.timeline.clock;
+  }
   get instances(): ReadonlyMap<string, GceInstance> {
-    return this.#instances;
+    return this.#tables.instances.all;
   }
   get subnetworks(): ReadonlyMap<string, GceSubnetwork> {
-    return this.#subnetworks;
+    return this.#tables.subnetworks.all;
   }
   get operations(): ReadonlyMap<string, GceOperation> {
-    return this.#operations;
+    return this.#tables.operations.all;
   }
   get networkURL(): string {
     return this.url(`projects/${this.networkProject}/global/networks/default`);
@@ -97,15 +123,20 @@ export class GceProject {
   describe(): GceState {
     return {
       project: this.project,
-      instances: [...this.#instances.values()],
-      subnetworks: [...this.#subnetworks.values()],
-      operations: [...this.#operations.values()],
+      instances: [...this.instances.values()],
+      subnetworks: [...this.subnetworks.values()],
+      operations: [...this.operations.values()],
     };
   }
 
-  onChange(listener: (change: GceChange) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+  /** The project as it was, to read from. */
+  asOf(moment: Moment): GceProject {
+    const { instances, subnetworks, operations } = this.#tables;
+    return new GceProject(this.#options, {
+      instances: instances.asOf(moment),
+      subnetworks: subnetworks.asOf(moment),
+      operations: operations.asOf(moment),
+    });
   }
 
   /** Numeric ids are beyond what a JavaScript number can hold, as real ones are. */
@@ -119,37 +150,25 @@ export class GceProject {
 
   /** Base64, as the API's `fingerprint` fields are. */
   fingerprint(content: unknown): string {
-    const salt = this.#fingerprints === "counter" ? ++this.#changes : 0;
+    const salt = this.behaviour.fingerprints === "counter" ? ++this.#changes : 0;
     const hash = createHash("sha256").update(JSON.stringify([salt, content]));
     return hash.digest().subarray(0, 8).toString("base64");
   }
 
-  /** Does something later; dropped when the simulator is closed. */
+  /** Does something later. */
   later(ms: number, run: () => void): void {
-    const cancel = this.clock.after(ms, () => {
-      this.#pending.delete(cancel);
-      run();
-    });
-    this.#pending.add(cancel);
-  }
-
-  close(): void {
-    for (const cancel of this.#pending) cancel();
-    this.#pending.clear();
-    this.#listeners.clear();
+    this.timeline.later(ms, run);
   }
 
   putInstance(id: string, after: GceInstance | undefined): void {
-    const before = this.#instances.get(id);
-    if (after === undefined) this.#instances.delete(id);
-    else this.#instances.set(id, after);
-    this.#tell({ kind: "instance", before, after });
+    const before = this.#tables.instances.put(id, after);
+    this.timeline.tell({ kind: "instance", before, after });
     const had = before?.nic.aliases ?? [];
     const has = after?.nic.aliases ?? [];
     const tellAliases = (what: "added" | "removed", aliases: readonly GceAlias[]): void => {
       const instance = after ?? before;
       if (instance === undefined) return;
-      for (const alias of aliases) this.#tell({ kind: "alias", what, instance, alias });
+      for (const alias of aliases) this.timeline.tell({ kind: "alias", what, instance, alias });
     };
     tellAliases(
       "removed",
@@ -163,17 +182,16 @@ export class GceProject {
 
   putSubnetwork(after: GceSubnetwork): void {
     const key = `${after.region}/${after.name}`;
-    const before = this.#subnetworks.get(key);
-    this.#subnetworks.set(key, after);
-    this.#tell({ kind: "subnetwork", before, after });
+    const before = this.#tables.subnetworks.put(key, after);
+    this.timeline.tell({ kind: "subnetwork", before, after });
   }
 
   putOperation(operation: GceOperation): void {
-    this.#operations.set(operation.name, operation);
+    this.#tables.operations.put(operation.name, operation);
   }
 
   dropOperation(name: string): void {
-    this.#operations.delete(name);
+    this.#tables.operations.put(name, undefined);
   }
 
   /**
@@ -181,7 +199,7 @@ export class GceProject {
    * '[a-z]…|[1-9][0-9]{0,19}'", the message it refuses others with).
    */
   findInstance(zone: string, nameOrID: string): GceInstance {
-    for (const instance of this.#instances.values()) {
+    for (const instance of this.instances.values()) {
       if (instance.zone !== zone) continue;
       if (instance.name === nameOrID || instance.id === nameOrID) return instance;
     }
@@ -189,7 +207,7 @@ export class GceProject {
   }
 
   findSubnetwork(region: string, name: string): GceSubnetwork {
-    const found = this.#subnetworks.get(`${region}/${name}`);
+    const found = this.subnetworks.get(`${region}/${name}`);
     if (found !== undefined) return found;
     throw notFound(`projects/${this.networkProject}/regions/${region}/subnetworks/${name}`);
   }
@@ -197,16 +215,12 @@ export class GceProject {
   /** Who holds an address of the block, other than this instance; one VPC, so across all subnetworks (facts §2.2). */
   holderOf(cidr: string, exceptID: string): GceInstance | undefined {
     const block = parseCidr(cidr);
-    for (const instance of this.#instances.values()) {
+    for (const instance of this.instances.values()) {
       if (instance.id === exceptID) continue;
       const held = [`${instance.nic.address}/32`, ...instance.nic.aliases.map((alias) => alias.cidr)];
       if (held.some((other) => overlaps(parseCidr(other), block))) return instance;
     }
     return undefined;
-  }
-
-  #tell(change: GceChange): void {
-    for (const listener of [...this.#listeners]) listener(change);
   }
 }
 

@@ -1,23 +1,31 @@
 import { InvalidError, parseCidr } from "@cocoon-net/core";
 import { type SimulatorClock, systemClock } from "../clock.ts";
-import { type FaultRule, Faults } from "../faults.ts";
-import { type HttpHandler, HttpListener, type ListenAddress } from "../http-listener.ts";
+import { Faults } from "../faults.ts";
+import type { HttpHandler, ListenAddress } from "../http-listener.ts";
+import { type InstanceControl, inspect } from "../inspection.ts";
+import { seededRandom } from "../random.ts";
+import { CloudSimulator, type CommonOptions, type Listening, withDefaults } from "../simulator.ts";
+import { Timeline } from "../timeline.ts";
 import { GceAccess } from "./access.ts";
-import { GceApi, isRead } from "./api.ts";
-import { inspect } from "./inspection.ts";
+import { GceApi, isRead, methodNames } from "./api.ts";
+import { defaultBehaviour, type GceBehaviour } from "./behaviour.ts";
+import { faultReasons } from "./gce-fault.ts";
 import {
   type AddGceInstanceOptions,
   addInstance,
   deleteInstance,
   instanceNamed,
+  preemptInstance,
   startInstance,
   stopInstance,
 } from "./instances.ts";
 import { GceMetadata } from "./metadata.ts";
+import { GceOperations } from "./operations.ts";
 import { type GceDelays, type GceLimits, GceProject } from "./project.ts";
 import { type GceAlias, type GceChange, type GceInstance, type GceState, sameAlias } from "./state.ts";
+import { instancePath } from "./wire.ts";
 
-export interface GceSimulatorOptions {
+export interface GceSimulatorOptions extends CommonOptions, Partial<GceBehaviour> {
   /** Default `demo-project`. */
   readonly project?: string;
   /** Host project of a Shared VPC. Default: the project itself. */
@@ -37,10 +45,6 @@ export interface GceSimulatorOptions {
   readonly clock?: SimulatorClock;
   readonly limits?: Partial<GceLimits>;
   readonly delays?: Partial<GceDelays>;
-  /** HTTP status of a refusal for the rate (facts §1.6 has both). Default 403. */
-  readonly throttleStatus?: 403 | 429;
-  /** Whether equal contents have equal fingerprints, which is not documented. Default `counter`: never equal. */
-  readonly fingerprints?: "content" | "counter";
 }
 
 export interface GceMetadataListenAddress extends ListenAddress {
@@ -53,18 +57,17 @@ export interface GceListenOptions {
   readonly metadata?: GceMetadataListenAddress;
 }
 
-export interface GceListening {
-  /** `http://127.0.0.1:43210`, with the real port. */
-  readonly api: string | undefined;
-  readonly metadata: string | undefined;
-}
-
 const defaultLimits: GceLimits = {
   aliasRangesPerNic: 150,
   aliasRangesPerNetwork: 15_000,
   secondaryRangesPerSubnetwork: 170,
   readsPerMinute: undefined,
   writesPerMinute: undefined,
+  requestsPerMinute: undefined,
+  listsPerMinute: undefined,
+  operationReadsPerMinute: undefined,
+  waitsPerMinute: undefined,
+  changesPerResourcePerMinute: undefined,
   minuteMs: 60_000,
   pageSize: 500,
 };
@@ -75,7 +78,9 @@ const defaultDelays: GceDelays = {
   waitMs: 120_000,
   retentionMs: 14 * 24 * 3_600_000,
   instanceMs: 500,
+  preemptionNoticeMs: 30_000,
   metadataLagMs: 0,
+  listLagMs: 0,
 };
 
 /**
@@ -83,19 +88,29 @@ const defaultDelays: GceDelays = {
  * the metadata server, over HTTP, on state kept in memory. Written against the published behaviour; each rule names
  * its source.
  */
-export class GceSimulator implements AsyncDisposable {
+export class GceSimulator extends CloudSimulator<GceState, GceChange> {
   readonly region: string;
   readonly zone: string;
   readonly project: string;
   readonly #project: GceProject;
   readonly #access: GceAccess;
-  readonly #faults = new Faults(isRead);
+  readonly #operations: GceOperations;
   readonly #api: GceApi;
   readonly #metadata: GceMetadata;
-  readonly #listeners: HttpListener[] = [];
 
   /** @throws {InvalidError} on a malformed CIDR */
   constructor(options: GceSimulatorOptions = {}) {
+    const random = seededRandom(options.seed ?? 1);
+    const clock = options.clock ?? systemClock;
+    const timeline = new Timeline<GceChange>({ clock, random, jitter: options.jitter ?? 0 });
+    const faults = new Faults({
+      actions: methodNames,
+      codes: faultReasons,
+      isRead,
+      random,
+      now: () => timeline.moment,
+    });
+    super(timeline, faults);
     this.region = options.region ?? "us-central1";
     this.zone = options.zone ?? `${this.region}-a`;
     this.project = options.project ?? "demo-project";
@@ -104,11 +119,17 @@ export class GceSimulator implements AsyncDisposable {
       networkProject: options.networkProject ?? this.project,
       limits: { ...defaultLimits, ...options.limits },
       delays: { ...defaultDelays, ...options.delays },
-      clock: options.clock ?? systemClock,
-      fingerprints: options.fingerprints ?? "counter",
+      behaviour: withDefaults(defaultBehaviour, options),
+      timeline,
     });
     this.#access = new GceAccess(this.#project, options.tokens ?? [], options.denied ?? []);
-    this.#api = new GceApi(this.#project, this.#access, this.#faults, options.throttleStatus ?? 403);
+    this.#operations = new GceOperations(this.#project);
+    this.#api = new GceApi(this.#project, {
+      operations: this.#operations,
+      access: this.#access,
+      faults,
+      calls: this.calledLog,
+    });
     this.#metadata = new GceMetadata(this.#project, this.#access);
     this.addSubnetwork({
       name: "nodes",
@@ -118,35 +139,19 @@ export class GceSimulator implements AsyncDisposable {
   }
 
   /** Opens the HTTP endpoints that are named; may be called again for more. Port 0 takes a free one. */
-  async listen(options: GceListenOptions): Promise<GceListening> {
+  async listen(options: GceListenOptions): Promise<Listening> {
     const { api, metadata } = options;
+    const control = this.#instanceControl();
     return {
-      api: api && (await this.#open(api, (request) => inspect(this, request) ?? this.#api.answer(request))),
-      metadata: metadata && (await this.#open(metadata, this.#metadataHandler(metadata))),
+      api:
+        api &&
+        (await this.open(api, (request) => inspect(this, control, request) ?? this.#api.answer(request))),
+      metadata: metadata && (await this.open(metadata, this.#metadataHandler(metadata))),
     };
   }
 
-  /** Everything as it truly is, whatever the API shows. */
-  describeState(): GceState {
+  override describeState(): GceState {
     return this.#project.describe();
-  }
-
-  /** Requests so far by method (`instances.get`), refused ones included. */
-  get calls(): Readonly<Record<string, number>> {
-    return this.#api.calls;
-  }
-
-  /** Calls `listener` synchronously after each change; the returned function ends that. */
-  onChange(listener: (change: GceChange) => void): () => void {
-    return this.#project.onChange(listener);
-  }
-
-  injectFault(rule: FaultRule): void {
-    this.#faults.add(rule);
-  }
-
-  clearFaults(): void {
-    this.#faults.clear();
   }
 
   /** From now on, tokens that were issued before are refused. */
@@ -164,9 +169,15 @@ export class GceSimulator implements AsyncDisposable {
     stopInstance(this.#project, nameOrID);
   }
 
-  /** Spot capacity is taken back: the metadata server says so until the instance is TERMINATED. */
+  /**
+   * Spot capacity is taken back: the metadata server says so until the instance is TERMINATED, and an operation of the
+   * platform's tells of it (facts §4.2).
+   */
   preemptInstance(nameOrID: string): void {
-    stopInstance(this.#project, nameOrID, true);
+    const instance = instanceNamed(this.#project, nameOrID);
+    preemptInstance(this.#project, nameOrID);
+    const target = { link: instancePath(this.#project, instance), id: instance.id };
+    this.#operations.record("compute.instances.preempted", { kind: "zones", name: instance.zone }, target);
   }
 
   /** TERMINATED → STAGING → RUNNING. @throws {NotFoundError} */
@@ -218,12 +229,6 @@ export class GceSimulator implements AsyncDisposable {
     );
   }
 
-  /** Closes the endpoints and drops changes under way. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#project.close();
-    await Promise.all(this.#listeners.splice(0).map((listener) => listener[Symbol.asyncDispose]()));
-  }
-
   #setAliases(instance: GceInstance, aliases: readonly GceAlias[]): void {
     const fingerprint = this.#project.fingerprint([instance.name, aliases]);
     this.#project.putInstance(instance.id, {
@@ -237,9 +242,18 @@ export class GceSimulator implements AsyncDisposable {
     return (request, from) => this.#metadata.answer(fixed ?? this.#metadata.instanceAt(from), request);
   }
 
-  async #open(address: ListenAddress, handler: HttpHandler): Promise<string> {
-    const listener = await HttpListener.open(address, handler);
-    this.#listeners.push(listener);
-    return listener.url;
+  #instanceControl(): InstanceControl {
+    return {
+      options: ["name", "zone", "subnetwork", "address", "mac"],
+      add: (options) => this.addInstance(options),
+      verbs: {
+        stop: (name) => this.stopInstance(name),
+        start: (name) => this.startInstance(name),
+        preempt: (name) => this.preemptInstance(name),
+        delete: (name) => this.deleteInstance(name),
+      },
+      find: (name) =>
+        this.describeState().instances.find((instance) => instance.name === name || instance.id === name),
+    };
   }
 }

@@ -1,3 +1,4 @@
+import { parseCidr, sizeOf } from "@cocoon-net/core";
 import type { GceProject } from "./project.ts";
 import type { GceInstance, GceOperation, GceSubnetwork } from "./state.ts";
 
@@ -33,7 +34,9 @@ export function instanceJson(project: GceProject, instance: GceInstance): Record
         stackType: "IPV4_ONLY",
         // Read by clients that echo the whole interface, which the API refuses (facts §1.4).
         accessConfigs: [{ kind: "compute#accessConfig", type: "ONE_TO_ONE_NAT", name: "external-nat" }],
-        ...(nic.aliases.length === 0 ? {} : { aliasIpRanges: nic.aliases.map(aliasJson) }),
+        ...(nic.aliases.length === 0 && project.behaviour.emptyAliases === "absent"
+          ? {}
+          : { aliasIpRanges: nic.aliases.map(aliasJson) }),
       },
     ],
     selfLink: project.url(instancePath(project, instance)),
@@ -66,6 +69,35 @@ export function subnetworkJson(project: GceProject, subnetwork: GceSubnetwork): 
   };
 }
 
+/** Facts §2.4. */
+export function utilizationJson(project: GceProject, subnetwork: GceSubnetwork): Record<string, unknown> {
+  const key = `${subnetwork.region}/${subnetwork.name}`;
+  const nics = [...project.instances.values()].map(({ nic }) => nic).filter((nic) => nic.subnetwork === key);
+  const utilization = (rangeName: string | undefined, cidr: string, reserved: number) => {
+    const aliases = nics.flatMap((nic) => nic.aliases.filter((alias) => alias.rangeName === rangeName));
+    const held = aliases.reduce((sum, alias) => sum + sizeOf(parseCidr(alias.cidr).prefix), 0);
+    const used = held + (rangeName === undefined ? nics.length : 0);
+    return {
+      ...(rangeName === undefined ? {} : { rangeName }),
+      totalAllocatedIp: String(used),
+      totalFreeIp: String(sizeOf(parseCidr(cidr).prefix) - reserved - used),
+    };
+  };
+  return {
+    ipv4Utilizations: [
+      // The first two and the last two addresses of a primary range are the platform's.
+      utilization(undefined, subnetwork.cidr, 4),
+      ...subnetwork.secondaryRanges.map(({ rangeName, cidr }) => utilization(rangeName, cidr, 0)),
+    ],
+  };
+}
+
+const statusTexts: Readonly<Record<number, string>> = {
+  403: "FORBIDDEN",
+  404: "NOT FOUND",
+  500: "INTERNAL ERROR",
+};
+
 export function operationJson(project: GceProject, operation: GceOperation): Record<string, unknown> {
   const { scope, error } = operation;
   const owner = scope.kind === "zones" ? project.project : project.networkProject;
@@ -89,7 +121,7 @@ export function operationJson(project: GceProject, operation: GceOperation): Rec
       : {
           error: { errors: [{ code: error.code, message: error.message }] },
           httpErrorStatusCode: error.httpStatus,
-          httpErrorMessage: error.httpStatus === 404 ? "NOT FOUND" : "BAD REQUEST",
+          httpErrorMessage: statusTexts[error.httpStatus] ?? "BAD REQUEST",
         }),
   };
 }

@@ -8,7 +8,10 @@ import {
   parseCidr,
 } from "@cocoon-net/core";
 import type { SimulatorClock } from "../clock.ts";
+import type { BucketRate } from "../rate-limit.ts";
+import { type Moment, Table, type Timeline } from "../timeline.ts";
 import { refuse } from "./api-fault.ts";
+import type { VolcengineBehaviour } from "./behaviour.ts";
 import {
   eniChange,
   type SimulatedEni,
@@ -38,9 +41,15 @@ export interface VolcengineLimits {
   readonly securityGroupsPerEni: number;
   /** Most a request's `X-Date` may differ from the server's clock, in milliseconds. Default 15 minutes. */
   readonly clockSkewMs: number;
-  /** Token buckets of the account (facts §3.1); absent = no throttling. */
-  readonly reads: { readonly perSecond: number; readonly burst: number } | undefined;
-  readonly writes: { readonly perSecond: number; readonly burst: number } | undefined;
+  /** Member addresses of one security group (facts §3.2: finite; how many is not said). Default 10,000. */
+  readonly addressesPerSecurityGroup: number;
+  /** Tags of one resource (facts §3.2: not confirmed). Default 20. */
+  readonly tagsPerResource: number;
+  /** Token buckets of the account (facts §3.1); undefined = no throttling. */
+  readonly reads: BucketRate | undefined;
+  readonly writes: BucketRate | undefined;
+  /** Token buckets of single actions, beside those (facts §3.1). Default none. */
+  readonly actions: Readonly<Record<string, BucketRate>>;
 }
 
 /** How long the asynchronous changes take, in milliseconds. */
@@ -54,6 +63,30 @@ export interface VolcengineDelays {
   readonly createSubnetMs: number;
   /** Stopping, starting or deleting an instance. */
   readonly instanceMs: number;
+  /** How long the VPC is Pending after addresses were assigned: a "VPC-wide server lock" (facts §5.4). Default 0. */
+  readonly assignLockMs: number;
+  /** How far lists lag behind; nothing is said of it. Default 0. */
+  readonly listLagMs: number;
+  /** How far the metadata service lags behind the API (facts §4.1). Default 0. */
+  readonly metadataLagMs: number;
+  /** How long a client token is remembered (facts §2.12: not found). Default: for ever. */
+  readonly clientTokenMs: number;
+}
+
+export interface VolcengineAccountOptions {
+  readonly region: string;
+  readonly limits: VolcengineLimits;
+  readonly delays: VolcengineDelays;
+  readonly behaviour: VolcengineBehaviour;
+  readonly timeline: Timeline<VolcengineChange>;
+}
+
+interface Tables {
+  readonly vpcs: Table<SimulatedVpc>;
+  readonly subnets: Table<SimulatedSubnet>;
+  readonly securityGroups: Table<SimulatedSecurityGroup>;
+  readonly enis: Table<SimulatedEni>;
+  readonly instances: Table<SimulatedInstance>;
 }
 
 /** The simulated account in one region: its records, who listens to them, and their asynchronous changes. */
@@ -61,53 +94,72 @@ export class VolcengineAccount {
   readonly region: string;
   readonly limits: VolcengineLimits;
   readonly delays: VolcengineDelays;
-  readonly clock: SimulatorClock;
-  readonly #vpcs = new Map<string, SimulatedVpc>();
-  readonly #subnets = new Map<string, SimulatedSubnet>();
-  readonly #securityGroups = new Map<string, SimulatedSecurityGroup>();
-  readonly #enis = new Map<string, SimulatedEni>();
-  readonly #instances = new Map<string, SimulatedInstance>();
-  readonly #listeners = new Set<(change: VolcengineChange) => void>();
-  readonly #pending = new Set<() => void>();
+  readonly behaviour: VolcengineBehaviour;
+  readonly timeline: Timeline<VolcengineChange>;
+  readonly #options: VolcengineAccountOptions;
+  readonly #tables: Tables;
   readonly #sequences = new Map<string, number>();
+  /** The latest lock of each VPC. */
+  readonly #locks = new Map<string, number>();
+  #failing = false;
 
-  constructor(region: string, limits: VolcengineLimits, delays: VolcengineDelays, clock: SimulatorClock) {
-    this.region = region;
-    this.limits = limits;
-    this.delays = delays;
-    this.clock = clock;
+  constructor(options: VolcengineAccountOptions, tables?: Tables) {
+    const { timeline } = options;
+    this.#options = options;
+    this.region = options.region;
+    this.limits = options.limits;
+    this.delays = options.delays;
+    this.behaviour = options.behaviour;
+    this.timeline = timeline;
+    this.#tables = tables ?? {
+      vpcs: new Table(timeline),
+      subnets: new Table(timeline),
+      securityGroups: new Table(timeline),
+      enis: new Table(timeline),
+      instances: new Table(timeline),
+    };
   }
 
+  get clock(): SimulatorClock {
+    return this.timeline.clock;
+  }
   get vpcs(): ReadonlyMap<string, SimulatedVpc> {
-    return this.#vpcs;
+    return this.#tables.vpcs.all;
   }
   get subnets(): ReadonlyMap<string, SimulatedSubnet> {
-    return this.#subnets;
+    return this.#tables.subnets.all;
   }
   get securityGroups(): ReadonlyMap<string, SimulatedSecurityGroup> {
-    return this.#securityGroups;
+    return this.#tables.securityGroups.all;
   }
   get enis(): ReadonlyMap<string, SimulatedEni> {
-    return this.#enis;
+    return this.#tables.enis.all;
   }
   get instances(): ReadonlyMap<string, SimulatedInstance> {
-    return this.#instances;
+    return this.#tables.instances.all;
   }
 
   describe(): VolcengineState {
     return {
       region: this.region,
-      vpcs: [...this.#vpcs.values()],
-      subnets: [...this.#subnets.values()],
-      securityGroups: [...this.#securityGroups.values()],
-      enis: [...this.#enis.values()],
-      instances: [...this.#instances.values()],
+      vpcs: [...this.vpcs.values()],
+      subnets: [...this.subnets.values()],
+      securityGroups: [...this.securityGroups.values()],
+      enis: [...this.enis.values()],
+      instances: [...this.instances.values()],
     };
   }
 
-  onChange(listener: (change: VolcengineChange) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+  /** The account as it was, to read from. */
+  asOf(moment: Moment): VolcengineAccount {
+    const { vpcs, subnets, securityGroups, enis, instances } = this.#tables;
+    return new VolcengineAccount(this.#options, {
+      vpcs: vpcs.asOf(moment),
+      subnets: subnets.asOf(moment),
+      securityGroups: securityGroups.asOf(moment),
+      enis: enis.asOf(moment),
+      instances: instances.asOf(moment),
+    });
   }
 
   /** The next number of a sequence, from 1; ids are readable and the same in every run. */
@@ -121,57 +173,63 @@ export class VolcengineAccount {
     return `${prefix}-sim${String(this.next(prefix)).padStart(5, "0")}`;
   }
 
-  /** Does something later; dropped when the simulator is closed. */
-  later(ms: number, run: () => void): void {
-    const cancel = this.clock.after(ms, () => {
-      this.#pending.delete(cancel);
-      run();
-    });
-    this.#pending.add(cancel);
+  /** What `run` starts will fail, instead of succeed, when its time has come (a fault). */
+  failing<T>(run: () => T): T {
+    this.#failing = true;
+    try {
+      return run();
+    } finally {
+      this.#failing = false;
+    }
   }
 
-  close(): void {
-    for (const cancel of this.#pending) cancel();
-    this.#pending.clear();
-    this.#listeners.clear();
+  /** Ends an asynchronous change after its delay. */
+  later(ms: number, succeed: () => void, fail: () => void = succeed): void {
+    this.timeline.later(ms, this.#failing ? fail : succeed);
   }
 
   putVpc(after: SimulatedVpc): void {
-    const before = this.#vpcs.get(after.vpcID);
-    this.#vpcs.set(after.vpcID, after);
-    this.#tell({ kind: "vpc", before, after });
+    const before = this.#tables.vpcs.put(after.vpcID, after);
+    this.timeline.tell({ kind: "vpc", before, after });
   }
 
   putSecurityGroup(group: SimulatedSecurityGroup): void {
-    this.#securityGroups.set(group.securityGroupID, group);
+    this.#tables.securityGroups.put(group.securityGroupID, group);
   }
 
   putSubnet(subnetID: string, after: SimulatedSubnet | undefined): void {
-    const before = this.#subnets.get(subnetID);
-    if (after === undefined) this.#subnets.delete(subnetID);
-    else this.#subnets.set(subnetID, after);
-    this.#tell({ kind: "subnet", before, after });
+    const before = this.#tables.subnets.put(subnetID, after);
+    this.timeline.tell({ kind: "subnet", before, after });
   }
 
-  putEni(eniID: string, after: SimulatedEni | undefined): void {
-    const before = this.#enis.get(eniID);
-    if (after === undefined) this.#enis.delete(eniID);
-    else this.#enis.set(eniID, { ...after, updatedAt: this.clock.now() });
-    const stored = this.#enis.get(eniID);
-    this.#tell({ kind: "eni", what: eniChange(before, stored), before, after: stored });
+  putEni(eniID: string, given: SimulatedEni | undefined): void {
+    const after = given && { ...given, updatedAt: this.clock.now() };
+    const before = this.#tables.enis.put(eniID, after);
+    this.timeline.tell({ kind: "eni", what: eniChange(before, after), before, after });
   }
 
   putInstance(instanceID: string, after: SimulatedInstance | undefined): void {
-    const before = this.#instances.get(instanceID);
-    if (after === undefined) this.#instances.delete(instanceID);
-    else this.#instances.set(instanceID, after);
-    this.#tell({ kind: "instance", before, after });
+    const before = this.#tables.instances.put(instanceID, after);
+    this.timeline.tell({ kind: "instance", before, after });
+  }
+
+  /** Makes the VPC Pending for a while. */
+  lockVpc(vpcID: string, ms: number): void {
+    const vpc = this.vpcs.get(vpcID);
+    if (vpc === undefined || ms === 0) return;
+    this.putVpc({ ...vpc, status: "Pending" });
+    const lock = this.next("lock");
+    this.#locks.set(vpcID, lock);
+    this.timeline.later(ms, () => {
+      const now = this.vpcs.get(vpcID);
+      if (now !== undefined && this.#locks.get(vpcID) === lock) this.putVpc({ ...now, status: "Available" });
+    });
   }
 
   /** Addresses of a subnet that nothing holds, ascending. */
   freeAddresses(subnet: SimulatedSubnet): number[] {
     const used = new Set<number>();
-    for (const eni of this.#enis.values()) {
+    for (const eni of this.enis.values()) {
       if (eni.subnetID !== subnet.subnetID) continue;
       for (const { address } of eni.addresses) used.add(parseAddress(address));
     }
@@ -179,10 +237,6 @@ export class VolcengineAccount {
     const free: number[] = [];
     for (let address = first; address <= last; address++) if (!used.has(address)) free.push(address);
     return free;
-  }
-
-  #tell(change: VolcengineChange): void {
-    for (const listener of [...this.#listeners]) listener(change);
   }
 }
 
@@ -192,6 +246,27 @@ export class VolcengineAccount {
  */
 export function usableRange(cidr: Cidr): readonly [first: number, last: number] {
   return [cidr.base + 2, lastOf(cidr) - 1];
+}
+
+/** @throws QuotaExceeded.SecurityGroupIp (facts §2.7, §3.2) when a group has no room for more member addresses */
+export function requireGroupRoom(
+  account: VolcengineAccount,
+  securityGroupIDs: readonly string[],
+  added: number,
+): void {
+  for (const id of securityGroupIDs) {
+    const used = addressesInGroup(account, id);
+    if (used + added <= account.limits.addressesPerSecurityGroup) continue;
+    throw refuse("QuotaExceeded.SecurityGroupIp", `The security group ${id} has ${used} addresses.`);
+  }
+}
+
+export function addressesInGroup(account: VolcengineAccount, securityGroupID: string): number {
+  let sum = 0;
+  for (const eni of account.enis.values()) {
+    if (eni.securityGroupIDs.includes(securityGroupID)) sum += eni.addresses.length;
+  }
+  return sum;
 }
 
 /** Takes `count` addresses. @throws InsufficientIpInSubnet (facts §2.7) */

@@ -6,13 +6,21 @@ export class ApiFault extends Error {
   readonly httpStatus: number;
   readonly code: string;
   readonly codeN: number | undefined;
+  /** What the `Retry-After` header says, if it is sent. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(httpStatus: number, code: string, message: string, codeN?: number) {
+  constructor(
+    httpStatus: number,
+    code: string,
+    message: string,
+    options: { readonly codeN?: number; readonly retryAfterSeconds?: number | undefined } = {},
+  ) {
     super(message);
     this.name = "ApiFault";
     this.httpStatus = httpStatus;
     this.code = code;
-    this.codeN = codeN;
+    this.codeN = options.codeN;
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
 
@@ -34,12 +42,26 @@ const gatewayCodes = {
   SignatureDoesNotMatch: [100010, 401],
   AccessDenied: [100013, 403],
   InternalError: [100014, 500],
+  InternalServiceTimeout: [100016, 504],
   FlowLimitExceeded: [100018, 429],
   MethodNotAllowed: [100020, 405],
+  AccountFlowLimitExceeded: [100027, 429],
 } as const;
 
+export type GatewayCode = keyof typeof gatewayCodes;
+
 /** An error of the gateway in front of every service (facts §2.13, second table). */
-export function gatewayFault(code: keyof typeof gatewayCodes, message: string): ApiFault {
+export function gatewayFault(code: GatewayCode, message: string): ApiFault {
   const [codeN, httpStatus] = gatewayCodes[code];
-  return new ApiFault(httpStatus, code, message, codeN);
+  return new ApiFault(httpStatus, code, message, { codeN });
+}
+
+/** A refusal for the rate; with which HTTP status is not the same everywhere (facts §2.13). */
+export function throttleFault(
+  code: "FlowLimitExceeded" | "AccountFlowLimitExceeded",
+  message: string,
+  answer: { readonly httpStatus: number; readonly retryAfterSeconds: number | undefined },
+): ApiFault {
+  const { httpStatus, retryAfterSeconds } = answer;
+  return new ApiFault(httpStatus, code, message, { codeN: gatewayCodes[code][0], retryAfterSeconds });
 }

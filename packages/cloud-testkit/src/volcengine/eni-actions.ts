@@ -1,6 +1,7 @@
-import { claimAddresses, takeAddresses, type VolcengineAccount } from "./account.ts";
+import { claimAddresses, requireGroupRoom, takeAddresses, type VolcengineAccount } from "./account.ts";
 import { refuse } from "./api-fault.ts";
-import { attachedEnis, availableSubnet, findEni, findInstance } from "./lookup.ts";
+import type { VolcengineBehaviour } from "./behaviour.ts";
+import { attachedEnis, availableSubnet, findEni, findInstance, requireWritableVpc } from "./lookup.ts";
 import { filterByTags, readPaging } from "./paging.ts";
 import type { RequestParameters } from "./request-parameters.ts";
 import type { EniStatus, SimulatedEni, SimulatedSubnet } from "./state.ts";
@@ -20,7 +21,7 @@ export function createNetworkInterface(account: VolcengineAccount, params: Reque
   const count = params.integer("SecondaryPrivateIpAddressCount", 1, limits.secondaryAddressesPerFreeEni);
   params.boolean("PortSecurityEnabled");
   params.optional("ProjectName");
-  const tags = params.tags();
+  const tags = params.tags(limits.tagsPerResource);
   params.refuseOthers();
 
   if (name.length > 128)
@@ -53,6 +54,7 @@ export function createNetworkInterface(account: VolcengineAccount, params: Reque
     primary === undefined
       ? [...taken.slice(0, 1), ...claimed, ...taken.slice(1, missing)]
       : [...claimed, ...taken.slice(0, missing)];
+  requireGroupRoom(account, securityGroupIDs, all.length);
 
   const eni = newEni(account, subnet, {
     name,
@@ -63,7 +65,12 @@ export function createNetworkInterface(account: VolcengineAccount, params: Reque
     addresses: all,
   });
   account.putEni(eni.eniID, eni);
-  account.later(delays.createEniMs, () => moveEni(account, eni.eniID, "Creating", { status: "Available" }));
+  account.later(
+    delays.createEniMs,
+    () => moveEni(account, eni.eniID, "Creating", { status: "Available" }),
+    () => moveEni(account, eni.eniID, "Creating", { status: "Error" }),
+  );
+  account.lockVpc(subnet.vpcID, delays.assignLockMs);
   return { NetworkInterfaceId: eni.eniID, AsyncTaskId: account.newID("task") };
 }
 
@@ -78,6 +85,7 @@ export function attachNetworkInterface(account: VolcengineAccount, params: Reque
   const eni = findEni(account, eniID);
   const instance = findInstance(account, instanceID);
   requireStatus(eni, ["Available"]);
+  requireWritableVpc(account, eni.vpcID);
   requireSettledInstance(account, instanceID);
   if (eni.vpcID !== instance.vpcID || eni.zone !== instance.zone) {
     throw refuse("InvalidEni.ZoneMismatch", `${eniID} is in ${eni.zone}, ${instanceID} in ${instance.zone}.`);
@@ -85,11 +93,15 @@ export function attachNetworkInterface(account: VolcengineAccount, params: Reque
   if (attachedEnis(account, instanceID).length >= limits.enisPerInstance) {
     throw refuse("LimitExceeded.EnisPerInstance", `${instanceID} has ${limits.enisPerInstance} ENIs.`);
   }
-  if (eni.addresses.length > limits.addressesPerEni) {
+  if (eni.addresses.length > attachedLimit(account)) {
     throw refuse("LimitExceeded.PrivateIpsPerEni", `${eniID} has ${eni.addresses.length} addresses.`);
   }
   account.putEni(eniID, { ...eni, status: "Attaching", instanceID, deleteOnTermination });
-  account.later(delays.attachMs, () => moveEni(account, eniID, "Attaching", { status: "InUse" }));
+  account.later(
+    delays.attachMs,
+    () => moveEni(account, eniID, "Attaching", { status: "InUse" }),
+    () => moveEni(account, eniID, "Attaching", { status: "Available", instanceID: undefined }),
+  );
   return { AsyncTaskId: account.newID("task") };
 }
 
@@ -105,6 +117,7 @@ export function detachNetworkInterface(account: VolcengineAccount, params: Reque
     throw refuse("InvalidEni.InstanceMismatch", `${eniID} is not attached to ${instanceID}.`);
   }
   requireStatus(eni, ["InUse"]);
+  requireWritableVpc(account, eni.vpcID);
   requireSettledInstance(account, instanceID);
   startDetach(account, eni);
   return { AsyncTaskId: account.newID("task") };
@@ -112,21 +125,28 @@ export function detachNetworkInterface(account: VolcengineAccount, params: Reque
 
 export function startDetach(account: VolcengineAccount, eni: SimulatedEni): void {
   account.putEni(eni.eniID, { ...eni, status: "Detaching" });
-  account.later(account.delays.detachMs, () => {
-    moveEni(account, eni.eniID, "Detaching", { status: "Available", instanceID: undefined });
-  });
+  account.later(
+    account.delays.detachMs,
+    () => moveEni(account, eni.eniID, "Detaching", { status: "Available", instanceID: undefined }),
+    () => moveEni(account, eni.eniID, "Detaching", { status: "InUse" }),
+  );
 }
 
-/** Facts §2.4. Must be Available; Deleting → gone. */
+/** Facts §2.4. Must be Available (or have failed to be made); Deleting → gone. */
 export function deleteNetworkInterface(account: VolcengineAccount, params: RequestParameters): Result {
   const eniID = params.required("NetworkInterfaceId");
   params.refuseOthers();
 
   const eni = findEni(account, eniID);
   if (eni.type === "primary" || eni.serviceManaged) throw refuse("Forbidden", `${eniID} cannot be deleted.`);
-  requireStatus(eni, ["Available"]);
+  requireStatus(eni, ["Available", "Error"]);
+  requireWritableVpc(account, eni.vpcID);
   account.putEni(eniID, { ...eni, status: "Deleting" });
-  account.later(account.delays.deleteEniMs, () => account.putEni(eniID, undefined));
+  account.later(
+    account.delays.deleteEniMs,
+    () => account.putEni(eniID, undefined),
+    () => moveEni(account, eniID, "Deleting", { status: eni.status }),
+  );
   return {};
 }
 
@@ -149,6 +169,7 @@ export function describeNetworkInterfaces(account: VolcengineAccount, params: Re
   if (addresses.length > 0 && vpcID === undefined) {
     throw refuse("MissingParameter", "PrivateIpAddresses needs VpcId.");
   }
+  if (account.behaviour.unknownIDs === "refuse") for (const id of ids) findEni(account, id);
 
   const found = filterByTags([...account.enis.values()], filters).filter(
     (eni) =>
@@ -192,7 +213,7 @@ export function assignPrivateIpAddresses(account: VolcengineAccount, params: Req
   const eni = findEni(account, eniID);
   requireStatus(eni, ["Available", "InUse"]);
   const subnet = availableSubnet(account, eni.subnetID);
-  const most = eni.status === "InUse" ? limits.addressesPerEni : limits.secondaryAddressesPerFreeEni + 1;
+  const most = eni.status === "InUse" ? attachedLimit(account) : limits.secondaryAddressesPerFreeEni + 1;
   if (eni.addresses.length + (count ?? wanted.length) > most) {
     throw refuse(
       "LimitExceeded.PrivateIpsPerEni",
@@ -201,13 +222,20 @@ export function assignPrivateIpAddresses(account: VolcengineAccount, params: Req
   }
   const added =
     count === undefined ? claimAddresses(account, subnet, wanted) : takeAddresses(account, subnet, count);
+  requireGroupRoom(account, eni.securityGroupIDs, added.length);
   const more = added.map((address) => ({ address, primary: false }));
   account.putEni(eniID, { ...eni, addresses: [...eni.addresses, ...more] });
-  // Plain strings here, not the objects of a Describe.
-  return { NetworkInterfaceId: eniID, PrivateIpSet: added, AsyncTaskId: account.newID("task") };
+  account.lockVpc(eni.vpcID, account.delays.assignLockMs);
+  const before = eni.addresses.filter((held) => !held.primary).map((held) => held.address);
+  return {
+    NetworkInterfaceId: eniID,
+    // Plain strings here, not the objects of a Describe.
+    PrivateIpSet: account.behaviour.assignAnswer === "all" ? [...before, ...added] : added,
+    AsyncTaskId: account.newID("task"),
+  };
 }
 
-/** Facts §2.7. One address that is not there fails the whole call (marked unsure there). */
+/** Facts §2.7; for an address that is not there see {@link VolcengineBehaviour.unassignMissing}. */
 export function unassignPrivateIpAddresses(account: VolcengineAccount, params: RequestParameters): Result {
   const eniID = params.required("NetworkInterfaceId");
   const unwanted = params.list("PrivateIpAddress");
@@ -217,27 +245,19 @@ export function unassignPrivateIpAddresses(account: VolcengineAccount, params: R
   const eni = findEni(account, eniID);
   if (eni.serviceManaged) throw refuse("Forbidden", `${eniID} is managed by a service.`);
   requireStatus(eni, ["Available", "InUse"]);
-  for (const address of unwanted) {
-    if (eni.addresses.some((held) => held.address === address && !held.primary)) continue;
-    throw refuse("InvalidPrivateIp.Malformed", `${address} is not a secondary address of ${eniID}.`);
+  requireWritableVpc(account, eni.vpcID);
+  const { unassignMissing } = account.behaviour;
+  const missing = unwanted.find(
+    (address) => !eni.addresses.some((held) => held.address === address && !held.primary),
+  );
+  if (missing === undefined || unassignMissing !== "refuse") {
+    const addresses = eni.addresses.filter((held) => held.primary || !unwanted.includes(held.address));
+    account.putEni(eniID, { ...eni, addresses });
   }
-  account.putEni(eniID, {
-    ...eni,
-    addresses: eni.addresses.filter((held) => !unwanted.includes(held.address)),
-  });
+  if (missing !== undefined && unassignMissing !== "ignore") {
+    throw refuse("InvalidPrivateIp.Malformed", `${missing} is not a secondary address of ${eniID}.`);
+  }
   return { AsyncTaskId: account.newID("task") };
-}
-
-/** Facts §2.11: resource type `eni`. */
-export function tagResources(account: VolcengineAccount, params: RequestParameters): Result {
-  const type = params.required("ResourceType");
-  const ids = params.list("ResourceIds");
-  const tags = params.tags();
-  params.refuseOthers();
-  if (type !== "eni") throw refuse("InvalidParameter", `ResourceType ${type} is not simulated.`);
-  const enis = ids.map((id) => findEni(account, id));
-  for (const eni of enis) account.putEni(eni.eniID, { ...eni, tags: { ...eni.tags, ...tags } });
-  return {};
 }
 
 /** A new ENI record. MACs count up, so that they are the same in every run. */
@@ -282,6 +302,11 @@ function moveEni(
 ): void {
   const eni = account.enis.get(eniID);
   if (eni?.status === from) account.putEni(eniID, { ...eni, ...to });
+}
+
+/** Addresses that an attached ENI may have, the primary one included. */
+function attachedLimit({ limits, behaviour }: VolcengineAccount): number {
+  return behaviour.limitCountsPrimary ? limits.addressesPerEni : limits.addressesPerEni + 1;
 }
 
 /** An ENI in the middle of a change refuses the next one (facts §2.13, InvalidEni.InvalidStatus). */

@@ -1,5 +1,6 @@
 import type { VolcengineAccount } from "./account.ts";
 import { refuse } from "./api-fault.ts";
+import type { VolcengineBehaviour } from "./behaviour.ts";
 import type { SimulatedEni, SimulatedInstance, SimulatedSubnet } from "./state.ts";
 
 /** @throws InvalidEniId.NotFound: `EniId`, not `Eni` (facts §2.13). */
@@ -28,6 +29,11 @@ export function requireAvailableVpc(account: VolcengineAccount, vpcID: string): 
   const vpc = account.vpcs.get(vpcID);
   if (vpc === undefined) throw refuse("InvalidVpc.NotFound", `The VPC ${vpcID} does not exist.`);
   if (vpc.status !== "Available") throw refuse("InvalidVpc.InvalidStatus", `${vpcID} is ${vpc.status}.`);
+}
+
+/** For what changes something in the VPC, but makes nothing in it (see {@link VolcengineBehaviour.pendingVpc}). */
+export function requireWritableVpc(account: VolcengineAccount, vpcID: string): void {
+  if (account.behaviour.pendingVpc === "writes") requireAvailableVpc(account, vpcID);
 }
 
 /** A subnet that ENIs and addresses can be made in. */

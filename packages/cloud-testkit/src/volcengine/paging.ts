@@ -48,11 +48,12 @@ const taggedResourcesSearched = 1000;
 export function filterByTags<T extends { readonly tags: Tags }>(
   all: readonly T[],
   filters: readonly TagFilter[],
+  searched: number = taggedResourcesSearched,
 ): T[] {
   if (filters.length === 0) return [...all];
   return all
     .filter((item) => Object.keys(item.tags).length > 0)
-    .slice(0, taggedResourcesSearched)
+    .slice(0, searched)
     .filter((item) =>
       filters.every(({ key, values }) => {
         const value = item.tags[key];

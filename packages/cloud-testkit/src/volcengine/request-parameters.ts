@@ -66,12 +66,15 @@ export class RequestParameters {
     return values;
   }
 
-  tags(): Tags {
+  /** @param max tags that one resource may have */
+  tags(max: number): Tags {
     const tags: Record<string, string> = {};
     for (let index = 1; ; index++) {
       const key = this.optional(`Tags.${index}.Key`);
       const value = this.optional(`Tags.${index}.Value`);
       if (key === undefined) return tags;
+      // The code is not in the facts; that there is a limit is (§3.2).
+      if (index > max) throw refuse("QuotaExceeded.Tag", `A resource has at most ${max} tags.`);
       // Prefixes of the platform (facts §3.2).
       if (/^(volc|sys):/.test(key)) throw refuse("InvalidParameter", `The tag key ${key} is reserved.`);
       tags[key] = value ?? "";

@@ -38,11 +38,13 @@ export function readScope(headers: HttpRequest["headers"]): SignatureScope {
 /**
  * Checks time, key and signature, from the list of signed headers and the raw query that were sent, not from a
  * fixed list (facts §1.3).
+ *
+ * @param find the key of an id; throws what is wrong with it
  */
 export function verifySignature(
   request: HttpRequest,
   scope: SignatureScope,
-  keys: readonly AccessKey[],
+  find: (accessKeyID: string) => AccessKey,
   time: { readonly nowMs: number; readonly skewMs: number },
 ): void {
   const stamp = request.headers["x-date"];
@@ -55,8 +57,7 @@ export function verifySignature(
   if (Number.isNaN(sentMs) || Math.abs(time.nowMs - sentMs) > time.skewMs) {
     throw gatewayFault("InvalidTimestamp", `X-Date ${stamp} is too far from the server's time.`);
   }
-  const key = keys.find((candidate) => candidate.accessKeyID === scope.accessKeyID);
-  if (key === undefined) throw gatewayFault("InvalidAccessKey", `Unknown access key ${scope.accessKeyID}.`);
+  const key = find(scope.accessKeyID);
   if (key.sessionToken !== undefined && request.headers["x-security-token"] !== key.sessionToken) {
     throw new ApiFault(401, "InvalidSecretToken", "The session token is missing or wrong.");
   }

@@ -1,11 +1,16 @@
 import { contains, InvalidError, parseCidr } from "@cocoon-net/core";
 import { type SimulatorClock, systemClock } from "../clock.ts";
-import { type FaultRule, Faults } from "../faults.ts";
-import { HttpListener, type ListenAddress } from "../http-listener.ts";
+import { Faults } from "../faults.ts";
+import type { HttpHandler, ListenAddress } from "../http-listener.ts";
+import { type InstanceControl, inspect } from "../inspection.ts";
+import { seededRandom } from "../random.ts";
+import { CloudSimulator, type CommonOptions, type Listening, withDefaults } from "../simulator.ts";
+import { Timeline } from "../timeline.ts";
+import { type InstanceRole, VolcengineAccess } from "./access.ts";
 import { VolcengineAccount, type VolcengineDelays, type VolcengineLimits } from "./account.ts";
-import { VolcengineApi } from "./api.ts";
+import { actionNames, isRead, VolcengineApi } from "./api.ts";
+import { defaultBehaviour, type VolcengineBehaviour } from "./behaviour.ts";
 import { newEni } from "./eni-actions.ts";
-import { inspect } from "./inspection.ts";
 import {
   type AddInstanceOptions,
   addInstance,
@@ -17,9 +22,13 @@ import { VolcengineMetadata } from "./metadata.ts";
 import type { AccessKey } from "./signature.ts";
 import type { SimulatedEni, SimulatedInstance, VolcengineChange, VolcengineState } from "./state.ts";
 
-export interface VolcengineSimulatorOptions {
+export interface VolcengineSimulatorOptions extends CommonOptions, Partial<VolcengineBehaviour> {
   /** Default: `AKTEST` with secret `SKTEST`. */
   readonly accessKeys?: readonly AccessKey[];
+  /** A role of every instance: the metadata service issues temporary keys for it (facts §4.3). Default none. */
+  readonly role?: InstanceRole;
+  /** Actions that nobody may call, e.g. `CreateSubnet`. */
+  readonly denied?: readonly string[];
   /** Default `cn-beijing`. */
   readonly region?: string;
   /** Default: the region with `-a`. */
@@ -36,19 +45,13 @@ export interface VolcengineSimulatorOptions {
 export interface MetadataListenAddress extends ListenAddress {
   /** Answers as this instance whoever asks; default: by the source address of the connection. */
   readonly instanceID?: string;
-  /** Plays `HttpTokens: required` (facts §4.2). Default false. */
+  /** Plays `HttpTokens: required` (facts §4.2). Default: as the simulator's `metadataTokens` has it. */
   readonly tokenRequired?: boolean;
 }
 
 export interface ListenOptions {
   readonly api?: ListenAddress;
   readonly metadata?: MetadataListenAddress;
-}
-
-export interface Listening {
-  /** `http://127.0.0.1:43210`, with the real port. */
-  readonly api: string | undefined;
-  readonly metadata: string | undefined;
 }
 
 const defaultLimits: VolcengineLimits = {
@@ -58,9 +61,12 @@ const defaultLimits: VolcengineLimits = {
   enisPerRegion: 5000,
   subnetsPerVpc: 200,
   securityGroupsPerEni: 5,
+  addressesPerSecurityGroup: 10_000,
+  tagsPerResource: 20,
   clockSkewMs: 15 * 60_000,
   reads: undefined,
   writes: undefined,
+  actions: {},
 };
 
 const defaultDelays: VolcengineDelays = {
@@ -70,36 +76,51 @@ const defaultDelays: VolcengineDelays = {
   deleteEniMs: 100,
   createSubnetMs: 200,
   instanceMs: 200,
+  assignLockMs: 0,
+  listLagMs: 0,
+  metadataLagMs: 0,
+  clientTokenMs: Number.POSITIVE_INFINITY,
 };
 
 /**
  * One Volcengine account in one region: the vpc and ecs APIs and the instance metadata service over HTTP, on
  * state kept in memory. Written against the published behaviour; each rule names its source.
  */
-export class VolcengineSimulator implements AsyncDisposable {
+export class VolcengineSimulator extends CloudSimulator<VolcengineState, VolcengineChange> {
   readonly region: string;
   readonly zone: string;
   readonly vpcID: string;
   readonly securityGroupID: string;
   readonly accessKeys: readonly AccessKey[];
   readonly #account: VolcengineAccount;
-  readonly #faults = new Faults((action) => action.startsWith("Describe"));
+  readonly #access: VolcengineAccess;
   readonly #api: VolcengineApi;
   readonly #nodeSubnetID: string;
-  readonly #listeners: HttpListener[] = [];
 
-  /** @throws {InvalidError} on a malformed CIDR */
+  /** @throws {InvalidError} on a malformed CIDR, or a denied action that does not exist */
   constructor(options: VolcengineSimulatorOptions = {}) {
+    const random = seededRandom(options.seed ?? 1);
+    const clock = options.clock ?? systemClock;
+    const timeline = new Timeline<VolcengineChange>({ clock, random, jitter: options.jitter ?? 0 });
+    const faults = new Faults({ actions: actionNames, isRead, random, now: () => timeline.moment });
+    super(timeline, faults);
     this.region = options.region ?? "cn-beijing";
     this.zone = options.zone ?? `${this.region}-a`;
     this.accessKeys = options.accessKeys ?? [{ accessKeyID: "AKTEST", secretAccessKey: "SKTEST" }];
-    this.#account = new VolcengineAccount(
-      this.region,
-      { ...defaultLimits, ...options.limits },
-      { ...defaultDelays, ...options.delays },
-      options.clock ?? systemClock,
-    );
-    this.#api = new VolcengineApi(this.#account, this.accessKeys, this.#faults);
+    this.#account = new VolcengineAccount({
+      region: this.region,
+      limits: { ...defaultLimits, ...options.limits },
+      delays: { ...defaultDelays, ...options.delays },
+      behaviour: withDefaults(defaultBehaviour, options),
+      timeline,
+    });
+    const { denied = [], role } = options;
+    for (const action of denied) {
+      if (!actionNames.has(action))
+        throw new InvalidError(`there is no action ${action} that could be denied`);
+    }
+    this.#access = new VolcengineAccess(clock, { keys: this.accessKeys, denied, role });
+    this.#api = new VolcengineApi(this.#account, { access: this.#access, faults, calls: this.calledLog });
 
     const cidr = options.vpcCIDR ?? "172.20.0.0/16";
     const nodes = options.nodeSubnet ?? "172.31.0.0/20";
@@ -125,33 +146,22 @@ export class VolcengineSimulator implements AsyncDisposable {
   /** Opens the HTTP endpoints that are named; may be called again for more. Port 0 takes a free one. */
   async listen(options: ListenOptions): Promise<Listening> {
     const { api, metadata } = options;
+    const control = this.#instanceControl();
     return {
-      api: api && (await this.#open(api, (request) => inspect(this, request) ?? this.#api.answer(request))),
-      metadata: metadata && (await this.#open(metadata, this.#metadataHandler(metadata))),
+      api:
+        api &&
+        (await this.open(api, (request) => inspect(this, control, request) ?? this.#api.answer(request))),
+      metadata: metadata && (await this.open(metadata, this.#metadataHandler(metadata))),
     };
   }
 
-  /** Everything as it truly is, whatever the API shows. */
-  describeState(): VolcengineState {
+  override describeState(): VolcengineState {
     return this.#account.describe();
   }
 
-  /** Requests so far by action, refused ones included. */
-  get calls(): Readonly<Record<string, number>> {
-    return this.#api.calls;
-  }
-
-  /** Calls `listener` synchronously after each change; the returned function ends that. */
-  onChange(listener: (change: VolcengineChange) => void): () => void {
-    return this.#account.onChange(listener);
-  }
-
-  injectFault(rule: FaultRule): void {
-    this.#faults.add(rule);
-  }
-
-  clearFaults(): void {
-    this.#faults.clear();
+  /** From now on, keys that were issued for the instances' role are refused. */
+  revokeRoleCredentials(): void {
+    this.#access.revoke();
   }
 
   /** A RUNNING instance with its primary ENI. @throws {InvalidError} when the id or address is taken. */
@@ -216,20 +226,24 @@ export class VolcengineSimulator implements AsyncDisposable {
     return eni;
   }
 
-  /** Closes the endpoints and drops changes under way. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#account.close();
-    await Promise.all(this.#listeners.splice(0).map((listener) => listener[Symbol.asyncDispose]()));
+  #instanceControl(): InstanceControl {
+    return {
+      options: ["instanceID", "zone", "primaryAddress", "primaryMAC", "type"],
+      add: (options) => this.addInstance(options),
+      verbs: {
+        stop: (id) => this.stopInstance(id),
+        start: (id) => this.startInstance(id),
+        delete: (id) => this.deleteInstance(id),
+      },
+      find: (id) => this.#account.instances.get(id),
+    };
   }
 
-  #metadataHandler(options: MetadataListenAddress): Parameters<typeof HttpListener.open>[1] {
-    const metadata = new VolcengineMetadata(this.#account, options.tokenRequired ?? false);
+  #metadataHandler(options: MetadataListenAddress): HttpHandler {
+    const { metadataTokens } = this.#account.behaviour;
+    const tokens =
+      options.tokenRequired === undefined ? metadataTokens : options.tokenRequired ? "required" : "optional";
+    const metadata = new VolcengineMetadata(this.#account, this.#access, tokens);
     return (request, from) => metadata.answer(options.instanceID ?? metadata.instanceAt(from), request);
-  }
-
-  async #open(address: ListenAddress, handler: Parameters<typeof HttpListener.open>[1]): Promise<string> {
-    const listener = await HttpListener.open(address, handler);
-    this.#listeners.push(listener);
-    return listener.url;
   }
 }

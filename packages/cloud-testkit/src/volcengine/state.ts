@@ -1,7 +1,7 @@
 /** The records of the simulated account. They are never changed in place: a change replaces the record. */
 
 /** Facts §2.11. */
-export type EniStatus = "Creating" | "Available" | "Attaching" | "InUse" | "Detaching" | "Deleting";
+export type EniStatus = "Creating" | "Available" | "Attaching" | "InUse" | "Detaching" | "Deleting" | "Error";
 export type ResourceStatus = "Pending" | "Available";
 /** The part of facts §2.10 that the simulator plays. */
 export type InstanceStatus = "RUNNING" | "STOPPING" | "STOPPED" | "STARTING" | "DELETING";

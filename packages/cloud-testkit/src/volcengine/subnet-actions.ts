@@ -15,7 +15,7 @@ export function createSubnet(account: VolcengineAccount, params: RequestParamete
   const cidr = readCidr(params.required("CidrBlock"));
   const name = params.optional("SubnetName") ?? "";
   const description = params.optional("Description") ?? "";
-  const tags = params.tags();
+  const tags = params.tags(account.limits.tagsPerResource);
   params.refuseOthers();
 
   requireAvailableVpc(account, vpcID);
@@ -38,7 +38,6 @@ export function createSubnet(account: VolcengineAccount, params: RequestParamete
   }
 
   const subnetID = account.newID("subnet");
-  account.putVpc({ ...vpc, status: "Pending" });
   account.putSubnet(subnetID, {
     subnetID,
     name,
@@ -50,12 +49,15 @@ export function createSubnet(account: VolcengineAccount, params: RequestParamete
     tags,
     createdAt: account.clock.now(),
   });
-  account.later(account.delays.createSubnetMs, () => {
-    const subnet = account.subnets.get(subnetID);
-    if (subnet !== undefined) account.putSubnet(subnetID, { ...subnet, status: "Available" });
-    const now = account.vpcs.get(vpcID);
-    if (now !== undefined) account.putVpc({ ...now, status: "Available" });
-  });
+  account.later(
+    account.delays.createSubnetMs,
+    () => {
+      const subnet = account.subnets.get(subnetID);
+      if (subnet !== undefined) account.putSubnet(subnetID, { ...subnet, status: "Available" });
+    },
+    () => account.putSubnet(subnetID, undefined),
+  );
+  account.lockVpc(vpcID, account.delays.createSubnetMs);
   return { SubnetId: subnetID };
 }
 

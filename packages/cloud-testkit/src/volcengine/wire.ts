@@ -1,5 +1,5 @@
 import { parseCidr, sizeOf } from "@cocoon-net/core";
-import type { VolcengineAccount } from "./account.ts";
+import { addressesInGroup, type VolcengineAccount } from "./account.ts";
 import { attachedEnis } from "./lookup.ts";
 import type {
   SimulatedEni,
@@ -106,7 +106,7 @@ export function securityGroupOnTheWire(
   const members = [...account.enis.values()].filter((e) =>
     e.securityGroupIDs.includes(group.securityGroupID),
   );
-  const addresses = members.reduce((sum, eni) => sum + eni.addresses.length, 0);
+  const addresses = addressesInGroup(account, group.securityGroupID);
   return {
     SecurityGroupId: group.securityGroupID,
     SecurityGroupName: group.name,
@@ -115,7 +115,7 @@ export function securityGroupOnTheWire(
     Type: "default",
     ServiceManaged: false,
     UsedIpCount: addresses,
-    AvailableIpCount: 10_000 - addresses,
+    AvailableIpCount: account.limits.addressesPerSecurityGroup - addresses,
     UsedNetworkInterfaceCount: members.length,
     AvailableNetworkInterfaceCount: 10_000 - members.length,
     ProjectName: projectName,
@@ -163,6 +163,6 @@ function tagsOnTheWire(tags: Tags): { Key: string; Value: string }[] {
 }
 
 /** RFC 3339 at +08:00 (facts §2.5). */
-function beijingTime(ms: number): string {
+export function beijingTime(ms: number): string {
   return `${new Date(ms + 8 * 3_600_000).toISOString().slice(0, 19)}+08:00`;
 }
