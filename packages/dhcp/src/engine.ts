@@ -110,6 +110,11 @@ export class LeaseEngine {
     return this.#decline(client, message, now, port);
   }
 
+  /** Whether the client has a lease or an offer. */
+  isHolder(client: string): boolean {
+    return this.#leased.has(client) || this.#offered.has(client);
+  }
+
   /** What the client is told besides its address. */
   parametersFor(message: Pick<DhcpRequest, "mac" | "clientID">): ReplyParameters {
     const reservation = this.#reservations.of(message.mac, message.clientID);

@@ -25,6 +25,18 @@ export interface LeaseNetwork {
   setNeighbour(ip: string, mac: string): Promise<void>;
 }
 
+/** Which port of the bridge a client is behind. host-linux asks the bridge's forwarding table. */
+export interface BridgePorts {
+  /** The name of the port; undefined when no port has the MAC. Asked for messages of clients that hold nothing. */
+  portOf(mac: string): string | undefined;
+}
+
+/** Finds out who uses an address. host-linux asks by ARP (RFC 5227 §2.1.1). */
+export interface AddressProbe {
+  /** The MAC of who answers for the address, lowercase; undefined when nobody does in time (at most 500 ms). */
+  probe(ip: string): Promise<string | undefined>;
+}
+
 export interface Clock {
   /** Milliseconds since the epoch; must never step (see `steadyClock`). */
   now(): number;
@@ -34,6 +46,10 @@ export type ServerEvent =
   | { readonly type: "granted" | "renewed" | "released" | "expired"; readonly lease: Lease }
   /** A client said that the address is in use by somebody else; `lease` is the one that ended with it. */
   | { readonly type: "declined"; readonly ip: string; readonly mac: string; readonly lease?: Lease }
+  /** A lease that is there got its VM's id. */
+  | { readonly type: "assigned"; readonly lease: Lease }
+  /** A probe found the address used by this MAC, which has no lease of it: it was put aside instead of offered. */
+  | { readonly type: "in-use"; readonly ip: string; readonly mac: string }
   /** A NAK, or no answer where a client needed one (`pool-empty`, `journal`, `route`). */
   | { readonly type: "refused"; readonly ip?: string; readonly mac: string; readonly reason: string }
   /** Something an operator should see; serving goes on. */

@@ -1,12 +1,23 @@
+import { type Address, formatAddress } from "@cocoon-net/core";
 import type { PoolCounts } from "./address-table.ts";
-import type { Grant } from "./decision.ts";
-import type { LeaseEngine } from "./engine.ts";
+import type { Grant, Offer } from "./decision.ts";
+import type { Expired, LeaseEngine } from "./engine.ts";
+import type { FloodGuard } from "./flood-guard.ts";
 import type { Journal, JournalStats } from "./journal.ts";
 import type { AddressRecord, Lease } from "./lease.ts";
 import type { LeasesFile } from "./leases-file.ts";
+import { OfferProbe } from "./offer-probe.ts";
 import { OrderedNetwork } from "./ordered-network.ts";
 import { type DhcpPacket, decodePacket } from "./packet.ts";
-import { type Clock, type DhcpSocket, type LeaseNetwork, type ServerEvent, steadyClock } from "./ports.ts";
+import {
+  type AddressProbe,
+  type Clock,
+  type DhcpSocket,
+  type Endpoint,
+  type LeaseNetwork,
+  type ServerEvent,
+  steadyClock,
+} from "./ports.ts";
 import { type Answer, broadcastTo, buildReply } from "./reply.ts";
 import { type DhcpRequest, identityOf, readRequest } from "./request.ts";
 
@@ -19,6 +30,10 @@ export interface DhcpServerOptions {
   /** Closed with the server. */
   readonly socket: DhcpSocket;
   readonly network: LeaseNetwork;
+  /** Default: none, every message is served. */
+  readonly guard?: FloodGuard;
+  /** Asked before an address is offered that somebody had before. Default: none. */
+  readonly probe?: AddressProbe;
   /** Default `steadyClock()`. */
   readonly clock?: Clock;
   /** Called synchronously, for grants after the ACK has been handed to the socket. Must not throw. */
@@ -43,10 +58,15 @@ export interface ServerStats {
 interface Job {
   readonly packet: DhcpPacket;
   readonly request: DhcpRequest;
+  /** The bridge port that the client is behind. */
+  readonly port: string | undefined;
+  /** Addresses that were found in use while it was served. */
+  readonly conflicts: number;
 }
 
 /** A client retransmits; more than this many of its messages need not be remembered while one is served. */
 const maxQueued = 4;
+const maxConflicts = 4;
 const maxSweepMs = 60_000;
 const routesAtOnce = 64;
 
@@ -60,6 +80,8 @@ export class DhcpServer implements AsyncDisposable {
   readonly #leasesFile: LeasesFile;
   readonly #socket: DhcpSocket;
   readonly #network: OrderedNetwork;
+  readonly #guard: FloodGuard | undefined;
+  readonly #probe: OfferProbe | undefined;
   readonly #clock: Clock;
   readonly #onEvent: (event: ServerEvent) => void;
   /** Messages that wait for an earlier one of the same client. */
@@ -80,6 +102,12 @@ export class DhcpServer implements AsyncDisposable {
     this.#leasesFile = options.leasesFile;
     this.#socket = options.socket;
     this.#network = new OrderedNetwork(options.network, options.networkTimeoutMs ?? 5000);
+    this.#guard = options.guard;
+    this.#probe =
+      options.probe &&
+      new OfferProbe(options.probe, (error) =>
+        this.#problem("addresses cannot be probed before an offer", error),
+      );
     this.#clock = options.clock ?? steadyClock();
     this.#onEvent = options.onEvent ?? (() => undefined);
   }
@@ -99,8 +127,47 @@ export class DhcpServer implements AsyncDisposable {
     await this.#leasesFile.start(() => this.#engine.leases());
     signal?.throwIfAborted();
     if (this.#disposed !== undefined) return;
-    this.#socket.onPacket((bytes) => this.#receive(bytes));
+    this.#socket.onPacket((bytes, from) => this.#receive(bytes, from));
     this.#arm();
+  }
+
+  /**
+   * A VM exists and has this MAC. Its leases carry its id from now on; those of another VM that had the MAC end (G12).
+   * Idempotent. Resolves once that is on disk, as far as the disk takes it.
+   */
+  async assignVm(vmID: string, mac: string): Promise<void> {
+    for (;;) {
+      const { isPending, assigned, ended } = this.#engine.assignVm(
+        vmID,
+        mac.toLowerCase(),
+        this.#clock.now(),
+      );
+      const work: Promise<void>[] = [];
+      if (ended !== undefined) work.push(this.#afterVm([ended]));
+      if (assigned !== undefined) {
+        work.push(this.#written([assigned.record]));
+        this.#onEvent({ type: "assigned", lease: assigned.lease });
+      }
+      this.#arm();
+      await Promise.all(work);
+      if (!isPending) return;
+      await Promise.race(this.#running);
+    }
+  }
+
+  /** The VM is gone: its leases end at once. Resolves once that is on disk and the routes are out. */
+  async removeVm(vmID: string): Promise<void> {
+    const ended = this.#engine.removeVm(vmID, this.#clock.now());
+    this.#arm();
+    await this.#afterVm(ended);
+  }
+
+  async #afterVm(ended: readonly Expired[]): Promise<void> {
+    for (const { lease } of ended) this.#onEvent({ type: "released", lease });
+    if (ended.length === 0) return;
+    this.#leasesFile.touch();
+    const written = this.#written(ended.map(({ record }) => record));
+    await Promise.all([written, ...ended.map(({ lease }) => this.#dropRoute(lease.ip))]);
   }
 
   stats(): ServerStats {
@@ -127,7 +194,7 @@ export class DhcpServer implements AsyncDisposable {
     return this.#disposed;
   }
 
-  #receive(bytes: Uint8Array): void {
+  #receive(bytes: Uint8Array, from: Endpoint): void {
     if (this.#disposed !== undefined) return;
     const decoded = decodePacket(bytes);
     const request = decoded.ok ? readRequest(decoded.packet) : decoded.reason;
@@ -136,8 +203,18 @@ export class DhcpServer implements AsyncDisposable {
       return;
     }
     count(this.#received, request.type);
-    const job: Job = { packet: decoded.packet, request };
     const client = identityOf(request);
+    let port: string | undefined;
+    if (this.#guard !== undefined) {
+      const isKnown = this.#engine.isHolder(client);
+      if (!isKnown) port = this.#guard.portOf(request, from.address);
+      const refusal = this.#guard.refusal(client, isKnown, port, this.#clock.now());
+      if (refusal !== undefined) {
+        this.#drop(refusal);
+        return;
+      }
+    }
+    const job: Job = { packet: decoded.packet, request, port, conflicts: 0 };
     const queue = this.#queues.get(client);
     if (queue === undefined) this.#serve(client, job);
     else if (queue.length < maxQueued) queue.push(job);
@@ -166,7 +243,7 @@ export class DhcpServer implements AsyncDisposable {
 
   /** Undefined when all is done already. */
   #answer(job: Job, now: number): Promise<void> | undefined {
-    const decision = this.#engine.handle(job.request, now);
+    const decision = this.#engine.handle(job.request, now, job.port);
     const { mac } = job.request;
     switch (decision.kind) {
       case "silence":
@@ -174,7 +251,7 @@ export class DhcpServer implements AsyncDisposable {
         if (decision.reason === "pool-empty") this.#onEvent({ type: "refused", mac, reason: "pool-empty" });
         return undefined;
       case "offer":
-        return this.#reply(job, { type: "offer", address: decision.address, leaseMs: decision.leaseMs });
+        return this.#offer(job, decision, now);
       case "inform-ack":
         return this.#reply(job, { type: "inform-ack", address: decision.address });
       case "nak":
@@ -194,6 +271,31 @@ export class DhcpServer implements AsyncDisposable {
         });
         return this.#afterEnd(decision.ip, decision.records);
     }
+  }
+
+  #offer(job: Job, { address, leaseMs, probe }: Offer, now: number): Promise<void> | undefined {
+    if (probe && this.#probe !== undefined && !this.#probe.isKnownFree(formatAddress(address), now)) {
+      if (this.#probe.isBusy) return this.#drop("probe-busy");
+      return this.#offerAfterProbe(job, address, this.#probe);
+    }
+    return this.#reply(job, { type: "offer", address, leaseMs });
+  }
+
+  /** The address stays offered to the client meanwhile, and its other messages wait. */
+  async #offerAfterProbe(job: Job, address: Address, probe: OfferProbe): Promise<void> {
+    const ip = formatAddress(address);
+    const user = await probe.userOf(ip, job.request.mac, this.#clock.now());
+    const now = this.#clock.now();
+    if (user !== undefined) {
+      const record = this.#engine.putAside(address, now);
+      if (record !== undefined) {
+        this.#onEvent({ type: "in-use", ip, mac: user });
+        this.#write([record]);
+      }
+      if (job.conflicts === maxConflicts) return this.#drop("in-use");
+    }
+    // Decided anew: the pool may have changed meanwhile.
+    await this.#answer({ ...job, conflicts: job.conflicts + (user === undefined ? 0 : 1) }, now);
   }
 
   async #grant(job: Job, grant: Grant): Promise<void> {
@@ -231,12 +333,13 @@ export class DhcpServer implements AsyncDisposable {
     } else if (renews === undefined) {
       await this.#dropRoute(lease.ip);
     }
-    const answer = this.#answerToFailure(grant, reason);
+    const answer = this.#answerToFailure(job, grant, reason);
     if (answer !== undefined) await this.#reply(job, answer);
   }
 
-  #answerToFailure(grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {
+  #answerToFailure(job: Job, grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {
     const { renews, address } = grant;
+    if (job.request.type === "discover") return this.#drop(reason ?? "not-available"); // never a NAK (RFC 4039)
     if (reason === "journal" && renews !== undefined) {
       // The lease it renews is durable: acknowledging what is left of that keeps the guest on the network (G2).
       const leaseMs = renews.expiry - this.#clock.now();
@@ -270,11 +373,13 @@ export class DhcpServer implements AsyncDisposable {
 
   /** Journals what needs no acknowledgement. Lost to a crash, it costs an address its early reuse, no more. */
   #write(records: readonly AddressRecord[]): void {
-    this.#run(
-      this.#journal.append(records).then(
-        () => this.#noteJournal({ status: "fulfilled", value: undefined }),
-        (reason: unknown) => this.#noteJournal({ status: "rejected", reason }),
-      ),
+    this.#run(this.#written(records));
+  }
+
+  #written(records: readonly AddressRecord[]): Promise<void> {
+    return this.#journal.append(records).then(
+      () => this.#noteJournal({ status: "fulfilled", value: undefined }),
+      (reason: unknown) => this.#noteJournal({ status: "rejected", reason }),
     );
   }
 
