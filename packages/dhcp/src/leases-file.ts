@@ -1,10 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { type Address, CorruptError, parseAddress } from "@cocoon-net/core";
 import { isMissing, keepAside, replaceFile, writeAll } from "./durable-file.ts";
-import type { Lease } from "./lease.ts";
+import { type FileLease, type LeasesText, leasesText } from "./leases-text.ts";
 
-/** One entry of `leases.json`. */
-export type FileLease = Pick<Lease, "mac" | "ip" | "expiry">;
+export type { FileLease } from "./leases-text.ts";
 
 export interface ParsedLeases {
   readonly leases: readonly FileLease[];
@@ -69,15 +68,10 @@ export async function readLeasesFile(path: string): Promise<ParsedLeases> {
   }
 }
 
-/** The file's content: sorted by address, so that equal leases make equal bytes. */
-export function formatLeases(leases: Iterable<FileLease>): string {
-  const entries: { readonly address: Address; readonly line: string }[] = [];
-  for (const { mac, ip, expiry } of leases) {
-    const time = new Date(expiry).toISOString().replace(".000Z", "Z");
-    entries.push({ address: parseAddress(ip), line: JSON.stringify({ mac, ip, expiry: time }) });
-  }
-  entries.sort((one, other) => one.address - other.address);
-  return entries.length === 0 ? "[]\n" : `[\n${entries.map(({ line }) => line).join(",\n")}\n]\n`;
+/** The live leases. A `LeaseEngine` is one. */
+export interface LeasesSource {
+  leases(): Iterable<FileLease>;
+  leaseOf(address: Address): FileLease | undefined;
 }
 
 export interface LeasesFileOptions {
@@ -86,7 +80,10 @@ export interface LeasesFileOptions {
 }
 
 /** Changes that come within this time share a write. */
-const gatherMs = 10;
+const minGatherMs = 10;
+/** So does a file that takes long to write, as far as it is still at most `behindMs` behind then. */
+const maxGatherMs = 50;
+const behindMs = 90;
 const minRetryMs = 1000;
 const maxRetryMs = 30_000;
 
@@ -97,12 +94,14 @@ const maxRetryMs = 30_000;
 export class LeasesFile implements AsyncDisposable {
   readonly path: string;
   readonly #onProblem: (error: unknown) => void;
-  #leases: () => Iterable<FileLease> = () => [];
-  /** What the file holds; undefined until we know. */
-  #content: string | undefined;
+  #source: LeasesSource | undefined;
+  #text: LeasesText = leasesText([]);
+  readonly #touched = new Set<string>();
+  /** The file is known to hold `#text`. */
+  #isWritten = false;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
-  #changed = false;
+  #writeMs = 0;
   #retryMs = 0;
   #closed = false;
 
@@ -111,33 +110,26 @@ export class LeasesFile implements AsyncDisposable {
     this.#onProblem = options.onProblem ?? (() => undefined);
   }
 
-  /** Begins to follow `leases`. A file that says the same already is not touched. */
-  async start(leases: () => Iterable<FileLease>): Promise<void> {
-    this.#leases = leases;
+  /** Begins to follow `source`. A file that says the same already is not touched. */
+  async start(source: LeasesSource): Promise<void> {
+    this.#source = source;
+    this.#text = leasesText(source.leases());
     const text = await readFile(this.path, "utf8").catch(() => undefined);
     if (text !== undefined) {
       try {
-        const parsed = parseLeases(text, this.path);
-        if (parsed.skipped === 0) this.#content = formatLeases(parsed.leases);
+        const { leases, skipped } = parseLeases(text, this.path);
+        this.#isWritten = skipped === 0 && bytesOf(leasesText(leases)).equals(bytesOf(this.#text));
       } catch {
         // `readLeasesFile` reports a broken file; here it only means that ours has to be written.
       }
     }
-    this.#changed = true;
     await this.flush();
   }
 
-  /** Says that the leases changed. The file follows within 100 ms. */
-  touch(): void {
-    this.#changed = true;
-    if (this.#closed || this.#timer !== undefined || this.#writing !== undefined) return;
-    this.#timer = setTimeout(
-      () => {
-        this.#timer = undefined;
-        void this.#write();
-      },
-      Math.max(gatherMs, this.#retryMs),
-    );
+  /** Says that the lease of an address began, changed or ended. The file follows within 100 ms. */
+  touch(ip: string): void {
+    this.#touched.add(ip);
+    this.#schedule();
   }
 
   /** Resolves once the file has been written, or its write has failed and been reported. */
@@ -154,29 +146,48 @@ export class LeasesFile implements AsyncDisposable {
     await this.flush();
   }
 
+  #schedule(): void {
+    if (this.#closed || this.#timer !== undefined || this.#writing !== undefined) return;
+    const gatherMs = Math.min(maxGatherMs, 10 * this.#writeMs, behindMs - 2 * this.#writeMs);
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        void this.#write();
+      },
+      Math.max(minGatherMs, gatherMs, this.#retryMs),
+    );
+  }
+
   #write(): Promise<void> {
     this.#writing ??= this.#replace().finally(() => {
       this.#writing = undefined;
-      if (this.#changed) this.touch();
+      if (this.#touched.size > 0 || !this.#isWritten) this.#schedule();
     });
     return this.#writing;
   }
 
   async #replace(): Promise<void> {
-    if (!this.#changed) return;
-    this.#changed = false;
-    const content = formatLeases(this.#leases());
-    if (content === this.#content) return;
+    for (const ip of this.#touched) {
+      const address = parseAddress(ip);
+      if (this.#text.set(address, this.#source?.leaseOf(address))) this.#isWritten = false;
+    }
+    this.#touched.clear();
+    if (this.#isWritten) return;
+    const start = performance.now();
     try {
-      const bytes = Buffer.from(content);
+      const bytes = bytesOf(this.#text);
       const handle = await replaceFile(this.path, 0o644, (file) => writeAll(file, bytes, 0));
-      await handle.close();
-      this.#content = content;
+      this.#isWritten = true;
       this.#retryMs = 0;
+      await handle.close();
     } catch (error) {
       if (this.#retryMs === 0) this.#onProblem(error);
       this.#retryMs = Math.min(maxRetryMs, Math.max(minRetryMs, this.#retryMs * 2));
-      this.#changed = true;
     }
+    this.#writeMs = performance.now() - start;
   }
+}
+
+function bytesOf(text: LeasesText): Buffer {
+  return Buffer.concat(text.pieces());
 }

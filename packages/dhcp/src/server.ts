@@ -124,7 +124,7 @@ export class DhcpServer implements AsyncDisposable {
       signal?.throwIfAborted();
       await Promise.all(leases.slice(from, from + routesAtOnce).map((lease) => this.#restoreRoute(lease)));
     }
-    await this.#leasesFile.start(() => this.#engine.leases());
+    await this.#leasesFile.start(this.#engine);
     signal?.throwIfAborted();
     if (this.#disposed !== undefined) return;
     this.#socket.onPacket((bytes, from) => this.#receive(bytes, from));
@@ -163,9 +163,11 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   async #afterVm(ended: readonly Expired[]): Promise<void> {
-    for (const { lease } of ended) this.#onEvent({ type: "released", lease });
+    for (const { lease } of ended) {
+      this.#leasesFile.touch(lease.ip);
+      this.#onEvent({ type: "released", lease });
+    }
     if (ended.length === 0) return;
-    this.#leasesFile.touch();
     const written = this.#written(ended.map(({ record }) => record));
     await Promise.all([written, ...ended.map(({ lease }) => this.#dropRoute(lease.ip))]);
   }
@@ -310,10 +312,11 @@ export class DhcpServer implements AsyncDisposable {
     if (done && this.#engine.commit(grant)) {
       this.#grants.ok++;
       this.#arm();
-      this.#leasesFile.touch();
+      this.#leasesFile.touch(lease.ip);
       await this.#reply(job, { type: "ack", address, leaseMs });
       this.#onEvent({ type: renews === undefined ? "granted" : "renewed", lease });
       if (replaces !== undefined) {
+        this.#leasesFile.touch(replaces.ip);
         this.#onEvent({ type: "released", lease: replaces });
         await this.#dropRoute(replaces.ip);
       }
@@ -359,14 +362,14 @@ export class DhcpServer implements AsyncDisposable {
     if (expired.length === 0) return;
     for (const { lease } of expired) {
       this.#onEvent({ type: "expired", lease });
+      this.#leasesFile.touch(lease.ip);
       this.#run(this.#dropRoute(lease.ip));
     }
     this.#write(expired.map(({ record }) => record));
-    this.#leasesFile.touch();
   }
 
   async #afterEnd(ip: string, records: readonly AddressRecord[]): Promise<void> {
-    this.#leasesFile.touch();
+    this.#leasesFile.touch(ip);
     this.#write(records);
     await this.#dropRoute(ip);
   }

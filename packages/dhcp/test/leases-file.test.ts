@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { parseAddress } from "@cocoon-net/core";
 import { type FileLease, LeasesFile } from "@cocoon-net/dhcp";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { macOf } from "./client-messages.ts";
@@ -19,7 +20,10 @@ async function open(leases: FileLease[], path?: string): Promise<{ file: LeasesF
   };
   const file = new LeasesFile(path ?? join(await scratchDirectory(), "leases.json"), { onProblem });
   onTestFinished(() => file[Symbol.asyncDispose]());
-  await file.start(() => leases);
+  await file.start({
+    leases: () => leases,
+    leaseOf: (address) => leases.find(({ ip }) => parseAddress(ip) === address),
+  });
   return { file, problems };
 }
 
@@ -59,7 +63,7 @@ describe("leases.json", () => {
     for (let index = 1; index <= 30; index++) {
       leases.push(lease(index));
       const start = performance.now();
-      file.touch();
+      file.touch(lease(index).ip);
       const shown = async (): Promise<boolean> =>
         (await readFile(file.path, "utf8")).includes(`"172.20.100.${index}"`);
       await until(shown, `lease ${index} in the file`);
@@ -79,7 +83,7 @@ describe("leases.json", () => {
     const seen = new Set<bigint>();
     for (let index = 1; index <= 200; index++) {
       leases.push(lease(index));
-      file.touch();
+      file.touch(lease(index).ip);
       if (index % 20 === 0) await file.flush();
       seen.add((await stat(file.path, { bigint: true })).ino);
     }
@@ -95,7 +99,7 @@ describe("leases.json", () => {
     );
     const before = await stat(path, { bigint: true });
     const { file } = await open([lease(7)], path);
-    file.touch();
+    file.touch(lease(7).ip);
     await file.flush();
     const after = await stat(path, { bigint: true });
     expect([after.ino, after.mtimeNs]).toEqual([before.ino, before.mtimeNs]);
@@ -105,7 +109,7 @@ describe("leases.json", () => {
     const leases: FileLease[] = [];
     const { file } = await open(leases);
     leases.push(lease(1));
-    file.touch();
+    file.touch(lease(1).ip);
     await file[Symbol.asyncDispose]();
     await file[Symbol.asyncDispose]();
     expect(JSON.parse(await readFile(file.path, "utf8"))).toHaveLength(1);
@@ -114,7 +118,7 @@ describe("leases.json", () => {
   it("reports a write that fails, once, and catches up when it can", async () => {
     const directory = join(await scratchDirectory(), "later");
     const { file, problems } = await open([lease(1)], join(directory, "leases.json"));
-    file.touch();
+    file.touch(lease(1).ip);
     await file.flush();
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatchObject({ code: "ENOENT" });
