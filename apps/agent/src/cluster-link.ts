@@ -1,12 +1,15 @@
 import {
   Backoff,
   CocoonError,
+  decode,
   describeError,
   FencedError,
   heartbeat,
   InvalidError,
+  keys,
   type LeaseRecord,
   type NodeUpdate,
+  nodeSchema,
   type Registration,
   type Store,
   UnavailableError,
@@ -14,6 +17,7 @@ import {
 import type { LeaseBook } from "./lease-book.ts";
 import { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
+import { watchNode } from "./node-watch.ts";
 
 /** `owned`: the store confirms the subnet. `unsure`: it did once. `lost`: it belongs to somebody else. */
 export type LinkState = "connecting" | "owned" | "unsure" | "lost";
@@ -49,6 +53,8 @@ export class ClusterLink {
   #turn = 0;
   #joined: boolean;
   #published = "";
+  /** An operator wants the node to leave: guests renew, nobody new is let in. */
+  #draining = false;
   #mirror: LeaseMirror | undefined;
 
   constructor(options: ClusterLinkOptions) {
@@ -107,11 +113,13 @@ export class ClusterLink {
     book.onChange((address, lease) => mirror.put(address, lease));
     const publishing = setInterval(() => void this.#publish(registration, {}, signal), publishEveryMs);
     publishing.unref();
+    const ended = new AbortController();
+    const following = this.#followDrain(store, registration, mirror, AbortSignal.any([signal, ended.signal]));
     try {
       await heartbeat(store, registration, {
         ttlMs: sessionTtlMs,
         signal,
-        onOwned: () => this.#owned(registration, mirror, signal),
+        onOwned: () => this.#owned(store, registration, mirror, signal),
         onUnsure: () => {
           this.#turn++;
           this.#state = "unsure";
@@ -131,10 +139,86 @@ export class ClusterLink {
       return "lost";
     } finally {
       clearInterval(publishing);
+      ended.abort();
+      await following;
     }
   }
 
-  async #owned(registration: Registration, mirror: LeaseMirror, signal: AbortSignal): Promise<void> {
+  async #followDrain(
+    store: Store,
+    registration: Registration,
+    mirror: LeaseMirror,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { log } = this.#options;
+    let telling: Promise<void> | undefined;
+    let turn: AbortController | undefined;
+    try {
+      for await (const { status, grantsStopped } of watchNode(store, registration.node, signal)) {
+        this.#setDraining(status === "draining");
+        if (this.#draining && grantsStopped === undefined && telling === undefined) {
+          turn = new AbortController();
+          telling = this.#tellDrained(registration, mirror, AbortSignal.any([signal, turn.signal]));
+        } else if (!this.#draining) {
+          turn?.abort();
+          await telling;
+          telling = undefined;
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted)
+        log.error({ err: error }, `the node's record cannot be followed: ${describeError(error)}`);
+    }
+    turn?.abort();
+    await telling;
+  }
+
+  /** Says that nothing new is granted any more, once every lease that was is in the store. */
+  async #tellDrained(registration: Registration, mirror: LeaseMirror, signal: AbortSignal): Promise<void> {
+    const { book, log } = this.#options;
+    const backoff = new Backoff({ firstMs: 200, maxMs: 5_000 });
+    while (!signal.aborted) {
+      try {
+        if (this.#state === "owned") {
+          const stored = await registration.mirrored({ signal });
+          if (this.#draining && mirror.catchUp(book.leases(), stored) === 0) {
+            await registration.update({ grantsStopped: new Date().toISOString() }, { signal });
+            log.info(
+              { leases: book.leases().size },
+              "nothing new is granted; the node leaves with its last guest",
+            );
+            return;
+          }
+        }
+      } catch (error) {
+        if (!signal.aborted)
+          log.warn({ err: error }, `the drain cannot be confirmed yet: ${describeError(error)}`);
+      }
+      await backoff.wait(signal).catch(() => undefined);
+    }
+  }
+
+  #setDraining(draining: boolean): void {
+    if (draining === this.#draining) return;
+    this.#draining = draining;
+    this.#options.log.warn(
+      draining
+        ? "the node is to leave: guests renew, nothing new is granted"
+        : "the node stays: it grants again",
+    );
+    if (this.#state === "owned") this.#allow();
+  }
+
+  #allow(): void {
+    this.#options.book.setGranting(this.#draining ? "renew-only" : "open");
+  }
+
+  async #owned(
+    store: Store,
+    registration: Registration,
+    mirror: LeaseMirror,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { book, log, facts = {} } = this.#options;
     const turn = ++this.#turn;
     // G9: merged before the first grant.
@@ -143,10 +227,13 @@ export class ClusterLink {
     if (adopted > 0) {
       log.warn({ leases: adopted }, "took leases from the store that are not in this node's own files");
     }
+    const { entry } = await store.get(keys.node(registration.node), { signal });
     if (turn !== this.#turn) return;
     this.#state = "owned";
     book.setLeaseTime(registration.config.leaseMs);
-    book.setGranting("open");
+    // Before the first grant, not when the watch tells: who has said that nothing is granted must keep to it.
+    this.#setDraining(entry !== undefined && decode(nodeSchema, entry).status === "draining");
+    this.#allow();
     const differences = mirror.catchUp(book.leases(), stored);
     log.info({ subnet: registration.subnet, epoch: registration.epoch, differences }, "the subnet is ours");
     await this.#publish(registration, facts, signal);

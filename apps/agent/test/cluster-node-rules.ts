@@ -169,6 +169,46 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect((await mirrored(hub))[kept]?.mac).toBe(stays.mac);
     });
 
+    it("asked to leave, renews its guests and admits nobody, until it is told to stay", async () => {
+      await using it = await world(kind);
+      const { hub, url } = it;
+      const node = await it.node("n1", ...parent);
+      const daemon = await node.daemon("--store", url, ...ttl);
+      await daemon.says("the subnet is ours");
+      const guest = await node.guest();
+      const address = await guest.boot();
+      const record = async (): Promise<Record<string, unknown>> =>
+        JSON.parse((await hub.call("list", "nodes/n1"))["nodes/n1"] ?? "{}") as Record<string, unknown>;
+      const setStatus = async (status: string): Promise<void> => {
+        const { grantsStopped: _, ...rest } = await record();
+        await hub.call("put", "nodes/n1", JSON.stringify({ ...rest, status }));
+      };
+      const saysSo = () =>
+        until("the node to say that it has stopped", 10_000, async () => {
+          return (await record()).grantsStopped !== undefined;
+        });
+      // Nothing of this node's is written while its record is read and put back: it has published its use.
+      await until("its use in the record", 10_000, async () => (await record()).maxLeaseEnd !== undefined);
+      await setStatus("draining");
+      await saysSo();
+      expect(await mirrored(hub)).toMatchObject({ [address]: { mac: guest.mac } });
+      expect(await guest.renew()).toBe(address);
+      const fresh = await node.guest();
+      expect(await fresh.tryOnce()).toBeUndefined();
+      // Also from the first moment after a restart.
+      await daemon.kill();
+      const again = await node.daemon("--store", url, ...ttl);
+      await again.says("the subnet is ours");
+      expect(await fresh.tryOnce()).toBeUndefined();
+      expect(await guest.renew()).toBe(address);
+      await until("the renewal in the record", 10_000, async () => {
+        return (await record()).maxLeaseEnd === (await mirrored(hub))[address]?.expiry;
+      });
+      await setStatus("ready");
+      await again.says("it grants again");
+      expect(await fresh.boot()).not.toBe(address);
+    });
+
     it("serves its guests after a restart without the store", async () => {
       await using it = await world(kind);
       const { hub, url } = it;
