@@ -68,6 +68,7 @@ class Table<T> {
 export class ClusterState {
   readonly #config: Table<ClusterConfig>;
   readonly #incarnation: Table<IncarnationRecord>;
+  readonly #pause: Table<true>;
   readonly #nodes: Table<NodeRecord>;
   readonly #subnets: Table<string>;
   readonly #alive: Table<true>;
@@ -77,6 +78,7 @@ export class ClusterState {
   constructor(onProblem: (error: unknown) => void) {
     this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), onProblem);
     this.#incarnation = new Table(keys.incarnation, (entry) => decode(incarnationSchema, entry), onProblem);
+    this.#pause = new Table(keys.pause, () => true, onProblem);
     this.#nodes = new Table(prefixes.nodes, (entry) => decode(nodeSchema, entry), onProblem);
     this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
     this.#alive = new Table(prefixes.alive, () => true, onProblem);
@@ -92,6 +94,11 @@ export class ClusterState {
   /** The store may have lost who owns what: nodes are saying it again, and nothing is taken from any of them (G8). */
   get recovering(): boolean {
     return this.#incarnation.rows.get("")?.value.recovering ?? true;
+  }
+
+  /** An operator has stopped everything that frees. */
+  get paused(): boolean {
+    return this.#pause.rows.has("");
   }
 
   get quarantine(): ReadonlyMap<string, Seen<QuarantineRecord>> {
@@ -124,6 +131,7 @@ export class ClusterState {
     const tables: readonly Pick<Table<unknown>, "prefix" | "apply">[] = [
       this.#config,
       this.#incarnation,
+      this.#pause,
       this.#nodes,
       this.#subnets,
       this.#alive,

@@ -18,9 +18,43 @@ export type ControllerEventType =
   | "reclaim-retry"
   | "reclaim-ended"
   | "subnet-quarantined"
-  | "subnet-freed";
+  | "subnet-freed"
+  | "drain-requested"
+  | "drain-cancelled"
+  | "drain-waiting";
 
-/** `time` is RFC 3339 in UTC; `node` and `subnet` are set where the event is about one. */
+/** Why, as a stable word; the message says it for people. */
+export type EventReason =
+  /** The node's session is gone. */
+  | "session-lost"
+  | "spoke-again"
+  /** What the cloud says of the instance. */
+  | "instance-gone"
+  | "instance-stopped"
+  | "instance-running"
+  /** Why nothing happens by itself. */
+  | "no-instance-id"
+  | "policy-manual"
+  /** Why a block is taken. */
+  | "fence-policy"
+  | "operator"
+  | "operator-forced"
+  | "drained"
+  /** What the quarantine of a block rests on. */
+  | "fenced"
+  | "not-fenced"
+  /** Why a job ended without what it was for. */
+  | "given-back"
+  | "taken-back"
+  | "mass-silence"
+  | "quarantine-over"
+  /** What a drain waits for. */
+  | "agent-has-not-stopped"
+  | "leases-left"
+  | "failed";
+
+/** `time` is RFC 3339 in UTC; `node`, `subnet`, `ip` and `vmID` are set where the event is about one. */
 export interface ControllerEvent extends EventRecord {
   readonly type: ControllerEventType;
+  readonly reason?: EventReason;
 }

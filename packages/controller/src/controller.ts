@@ -126,7 +126,7 @@ class ElectedController implements Controller {
   }
 
   #tell(type: ControllerEventType, message: string): void {
-    this.#options.onEvent(makeEvent(this.#options.clock, type, { message }));
+    this.#options.onEvent(makeEvent(this.#options.clock, { type, message }));
   }
 }
 

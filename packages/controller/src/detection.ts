@@ -1,4 +1,5 @@
 import { Backoff, type InstanceState, type NodeRecord, type Revision } from "@cocoon-net/core";
+import type { ReclaimPolicy } from "./options.ts";
 
 /** A node that owns a subnet, as the store shows it. */
 export interface NodeView {
@@ -14,16 +15,23 @@ export interface NodeView {
 
 export type Verdict =
   | { readonly type: "suspect" | "returned" | "ask" | "manual"; readonly view: NodeView }
-  | { readonly type: "reclaim"; readonly view: NodeView; readonly state: InstanceState };
+  | {
+      readonly type: "reclaim";
+      readonly view: NodeView;
+      readonly policy: ReclaimPolicy;
+      readonly state: InstanceState;
+    };
 
 export interface DetectionSettings {
   readonly suspectAfterMs: number;
+  /** The same for a node of which nothing shows that it has ever been alive with this subnet. */
+  readonly firstHeardWithinMs: number;
   readonly reclaimAfterMs: number;
   readonly confirmAfterMs: number;
   readonly retryFirstMs: number;
   readonly retryMaxMs: number;
-  /** Ask the cloud at all. */
-  readonly automatic: boolean;
+  /** What a silent node meets. */
+  readonly policyOf: (view: NodeView) => ReclaimPolicy;
 }
 
 interface Silence {
@@ -44,6 +52,8 @@ interface Silence {
  */
 export class Detection {
   readonly #silences = new Map<string, Silence>();
+  /** The epoch in which a node was seen alive last. */
+  readonly #heard = new Map<string, Revision>();
 
   /** Looks at every owner; `paused` stops whatever leads to a reclaim (G13). */
   decide(views: Iterable<NodeView>, settings: DetectionSettings, now: number, paused: boolean): Verdict[] {
@@ -55,6 +65,7 @@ export class Detection {
       if (verdict) verdicts.push(verdict);
     }
     for (const node of this.#silences.keys()) if (!owners.has(node)) this.#silences.delete(node);
+    for (const node of this.#heard.keys()) if (!owners.has(node)) this.#heard.delete(node);
     return verdicts;
   }
 
@@ -67,7 +78,8 @@ export class Detection {
     if (silence?.epoch !== view.epoch) return false;
     silence.asking = false;
     silence.state = state;
-    if (state === "gone" || state === "stopped") {
+    const policy = settings.policyOf(view);
+    if (state === "gone" || state === "stopped" || (policy === "fence" && state === "running")) {
       silence.looks += 1;
       silence.askAt = now + settings.confirmAfterMs;
       return false;
@@ -88,18 +100,31 @@ export class Detection {
     silence.askAt = now + settings.confirmAfterMs;
   }
 
+  /** For how long this leader has seen the node silent. */
+  silentMs(node: string, epoch: Revision, now: number): number {
+    const silence = this.#silences.get(node);
+    return silence?.epoch === epoch ? now - silence.since : 0;
+  }
+
   #decide(view: NodeView, settings: DetectionSettings, now: number, paused: boolean): Verdict | undefined {
-    const { status, instanceID } = view.record;
+    const { status, instanceID, pool } = view.record;
     if (view.alive) {
       this.#silences.delete(view.node);
+      this.#heard.set(view.node, view.epoch);
       return status === "suspect" ? { type: "returned", view } : undefined;
     }
     const silence = this.#silence(view, settings, now);
+    const silentMs = now - silence.since;
     if (status === "ready") {
-      return now - silence.since >= settings.suspectAfterMs ? { type: "suspect", view } : undefined;
+      // `init` registers a node well before its agent runs, which publishes the use of its pool first of all.
+      const begun = pool !== undefined || this.#heard.get(view.node) === view.epoch;
+      const graceMs = begun ? 0 : settings.firstHeardWithinMs;
+      return silentMs >= Math.max(graceMs, settings.suspectAfterMs) ? { type: "suspect", view } : undefined;
     }
-    if (status !== "suspect" || now - silence.since < settings.reclaimAfterMs) return undefined;
-    if (instanceID === undefined || !settings.automatic) {
+    if ((status !== "suspect" && status !== "draining") || silentMs < settings.reclaimAfterMs)
+      return undefined;
+    const policy = settings.policyOf(view);
+    if (instanceID === undefined || policy === "manual") {
       if (silence.told.has("manual")) return undefined;
       silence.told.add("manual");
       return { type: "manual", view };
@@ -109,7 +134,7 @@ export class Detection {
       return undefined;
     }
     // G8: two looks, a pause apart.
-    if (silence.looks >= 2) return { type: "reclaim", view, state: silence.state };
+    if (silence.looks >= 2) return { type: "reclaim", view, policy, state: silence.state };
     if (silence.asking || now < silence.askAt) return undefined;
     silence.asking = true;
     return { type: "ask", view };

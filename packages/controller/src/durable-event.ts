@@ -1,11 +1,15 @@
 import { type EventRecord, eventOperation, type Revision } from "@cocoon-net/core";
 import type { Clock } from "./clock.ts";
-import type { ControllerEvent, ControllerEventType } from "./controller-event.ts";
+import type { ControllerEvent, ControllerEventType, EventReason } from "./controller-event.ts";
 import type { Put } from "./fenced-writer.ts";
 
-export interface About {
-  readonly node?: string;
-  readonly subnet?: string;
+/** What an event is about. */
+export type About = Pick<EventRecord, "node" | "subnet" | "ip" | "vmID" | "intent">;
+
+/** What an event says. */
+export interface Told {
+  readonly type: ControllerEventType;
+  readonly reason?: EventReason;
   readonly message: string;
 }
 
@@ -15,19 +19,24 @@ export interface DurableEvent {
   readonly put: Put;
 }
 
-export function makeEvent(clock: Clock, type: ControllerEventType, about: About): ControllerEvent {
-  return { time: clock.now().toISOString(), type, ...about };
+export function makeEvent(clock: Pick<Clock, "now">, told: Told, about: About = {}): ControllerEvent {
+  const { type, reason, message } = told;
+  return {
+    time: clock.now().toISOString(),
+    type,
+    ...(reason === undefined ? {} : { reason }),
+    ...about,
+    message,
+  };
 }
 
 /** `after` is a revision that has been seen; events sort by it. */
 export function durableEvent(
-  clock: Clock,
+  clock: Pick<Clock, "now">,
   after: Revision,
-  type: ControllerEventType,
-  about: About,
+  told: Told,
+  about?: About,
 ): DurableEvent {
-  const event = makeEvent(clock, type, about);
-  const operation = eventOperation(after, event satisfies EventRecord);
-  if (!("put" in operation)) throw new TypeError("an event is a put");
-  return { event, put: operation };
+  const event = makeEvent(clock, told, about);
+  return { event, put: eventOperation(after, event) };
 }

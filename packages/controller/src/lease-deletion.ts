@@ -11,7 +11,8 @@ import {
   type Store,
   textPrefixes,
 } from "@cocoon-net/core";
-import type { ReclaimLog } from "./reclaim-log.ts";
+import type { IntentLog } from "./intent-log.ts";
+import type { ReclaimIntent } from "./reclaim-intent.ts";
 
 /**
  * Deletes the leases that the node of the intent has in its block, each as it was read (G4); another node's, such
@@ -19,16 +20,16 @@ import type { ReclaimLog } from "./reclaim-log.ts";
  */
 export async function deleteLeases(
   { store, signal }: { readonly store: Store; readonly signal: AbortSignal },
-  log: ReclaimLog,
-  held: Compare,
+  log: IntentLog<ReclaimIntent>,
+  held: readonly Compare[],
 ): Promise<boolean> {
-  // One for the leadership, one for the intent, one for `held`.
-  const size = store.capabilities.maxOperations - 3;
+  // One for the leadership, one for the intent.
+  const size = store.capabilities.maxOperations - 2 - held.length;
   const leases = await leasesIn(store, log.intent.subnet, log.intent.node, signal);
   for (let start = 0; start < leases.length; start += size) {
     const batch = leases.slice(start, start + size);
     const done = await log.save((intent) => intent, {
-      if: [held, ...batch.map(({ key, modRevision }) => ({ key, modRevision }))],
+      if: [...held, ...batch.map(({ key, modRevision }) => ({ key, modRevision }))],
       then: batch.map(({ key }) => ({ delete: key })),
     });
     if (!done) return false;
@@ -36,7 +37,13 @@ export async function deleteLeases(
   return true;
 }
 
-async function leasesIn(store: Store, subnet: string, node: string, signal: AbortSignal): Promise<Entry[]> {
+/** The leases that the node has in the block. */
+export async function leasesIn(
+  store: Store,
+  subnet: string,
+  node: string,
+  signal: AbortSignal,
+): Promise<Entry[]> {
   const block = parseCidr(subnet);
   const leases: Entry[] = [];
   for (const prefix of textPrefixes(block)) {

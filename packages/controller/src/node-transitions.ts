@@ -1,10 +1,18 @@
-import { type Compare, encode, keys, type NodeStatus, type Operation, type Revision } from "@cocoon-net/core";
+import {
+  type Compare,
+  encode,
+  keys,
+  type NodeStatus,
+  notPaused,
+  type Operation,
+  type Revision,
+} from "@cocoon-net/core";
 import type { Clock } from "./clock.ts";
-import type { ControllerEvent, ControllerEventType } from "./controller-event.ts";
+import type { ControllerEvent } from "./controller-event.ts";
 import type { NodeView } from "./detection.ts";
-import { type About, durableEvent } from "./durable-event.ts";
+import { type About, durableEvent, type Told } from "./durable-event.ts";
 import type { FencedWriter } from "./fenced-writer.ts";
-import { newReclaimID, type ReclaimIntent } from "./reclaim-intent.ts";
+import { newReclaim, type ReclaimCause, type ReclaimIntent } from "./reclaim-intent.ts";
 
 export interface TransitionContext {
   readonly writer: FencedWriter;
@@ -23,10 +31,10 @@ export interface StartedReclaim {
 export async function tell(
   context: TransitionContext,
   after: Revision,
-  type: ControllerEventType,
-  about: About,
+  told: Told,
+  about?: About,
 ): Promise<void> {
-  const { event, put } = durableEvent(context.clock, after, type, about);
+  const { event, put } = durableEvent(context.clock, after, told, about);
   await context.writer.write({ witness: put }, context.signal);
   context.onEvent(event);
 }
@@ -34,62 +42,65 @@ export async function tell(
 /** False when the node has changed since it was looked at: nothing was written then. */
 export async function markSuspect(context: TransitionContext, view: NodeView): Promise<boolean> {
   const message = `${view.node} is silent; nothing is done to ${view.subnet} yet`;
-  return transition(context, view, { status: "suspect", alive: false, type: "node-suspect", message });
+  return transition(context, view, {
+    status: "suspect",
+    alive: false,
+    event: { type: "node-suspect", reason: "session-lost", message },
+  });
 }
 
 /** The way back, at no cost. */
 export async function markReady(context: TransitionContext, view: NodeView): Promise<boolean> {
   const message = `${view.node} speaks again`;
-  return transition(context, view, { status: "ready", alive: true, type: "node-returned", message });
+  return transition(context, view, {
+    status: "ready",
+    alive: true,
+    event: { type: "node-returned", reason: "spoke-again", message },
+  });
 }
 
 /**
  * The point from which a node is being reclaimed: its status and the intent are one transaction (G11), which
- * compares that the node still is silent and still owns its block by the same registration (G12).
+ * compares that the node still is silent, unless it was drained, and still owns its block by the same registration
+ * (G12).
  */
 export async function startReclaim(
   context: TransitionContext,
   view: NodeView,
-  instanceID: string,
-  platform: string,
-  state: string,
+  { cause, platform, reason }: { cause: ReclaimCause; platform: string; reason: Told["reason"] & string },
 ): Promise<StartedReclaim | undefined> {
-  const { node, record, subnet, epoch } = view;
-  const time = context.clock.now().toISOString();
-  const id = newReclaimID(node);
-  const intent: ReclaimIntent = {
-    kind: "reclaim",
-    node,
-    uid: record.uid,
-    instanceID,
-    platform,
-    subnet,
-    ...(record.subnetID === undefined ? {} : { subnetID: record.subnetID }),
-    eniIDs: record.eniIDs,
-    epoch,
-    step: "fencing",
-    cloudSteps: [],
-    startedAt: time,
-    updatedAt: time,
-    attempts: 0,
-  };
+  const { node, subnet } = view;
+  const { id, intent } = newReclaim(cause, view, platform, context.clock.now().toISOString());
   const revision = await write(context, view, {
     status: "fencing",
-    alive: false,
-    type: "reclaim-started",
-    message: `instance ${instanceID} is ${state}, seen twice; ${subnet} is being taken from ${node}`,
-    more: [{ put: keys.intent(id), value: encode(intent) }],
+    ...(cause === "drained" ? {} : { alive: false }),
+    event: {
+      type: "reclaim-started",
+      reason,
+      message: `${subnet} is being taken from ${node}: ${sentences[reason] ?? reason}`,
+    },
+    intent: id,
+    if: [notPaused],
+    then: [{ put: keys.intent(id), value: encode(intent) }],
   });
   return revision === undefined ? undefined : { id, intent, revision };
 }
 
+const sentences: Readonly<Record<string, string>> = {
+  "instance-gone": "the cloud says that its instance is gone, seen twice",
+  "instance-stopped": "the cloud says that its instance is stopped, seen twice",
+  "fence-policy": "it is silent, and is fenced whatever its instance does",
+  drained: "it was to leave, and has no leases left",
+};
+
 interface Transition {
   readonly status: NodeStatus;
-  /** What must hold of `alive/{node}`. */
-  readonly alive: boolean;
-  readonly type: ControllerEventType;
-  readonly message: string;
-  readonly more?: readonly Operation[];
+  /** What must hold of `alive/{node}`; anything when left out. */
+  readonly alive?: boolean;
+  readonly event: Told;
+  readonly intent?: string;
+  readonly if?: readonly Compare[];
+  readonly then?: readonly Operation[];
 }
 
 async function transition(context: TransitionContext, view: NodeView, change: Transition): Promise<boolean> {
@@ -102,19 +113,19 @@ async function write(
   change: Transition,
 ): Promise<Revision | undefined> {
   const { node, subnet, epoch, revision } = view;
-  const about = { node, subnet, message: change.message };
-  const { event, put } = durableEvent(context.clock, Math.max(epoch, revision), change.type, about);
-  const conditions: Compare[] = [
-    { key: keys.subnet(node), modRevision: epoch },
-    { key: keys.node(node), modRevision: revision },
-    { key: keys.alive(node), exists: change.alive },
-  ];
+  const about = { node, subnet, ...(change.intent === undefined ? {} : { intent: change.intent }) };
+  const { event, put } = durableEvent(context.clock, Math.max(epoch, revision), change.event, about);
   // The record as it was read, with the fields that this version does not know.
   const record = { ...view.record, status: change.status };
   const written = await context.writer.write(
     {
-      if: conditions,
-      then: [{ put: keys.node(node), value: encode(record) }, ...(change.more ?? [])],
+      if: [
+        { key: keys.subnet(node), modRevision: epoch },
+        { key: keys.node(node), modRevision: revision },
+        ...(change.alive === undefined ? [] : [{ key: keys.alive(node), exists: change.alive }]),
+        ...(change.if ?? []),
+      ],
+      then: [{ put: keys.node(node), value: encode(record) }, ...(change.then ?? [])],
       witness: put,
     },
     context.signal,

@@ -1,4 +1,4 @@
-import { type Cloud, type CocoonError, InvalidError, type Store } from "@cocoon-net/core";
+import { type Cloud, type CocoonError, InvalidError, type NodeRecord, type Store } from "@cocoon-net/core";
 import { type Clock, systemClock } from "./clock.ts";
 import type { ControllerEvent } from "./controller-event.ts";
 
@@ -19,19 +19,31 @@ export interface ControllerOptions extends ControllerSettings {
 }
 
 /**
- * What a silent node meets: `instance-gone` reclaims when the cloud says that the instance is stopped or gone;
- * `manual` makes nodes suspect and does nothing else.
+ * What a silent node meets: `instance-gone` reclaims when the cloud says that the instance is stopped or gone; `fence`
+ * also while the cloud says that it runs, since the fence ends what it could do; `manual` makes nodes suspect and does
+ * nothing else.
  */
-export type ReclaimPolicy = "instance-gone" | "manual";
+export type ReclaimPolicy = "instance-gone" | "fence" | "manual";
+
+/** A node that has fallen silent, as the store has it. */
+export interface SilentNode {
+  readonly node: string;
+  readonly record: NodeRecord;
+}
 
 /** All durations in milliseconds. */
 export interface ControllerSettings {
-  /** Default `instance-gone`. A store that may lose acknowledged writes always gets `manual`. */
-  readonly policy?: ReclaimPolicy | undefined;
+  /**
+   * Default `instance-gone`. A store that may lose acknowledged writes always gets `manual`. A function is asked again
+   * and again while a node is silent, and must answer at once; when it throws, the node is left to the operator.
+   */
+  readonly policy?: ReclaimPolicy | ((node: SilentNode) => ReclaimPolicy) | undefined;
   /** How long after this leader's death the next one may have to wait. Default 15,000. */
   readonly leaderTtlMs?: number | undefined;
   /** How long a node's session must be seen gone before the node is suspect. Default 5,000. */
   readonly suspectAfterMs?: number | undefined;
+  /** The same for a node that has registered and was never alive since: it is being set up. Default 600,000. */
+  readonly firstHeardWithinMs?: number | undefined;
   /** How long a node must be silent before the cloud is asked. Default: the cluster's config. */
   readonly reclaimAfterMs?: number | undefined;
   /** How long a fenced block stays in quarantine. Default: the cluster's config. */
@@ -55,9 +67,10 @@ export interface ControllerSettings {
 
 /** Settings with every default filled in; what is `undefined` comes from the cluster's config. */
 export interface ResolvedSettings {
-  readonly policy: ReclaimPolicy;
+  readonly policy: (node: SilentNode) => ReclaimPolicy;
   readonly leaderTtlMs: number;
   readonly suspectAfterMs: number;
+  readonly firstHeardWithinMs: number;
   readonly reclaimAfterMs: number | undefined;
   readonly quarantineMs: number | undefined;
   readonly confirmAfterMs: number;
@@ -82,10 +95,12 @@ export interface ResolvedOptions {
 
 /** @throws {InvalidError} for a setting that is not a number of its range. */
 export function resolveOptions(options: ControllerOptions): ResolvedOptions {
+  const policy = options.store.capabilities.trustworthy ? (options.policy ?? "instance-gone") : "manual";
   const settings: ResolvedSettings = {
-    policy: options.store.capabilities.trustworthy ? (options.policy ?? "instance-gone") : "manual",
+    policy: typeof policy === "function" ? policy : () => policy,
     leaderTtlMs: options.leaderTtlMs ?? 15_000,
     suspectAfterMs: options.suspectAfterMs ?? 5_000,
+    firstHeardWithinMs: options.firstHeardWithinMs ?? 600_000,
     reclaimAfterMs: options.reclaimAfterMs,
     quarantineMs: options.quarantineMs,
     confirmAfterMs: options.confirmAfterMs ?? 10_000,

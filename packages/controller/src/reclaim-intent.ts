@@ -1,6 +1,6 @@
-import { randomBytes } from "node:crypto";
-import type { JobStep, NodeResources, Revision } from "@cocoon-net/core";
+import type { JobStep, NodeRecord, NodeResources, NodeStatus, Revision } from "@cocoon-net/core";
 import { z } from "zod";
+import { baseShape, type IntentBase, jobStepSchema, newBase, newIntentID, resourcesOf } from "./intent.ts";
 
 /**
  * How far a reclaim has come; each is written in the transaction that gets it there.
@@ -11,81 +11,92 @@ import { z } from "zod";
 export type ReclaimStep = "fencing" | "releasing" | "waiting";
 
 /**
+ * Why a block is taken from its node.
+ * `instance-gone`: silent, and the cloud says that the instance is stopped or gone. `fence-policy`: silent, and the
+ * policy says that this is enough to fence it. `operator`: silent, and asked for. `operator-forced`: the same, and it
+ * goes on when no fence can be verified (G6). `drained`: the node has no leases left and was to leave.
+ */
+export type ReclaimCause = "instance-gone" | "fence-policy" | "operator" | "operator-forced" | "drained";
+
+/**
  * `intents/{id}` of a reclaim (G11). It carries all that its steps need, because the node's name, and its record,
  * may be somebody else's before it ends (G12).
  */
-export interface ReclaimIntent {
+export interface ReclaimIntent extends IntentBase {
   readonly kind: "reclaim";
+  readonly cause: ReclaimCause;
   readonly node: string;
   readonly uid: string;
-  readonly instanceID: string;
+  readonly instanceID?: string;
   readonly platform: string;
   readonly subnet: string;
   readonly subnetID?: string;
   readonly eniIDs: readonly string[];
   /** Revision at which the node got the subnet: only that ownership is taken away. */
   readonly epoch: Revision;
+  /** What the node becomes again when it speaks before anything was touched. */
+  readonly statusBefore: NodeStatus;
   readonly step: ReclaimStep;
   /** What cloud calls were about to do, and did. A call that changes something is in here first. */
   readonly cloudSteps: readonly JobStep[];
-  readonly startedAt: string;
-  readonly updatedAt: string;
-  /** Failures of the current step. */
-  readonly attempts: number;
-  readonly lastError?: string;
 }
-
-const jobStepSchema: z.ZodType<JobStep> = z.looseObject({
-  action: z.string(),
-  phase: z.enum(["intent", "done", "failed"]),
-  key: z.string(),
-  detail: z.exactOptional(z.record(z.string(), z.string())),
-});
 
 export const reclaimIntentSchema: z.ZodType<ReclaimIntent> = z.looseObject({
   kind: z.literal("reclaim"),
+  cause: z
+    .enum(["instance-gone", "fence-policy", "operator", "operator-forced", "drained"])
+    .default("instance-gone"),
   node: z.string(),
   uid: z.string(),
-  instanceID: z.string(),
+  instanceID: z.exactOptional(z.string()),
   platform: z.string(),
   subnet: z.string(),
   subnetID: z.exactOptional(z.string()),
   eniIDs: z.array(z.string()),
   epoch: z.int(),
+  statusBefore: z.enum(["ready", "suspect", "fencing", "quarantined", "draining", "left"]).default("suspect"),
   step: z.enum(["fencing", "releasing", "waiting"]),
   cloudSteps: z.array(jobStepSchema).default([]),
-  startedAt: z.string(),
-  updatedAt: z.string(),
-  attempts: z.int().default(0),
-  lastError: z.exactOptional(z.string()),
+  ...baseShape,
 });
 
-/** Readable, and never used before: the cloud's client tokens derive from it. */
-export function newReclaimID(node: string): string {
-  return `reclaim-${node}-${randomBytes(4).toString("hex")}`;
-}
-
-export function resourcesOf(intent: ReclaimIntent): NodeResources {
-  return {
-    node: intent.node,
-    instanceID: intent.instanceID,
-    subnet: intent.subnet,
-    ...(intent.subnetID === undefined ? {} : { subnetID: intent.subnetID }),
-    eniIDs: intent.eniIDs,
+/** The first state of a reclaim, and its id. */
+export function newReclaim(
+  cause: ReclaimCause,
+  owner: {
+    readonly node: string;
+    readonly record: NodeRecord;
+    readonly subnet: string;
+    readonly epoch: Revision;
+  },
+  platform: string,
+  time: string,
+): { readonly id: string; readonly intent: ReclaimIntent } {
+  const { node, record, subnet, epoch } = owner;
+  const intent: ReclaimIntent = {
+    kind: "reclaim",
+    cause,
+    node,
+    uid: record.uid,
+    ...(record.instanceID === undefined ? {} : { instanceID: record.instanceID }),
+    platform,
+    subnet,
+    ...(record.subnetID === undefined ? {} : { subnetID: record.subnetID }),
+    eniIDs: record.eniIDs,
+    epoch,
+    statusBefore: record.status === "draining" ? "draining" : "suspect",
+    step: "fencing",
+    cloudSteps: [],
+    ...newBase(time),
   };
+  return { id: newIntentID("reclaim", node), intent };
 }
 
-/** Failures of one action that are kept; a driver may derive a new client token from each. */
-const failuresKept = 32;
+export function reclaimedResources(intent: ReclaimIntent): NodeResources {
+  return resourcesOf(intent.node, intent);
+}
 
-/**
- * The steps with one more, the newest last. An intent or a result that is written again, as each new try does,
- * replaces its former self, so that tries without end do not make a record without end.
- */
-export function withStep(steps: readonly JobStep[], step: JobStep): JobStep[] {
-  const isSame = (known: JobStep) =>
-    known.action === step.action && known.key === step.key && known.phase === step.phase;
-  const former = steps.filter(isSame);
-  const kept = step.phase === "failed" ? former.slice(-failuresKept + 1) : [];
-  return [...steps.filter((known) => !isSame(known) || kept.includes(known)), step];
+/** Whether an operator has asked for it, so that mass silence does not hold it back (G13). */
+export function isAskedFor({ cause }: Pick<ReclaimIntent, "cause">): boolean {
+  return cause === "operator" || cause === "operator-forced" || cause === "drained";
 }

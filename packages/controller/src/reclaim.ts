@@ -1,5 +1,4 @@
 import {
-  Backoff,
   type Cloud,
   type CloudJob,
   type Compare,
@@ -8,10 +7,10 @@ import {
   describeError,
   type Entry,
   encode,
-  type JobStep,
   keys,
   type NodeRecord,
   nodeSchema,
+  notPaused,
   type Operation,
   type QuarantineRecord,
   quarantineSchema,
@@ -20,80 +19,76 @@ import {
   UnavailableError,
   withEnded,
 } from "@cocoon-net/core";
-import type { Clock } from "./clock.ts";
+import type { Told } from "./durable-event.ts";
 import { LeadLostError } from "./fenced-writer.ts";
+import type { IntentLog } from "./intent-log.ts";
+import { cloudJob, type Next, type RunContext, type RunnableJob } from "./intent-run.ts";
 import { deleteLeases } from "./lease-deletion.ts";
+import { forcedQuarantineMs } from "./quarantine-length.ts";
 import { type Facts, readFacts, readSlots, unchanged } from "./reclaim-facts.ts";
-import { type ReclaimIntent, resourcesOf, withStep } from "./reclaim-intent.ts";
-import type { ReclaimLog } from "./reclaim-log.ts";
+import { type ReclaimIntent, reclaimedResources } from "./reclaim-intent.ts";
 
-export interface ReclaimContext {
+export interface ReclaimContext extends RunContext {
   readonly store: Store;
-  readonly clock: Clock;
-  readonly signal: AbortSignal;
   readonly cloudFor: (platform: string) => Cloud | Promise<Cloud>;
   readonly nodePrefix: number;
+  readonly leaseMs: number;
   readonly quarantineMs: number;
-  readonly retryFirstMs: number;
-  readonly retryMaxMs: number;
+  /** How long the node has been silent for certain. */
+  readonly silentMs: () => number;
   /** How often a wait looks whether it may go on. */
   readonly tickMs: number;
   /** Whether the breaker holds everything that has not passed the fence (G13). */
+  readonly massSilence: () => boolean;
+  /** Whether an operator has stopped everything that frees. */
   readonly paused: () => boolean;
   /** Whether the store may have lost who owns what: everything waits then (G8). */
   readonly recovering: () => boolean;
 }
 
-/** The intent is gone, or how many milliseconds to wait before looking again. */
-type Next = "ended" | number;
-
 /**
- * Takes a dead node's block back, from wherever the intent stands: fence → quarantine → release → wait → free.
+ * Takes a node's block back, from wherever the intent stands: fence → quarantine → release → wait → free.
  *
  * 1. Every step may be run again: each write compares the leadership, the intent's revision, and the key that still
  *    makes the block this reclaim's to touch: `subnets/{node}` at its epoch before the quarantine, `quarantine/…`
  *    after it.
  * 2. The first cloud request that changes something is written down only while `alive/{node}` is absent. Before
- *    that a node that speaks again gets everything back; after it the reclaim goes through.
+ *    that a node that speaks again gets everything back; after it the reclaim goes through. One that was drained has
+ *    nothing left to lose, and may speak.
  * 3. Nothing is freed before the fence was read back (G5), the cloud's resources are gone, and the quarantine was
- *    waited for in full by the clock of the one who frees.
+ *    waited for in full by the clock of the one who frees. A forced reclaim may do without the first two, and waits for
+ *    the leases instead (G6).
+ * 4. What frees, and each request to the cloud, is noted only while `pause` is absent.
  */
-export class Reclaim {
-  readonly #log: ReclaimLog;
+export class Reclaim implements RunnableJob<ReclaimIntent> {
+  readonly log: IntentLog<ReclaimIntent>;
+  readonly retryEvent = "reclaim-retry";
   readonly #context: ReclaimContext;
   /** When this process first knew the block to be in quarantine. */
   #quarantinedAt: number | undefined;
 
-  constructor(log: ReclaimLog, context: ReclaimContext) {
-    this.#log = log;
+  constructor(log: IntentLog<ReclaimIntent>, context: ReclaimContext) {
+    this.log = log;
     this.#context = context;
   }
 
-  /** Ends with the intent. @throws {LeadLostError}; the signal's reason. */
-  async run(): Promise<void> {
-    const { clock, signal, retryFirstMs, retryMaxMs } = this.#context;
-    const pauses = new Backoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
-    for (let step = this.#intent.step; ; ) {
-      try {
-        const next = await this.#advance();
-        if (next === "ended") return;
-        if (this.#intent.step !== step) pauses.reset();
-        step = this.#intent.step;
-        await clock.wait(next, signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (error instanceof LeadLostError) throw error;
-        await this.#noteFailure(error);
-        await clock.wait(pauses.next(), signal);
-      }
-    }
+  describe(): string {
+    return `${this.#intent.step} ${this.#intent.subnet} of ${this.#intent.node}`;
   }
 
   get #intent(): ReclaimIntent {
-    return this.#log.intent;
+    return this.log.intent;
   }
 
-  async #advance(): Promise<Next> {
+  get #drained(): boolean {
+    return this.#intent.cause === "drained";
+  }
+
+  get #forced(): boolean {
+    return this.#intent.cause === "operator-forced";
+  }
+
+  async advance(): Promise<Next> {
     if (this.#context.recovering()) return this.#context.tickMs;
     const facts = await this.#look();
     if (!facts) return "ended";
@@ -111,81 +106,90 @@ export class Reclaim {
   /** Undefined when the intent is gone: an operator has ended it. */
   async #look(): Promise<Facts | undefined> {
     const { store, signal } = this.#context;
-    const facts = await readFacts(store, this.#log.id, this.#intent, signal);
-    if (facts) this.#log.adopt(facts.intent, facts.revision);
+    const facts = await readFacts(store, this.log.id, this.#intent, signal);
+    if (facts) this.log.adopt(facts.intent, facts.revision);
     return facts;
   }
 
   async #fence(facts: Facts): Promise<Next> {
-    const { node, subnet, epoch, instanceID, platform } = this.#intent;
+    const { node, subnet, epoch, cause, instanceID } = this.#intent;
     const untouched = this.#intent.cloudSteps.length === 0;
     if (facts.owned?.modRevision !== epoch) {
       const message = `${node} gave ${subnet} back itself; nothing is left to reclaim`;
-      return this.#ended(await this.#log.end({ event: ["reclaim-ended", message] }));
+      return this.#ended(
+        await this.log.end({ event: { type: "reclaim-ended", reason: "given-back", message } }),
+      );
     }
-    if (untouched && facts.alive) {
-      return this.#callOff(facts, "ready", "node-returned", `${node} spoke again before it was fenced`);
+    if (untouched && facts.alive && !this.#drained) {
+      return this.#callOff(facts, this.#intent.statusBefore === "draining" ? "draining" : "ready", {
+        type: "node-returned",
+        reason: "spoke-again",
+        message: `${node} spoke again before it was fenced`,
+      });
     }
-    if (this.#context.paused()) return this.#context.tickMs;
-    const { signal } = this.#context;
-    const cloud = await this.#context.cloudFor(platform);
-    if (untouched) {
+    if (this.#context.paused() || this.#context.massSilence()) return this.#context.tickMs;
+    if (untouched && cause === "instance-gone") {
       // G8: once more, just before acting.
-      const state = await cloud.describeInstance(instanceID, { signal });
+      const state = await this.#instanceState();
       if (state === "running") {
-        const message = `${instanceID} runs again; ${node} stays suspect`;
-        return this.#callOff(facts, "suspect", "instance-running", message);
-      }
-      if (state === "unknown") {
-        throw new UnavailableError(`${platform} does not say what became of ${instanceID}`, {
-          outcome: "none",
+        return this.#callOff(facts, this.#intent.statusBefore, {
+          type: "instance-running",
+          reason: "instance-running",
+          message: `${instanceID} runs again; ${node} stays ${this.#intent.statusBefore}`,
         });
       }
     }
-    const held = { key: keys.subnet(node), modRevision: epoch };
-    const fence = await cloud.fence(resourcesOf(this.#intent), this.#job(held), { signal });
-    // G5
-    if (!fence.verified) {
-      throw new UnavailableError(`the fence of ${node} is not verified: ${fence.evidence}`, {
-        outcome: "none",
-      });
+    const { verified, evidence } = await this.#tryFence();
+    // G5, and G6 for what no fence could verify.
+    if (!verified && !this.#forced) {
+      throw new UnavailableError(`the fence of ${node} is not verified: ${evidence}`, { outcome: "none" });
     }
-    return this.#quarantine(fence.evidence);
+    return this.#quarantine(verified, evidence);
+  }
+
+  /** @throws {UnavailableError} when the cloud does not say */
+  async #instanceState(): Promise<"running" | "stopped" | "gone"> {
+    const { instanceID, platform } = this.#intent;
+    if (instanceID === undefined) throw new ConflictError(`${this.#intent.node} has no instance id`);
+    const cloud = await this.#context.cloudFor(platform);
+    const state = await cloud.describeInstance(instanceID, { signal: this.#context.signal });
+    if (state !== "unknown") return state;
+    throw new UnavailableError(`${platform} does not say what became of ${instanceID}`, { outcome: "none" });
+  }
+
+  async #tryFence(): Promise<{ readonly verified: boolean; readonly evidence: string }> {
+    const { node, epoch, platform, instanceID } = this.#intent;
+    const held = { key: keys.subnet(node), modRevision: epoch };
+    try {
+      if (instanceID === undefined) throw new ConflictError(`${node} has no instance id`);
+      const cloud = await this.#context.cloudFor(platform);
+      return await cloud.fence(reclaimedResources(this.#intent), this.#job(held), {
+        signal: this.#context.signal,
+      });
+    } catch (error) {
+      this.#context.signal.throwIfAborted();
+      if (!this.#forced || isOurs(error)) throw error;
+      return { verified: false, evidence: describeError(error) };
+    }
   }
 
   /** Undoes the beginning: nothing at the cloud was touched. */
-  async #callOff(
-    facts: Facts,
-    status: "ready" | "suspect",
-    type: "node-returned" | "instance-running",
-    message: string,
-  ): Promise<Next> {
+  async #callOff(facts: Facts, status: NodeRecord["status"], event: Told): Promise<Next> {
     if (!facts.node) throw new ConflictError(`${keys.node(this.#intent.node)} is missing`);
-    const record: NodeRecord = { ...decode(nodeSchema, facts.node), status };
-    const done = await this.#log.end({
+    const done = await this.log.end({
       if: [
         { key: keys.subnet(this.#intent.node), modRevision: this.#intent.epoch },
         { key: facts.node.key, modRevision: facts.node.modRevision },
       ],
-      then: [{ put: facts.node.key, value: encode(record) }],
-      event: [type, message],
+      then: [rewritten(facts.node, { status })],
+      event,
     });
     return this.#ended(done);
   }
 
   /** Takes the block from the node: from here on each of its writes is refused (G3). */
-  async #quarantine(evidence: string): Promise<Next> {
+  async #quarantine(fenced: boolean, evidence: string): Promise<Next> {
     const { node, uid, subnet, epoch, cloudSteps } = this.#intent;
-    const now = this.#context.clock.now().getTime();
-    const quarantine: QuarantineRecord = {
-      node,
-      uid,
-      from: new Date(now).toISOString(),
-      until: new Date(now + this.#context.quarantineMs).toISOString(),
-      reason: `reclaimed: ${evidence}`,
-      fenced: true,
-      intent: this.#log.id,
-    };
     // What a returning node's registration looks for.
     const held = encode({ node: "", uid } satisfies SlotRecord);
     // A node that lives on rewrites its record now and then.
@@ -193,12 +197,14 @@ export class Reclaim {
       const facts = await this.#look();
       if (facts?.owned?.modRevision !== epoch) return 0;
       const slots = await this.#slots((record) => record.node === node && record.uid === uid);
-      const done = await this.#log.save((intent) => ({ ...intent, step: "releasing", attempts: 0 }), {
+      const quarantine = this.#newQuarantine(fenced, evidence, facts.node);
+      const done = await this.log.save((intent) => ({ ...intent, step: "releasing", attempts: 0 }), {
         if: [
+          notPaused,
           { key: keys.subnet(node), modRevision: epoch },
           ...unchanged(slots),
           ...unchanged(facts.node ? [facts.node] : []),
-          ...(cloudSteps.length === 0 ? [{ key: keys.alive(node), exists: false }] : []),
+          ...(cloudSteps.length === 0 ? this.#stillSilent() : []),
         ],
         then: [
           { delete: keys.subnet(node) },
@@ -206,32 +212,79 @@ export class Reclaim {
           { put: keys.quarantine(subnet), value: encode(quarantine) },
           ...(facts.node ? [quarantined(facts.node, facts.owned, facts.mark)] : []),
         ],
-        event: ["subnet-quarantined", `${subnet} is taken from ${node}: ${evidence}`],
+        event: {
+          type: "subnet-quarantined",
+          reason: fenced ? "fenced" : "not-fenced",
+          message: `${subnet} is taken from ${node} until ${quarantine.until}: ${evidence}`,
+        },
       });
       if (done) return 0;
     }
     throw new ConflictError(`${keys.node(node)} kept changing while it was put into quarantine`);
   }
 
+  #newQuarantine(fenced: boolean, evidence: string, node: Entry | undefined): QuarantineRecord {
+    const { quarantineMs, leaseMs, clock, silentMs } = this.#context;
+    const record = node && decode(nodeSchema, node);
+    // G6: a node that no fence has silenced may have granted leases until it was heard last.
+    const length = fenced
+      ? quarantineMs
+      : Math.max(quarantineMs, forcedQuarantineMs(record, leaseMs, silentMs()));
+    const now = clock.now().getTime();
+    return {
+      node: this.#intent.node,
+      uid: this.#intent.uid,
+      from: new Date(now).toISOString(),
+      until: new Date(now + length).toISOString(),
+      reason: fenced ? `reclaimed: ${evidence}` : `forced, not fenced: ${evidence}`,
+      fenced,
+      intent: this.log.id,
+    };
+  }
+
   /**
    * Deletes the node's leases, then what it has at the cloud. The block stays in quarantine until the cloud has let
    * go of everything, however long that takes: interfaces that are left hold its addresses, and the next node could
-   * not be given them. The intent remains as the note of what is left.
+   * not be given them. The intent remains as the note of what is left. Only where an operator forces it, unfenced, is
+   * that tried no more than once here.
    */
   async #release({ quarantine }: Facts): Promise<Next> {
     if (!quarantine) return this.#takenBack();
+    if (this.#context.paused()) return this.#context.tickMs;
     const held = { key: quarantine.key, modRevision: quarantine.modRevision };
-    if (!(await deleteLeases(this.#context, this.#log, held))) return this.#context.tickMs;
-    const cloud = await this.#context.cloudFor(this.#intent.platform);
-    const { remaining } = await cloud.release(resourcesOf(this.#intent), this.#job(held), {
-      signal: this.#context.signal,
-    });
-    if (remaining.length > 0) {
-      const list = remaining.map(({ id, reason }) => `${id} (${reason})`).join(", ");
-      throw new ConflictError(`the cloud still has ${list}`);
+    if (!(await deleteLeases(this.#context, this.log, [held, notPaused]))) return this.#context.tickMs;
+    const left = await this.#tryRelease(held);
+    if (left !== undefined && decode(quarantineSchema, quarantine).fenced) {
+      throw new ConflictError(`the cloud still has ${left}`);
     }
-    await this.#log.save((intent) => ({ ...intent, step: "waiting", attempts: 0 }), { if: [held] });
+    await this.log.save(
+      ({ lastError: _, ...intent }) => ({
+        ...intent,
+        step: "waiting",
+        attempts: 0,
+        ...(left === undefined ? {} : { lastError: `the cloud still has ${left}` }),
+      }),
+      { if: [held] },
+    );
     return 0;
+  }
+
+  /** What is left, for people; undefined when that is nothing. */
+  async #tryRelease(held: Compare): Promise<string | undefined> {
+    const { instanceID, eniIDs, platform } = this.#intent;
+    if (this.#forced && instanceID === undefined && eniIDs.length === 0) return undefined;
+    try {
+      const cloud = await this.#context.cloudFor(platform);
+      const { remaining } = await cloud.release(reclaimedResources(this.#intent), this.#job(held), {
+        signal: this.#context.signal,
+      });
+      if (remaining.length === 0) return undefined;
+      return remaining.map(({ id, reason }) => `${id} (${reason})`).join(", ");
+    } catch (error) {
+      this.#context.signal.throwIfAborted();
+      if (!this.#forced || isOurs(error)) throw error;
+      return `what it did not release: ${describeError(error)}`;
+    }
   }
 
   /**
@@ -246,24 +299,30 @@ export class Reclaim {
     const left = (this.#quarantinedAt ?? now) + length - now;
     // In a hundred looks or fewer: whether the node has taken its block back is worth no more.
     if (left > 0) return Math.min(left, Math.max(length / 100, 1_000));
+    if (this.#context.paused()) return this.#context.tickMs;
     return this.#free(quarantine, owned, node);
   }
 
   async #free(quarantine: Entry, owned: Entry | undefined, node: Entry | undefined): Promise<Next> {
-    const { uid, subnet } = this.#intent;
+    const { uid, subnet, lastError } = this.#intent;
     const slots = await this.#slots((record) => record.node === "" && record.uid === uid);
     // G12: the name may be another instance's by now, or the node may have joined elsewhere.
     const record = node && decode(nodeSchema, node);
     const leaves = record?.uid === uid && record.subnet === subnet && record.status === "quarantined";
     const leaver = leaves && !owned ? node : undefined;
-    const done = await this.#log.end({
-      if: [...unchanged([quarantine, ...slots]), ...unchanged(leaver ? [leaver] : [])],
+    const unsaid = this.#forced && lastError !== undefined ? `; ${lastError}` : "";
+    const done = await this.log.end({
+      if: [notPaused, ...unchanged([quarantine, ...slots]), ...unchanged(leaver ? [leaver] : [])],
       then: [
         { delete: quarantine.key },
         ...slots.map((slot): Operation => ({ delete: slot.key })),
         ...(leaver ? [rewritten(leaver, { status: "left", eniIDs: [] })] : []),
       ],
-      event: ["subnet-freed", `${subnet} is free again; ${this.#intent.node} (${uid}) had it`],
+      event: {
+        type: "subnet-freed",
+        reason: "quarantine-over",
+        message: `${subnet} is free again; ${this.#intent.node} (${uid}) had it${unsaid}`,
+      },
     });
     return this.#ended(done);
   }
@@ -271,7 +330,9 @@ export class Reclaim {
   async #takenBack(): Promise<Next> {
     const { node, subnet } = this.#intent;
     const message = `${subnet} is no longer in this quarantine: ${node} has taken it back; nothing was freed`;
-    return this.#ended(await this.#log.end({ event: ["reclaim-ended", message] }));
+    return this.#ended(
+      await this.log.end({ event: { type: "reclaim-ended", reason: "taken-back", message } }),
+    );
   }
 
   #slots(expected: (record: SlotRecord) => boolean): Promise<Entry[]> {
@@ -279,47 +340,38 @@ export class Reclaim {
     return readSlots(store, this.#intent, nodePrefix, expected, signal);
   }
 
+  #stillSilent(): readonly Compare[] {
+    return this.#drained ? [] : [{ key: keys.alive(this.#intent.node), exists: false }];
+  }
+
   /** A cloud job whose notes are in the intent; each is refused once `held` no longer holds. */
   #job(held: Compare): CloudJob {
-    const record = async (step: JobStep) => {
-      if (step.phase === "intent" && this.#context.recovering()) {
-        throw new ConflictError(`${step.action} was not made: the store is recovering`);
-      }
-      const fencing = this.#intent.step === "fencing";
-      const first = fencing && this.#intent.cloudSteps.length === 0;
-      if (fencing && step.phase === "intent" && this.#context.paused()) {
-        throw new ConflictError(`${step.action} was not made: reclaim is paused`);
-      }
-      const alive = { key: keys.alive(this.#intent.node), exists: false };
-      const saved = await this.#log.save(
-        (intent) => ({ ...intent, cloudSteps: withStep(intent.cloudSteps, step) }),
-        { if: [held, ...(first ? [alive] : [])] },
-      );
-      if (saved) return;
-      throw new ConflictError(`${step.action} was not made: ${this.#intent.node} has come back meanwhile`);
-    };
-    return { id: this.#log.id, steps: this.#intent.cloudSteps, record };
+    return cloudJob(this.log, {
+      held: [held],
+      before: () => {
+        const fencing = this.#intent.step === "fencing";
+        if (this.#context.recovering()) throw new RefusedNote("nothing is changed: the store is recovering");
+        if (this.#context.paused()) throw new RefusedNote("nothing is changed: an operator has paused it");
+        if (fencing && this.#context.massSilence())
+          throw new RefusedNote("nothing is changed: reclaim is paused");
+        const first = fencing && this.#intent.cloudSteps.length === 0;
+        return [notPaused, ...(first ? this.#stillSilent() : [])];
+      },
+      refused: () => new RefusedNote(`${this.#intent.node} has come back, or everything was paused`),
+    });
   }
 
   /** A last write that found something changed means: look again (G4). */
   #ended(done: boolean): Next {
     return done ? "ended" : this.#context.tickMs;
   }
+}
 
-  /** Written into the intent each time, and told at the first, second, fourth … failure of a step. */
-  async #noteFailure(error: unknown): Promise<void> {
-    const attempts = this.#intent.attempts + 1;
-    const message = `${this.#intent.step} ${this.#intent.subnet} of ${this.#intent.node}: ${describeError(error)}`;
-    try {
-      await this.#log.save((intent) => ({ ...intent, attempts, lastError: message }), {
-        ...(Number.isInteger(Math.log2(attempts)) ? { event: ["reclaim-retry", message] } : {}),
-      });
-    } catch (failure) {
-      this.#context.signal.throwIfAborted();
-      if (failure instanceof LeadLostError) throw failure;
-      // A store that is full, say: the step is tried again all the same, and it fails where it matters.
-    }
-  }
+/** A request to the cloud was not made, because the job may not go on now. */
+class RefusedNote extends ConflictError {}
+
+function isOurs(error: unknown): boolean {
+  return error instanceof RefusedNote || error instanceof LeadLostError;
 }
 
 /** The node's record once its block is taken: it names the ownership that has ended, so that none returns (G3). */

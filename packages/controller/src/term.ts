@@ -1,23 +1,21 @@
 import {
   type ClusterConfig,
-  decode,
   describeError,
   type InstanceState,
   type Leadership,
   Recovery,
-  type Revision,
 } from "@cocoon-net/core";
 import { Breaker } from "./breaker.ts";
 import { ClusterState } from "./cluster-state.ts";
 import { Detection, type DetectionSettings, type NodeView, type Verdict } from "./detection.ts";
-import { makeEvent } from "./durable-event.ts";
-import { FencedWriter } from "./fenced-writer.ts";
+import { drainState } from "./drain.ts";
+import { makeEvent, type Told } from "./durable-event.ts";
+import { FencedWriter, LeadLostError } from "./fenced-writer.ts";
+import { Jobs } from "./jobs.ts";
 import { incarnationOf, proveLeadership } from "./leader-proof.ts";
 import { markReady, markSuspect, startReclaim, type TransitionContext, tell } from "./node-transitions.ts";
-import type { ResolvedOptions } from "./options.ts";
-import { Reclaim } from "./reclaim.ts";
-import { type ReclaimIntent, reclaimIntentSchema } from "./reclaim-intent.ts";
-import { ReclaimLog } from "./reclaim-log.ts";
+import type { ReclaimPolicy, ResolvedOptions } from "./options.ts";
+import type { ReclaimCause } from "./reclaim-intent.ts";
 import { TaskGroup } from "./task-group.ts";
 
 /**
@@ -43,6 +41,9 @@ export async function leadTerm(
   await group.join();
 }
 
+/** How often it is looked whether a draining node has leases left. */
+const drainLookMs = 5_000;
+
 class Term {
   readonly #options: ResolvedOptions;
   readonly #group: TaskGroup;
@@ -50,9 +51,10 @@ class Term {
   readonly #state: ClusterState;
   readonly #detection = new Detection();
   readonly #breaker = new Breaker();
-  /** Intents that this term runs, or has run and not yet seen vanish. */
-  readonly #reclaims = new Map<string, "running" | "ended">();
+  readonly #jobs: Jobs;
   readonly #orphans = new Map<string, number>();
+  /** By node: when to look again at one that is draining, and what was told of it last. */
+  readonly #draining = new Map<string, { lookAt: number; told: string }>();
   #recovering = false;
 
   constructor(options: ResolvedOptions, writer: FencedWriter, group: TaskGroup) {
@@ -60,6 +62,15 @@ class Term {
     this.#group = group;
     this.#context = { writer, clock: options.clock, signal: group.signal, onEvent: options.onEvent };
     this.#state = new ClusterState((error) => this.#problem(describeError(error)));
+    this.#jobs = new Jobs({
+      ...this.#context,
+      options,
+      group,
+      state: this.#state,
+      massSilence: () => this.#breaker.open,
+      silentMs: (node, epoch) => this.#detection.silentMs(node, epoch, options.clock.monotonic()),
+      onProblem: (message) => this.#problem(message),
+    });
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -83,21 +94,18 @@ class Term {
     const owners = [...this.#state.owners()];
     this.#noteRecovery();
     await this.#updateBreaker(owners, now);
-    this.#resume(config);
+    this.#jobs.resume(config);
     this.#reportOrphans(owners, now);
     const detection: DetectionSettings = {
       ...settings,
       reclaimAfterMs: settings.reclaimAfterMs ?? config.reclaimAfterMs,
-      automatic: settings.policy === "instance-gone",
+      policyOf: (view) => this.#policyOf(view),
     };
-    for (const verdict of this.#detection.decide(
-      owners,
-      detection,
-      now,
-      this.#breaker.open || this.#state.recovering,
-    )) {
+    const held = this.#breaker.open || this.#state.paused || this.#state.recovering;
+    for (const verdict of this.#detection.decide(owners, detection, now, held)) {
       await this.#act(verdict, config, detection);
     }
+    if (!this.#state.paused && !this.#state.recovering) await this.#drain(owners, config, now);
   }
 
   async #act(verdict: Verdict, config: ClusterConfig, detection: DetectionSettings): Promise<void> {
@@ -112,9 +120,14 @@ class Term {
         await markReady(this.#context, view);
         return;
       case "manual": {
-        const why = record.instanceID === undefined ? "has no instance id" : "is reclaimed by hand only";
+        const nameless = record.instanceID === undefined;
+        const why = nameless ? "has no instance id" : "is reclaimed by hand only";
         const message = `${node} ${why}; ${subnet} stays its own until an operator reclaims it`;
-        await tell(this.#context, view.revision, "reclaim-manual", { node, subnet, message });
+        await this.#tell(view, {
+          type: "reclaim-manual",
+          reason: nameless ? "no-instance-id" : "policy-manual",
+          message,
+        });
         return;
       }
       case "ask": {
@@ -124,15 +137,26 @@ class Term {
         return;
       }
       case "reclaim": {
-        const { instanceID } = record;
-        if (instanceID === undefined) return;
         // Whatever comes of it, the next reclaim of this node needs two new looks.
         this.#detection.lookAgain(node, detection, this.#options.clock.monotonic());
-        const started = await startReclaim(this.#context, view, instanceID, platform, verdict.state);
-        if (started) this.#reclaim(started.id, started.intent, started.revision, config);
+        const { policy, state } = verdict;
+        const cause = policy === "fence" ? "fence-policy" : "instance-gone";
+        const reason = state === "gone" || state === "stopped" ? (`instance-${state}` as const) : cause;
+        await this.#start(view, config, cause, reason);
         return;
       }
     }
+  }
+
+  async #start(
+    view: NodeView,
+    config: ClusterConfig,
+    cause: ReclaimCause,
+    reason: NonNullable<Told["reason"]>,
+  ): Promise<void> {
+    const platform = view.record.platform ?? config.platform;
+    const started = await startReclaim(this.#context, view, { cause, platform, reason });
+    if (started) this.#jobs.reclaim(started.id, started.intent, started.revision, config);
   }
 
   async #ask(
@@ -154,7 +178,45 @@ class Term {
     }
     if (!this.#detection.answered(view, state, detection, clock.monotonic())) return;
     const message = `${node} is silent, but ${instanceID} runs: ${subnet} stays its own`;
-    await tell(this.#context, view.revision, "instance-running", { node, subnet, message });
+    await this.#tell(view, { type: "instance-running", reason: "instance-running", message });
+  }
+
+  /** Takes the blocks of nodes that are to leave, once nobody uses them any more. */
+  async #drain(owners: readonly NodeView[], config: ClusterConfig, now: number): Promise<void> {
+    const draining = owners.filter(({ alive, record }) => alive && record.status === "draining");
+    const names = new Set(draining.map(({ node }) => node));
+    for (const node of this.#draining.keys()) if (!names.has(node)) this.#draining.delete(node);
+    for (const view of draining) {
+      const known = this.#draining.get(view.node) ?? { lookAt: 0, told: "" };
+      this.#draining.set(view.node, known);
+      if (now < known.lookAt) continue;
+      known.lookAt = Number.POSITIVE_INFINITY;
+      this.#group.spawn(async (signal) => {
+        try {
+          const state = await drainState(this.#options.store, view, signal);
+          if (state === "drained") await this.#start(view, config, "drained", "drained");
+          else if (state.reason !== known.told) {
+            known.told = state.reason ?? "";
+            await this.#tell(view, state);
+          }
+        } catch (error) {
+          signal.throwIfAborted();
+          if (error instanceof LeadLostError) throw error;
+          this.#problem(describeError(error), view.node);
+        }
+        known.lookAt = this.#options.clock.monotonic() + drainLookMs;
+      });
+    }
+  }
+
+  /** G8: a rule that fails is no ground to take anything. */
+  #policyOf({ node, record }: NodeView): ReclaimPolicy {
+    try {
+      return this.#options.settings.policy({ node, record });
+    } catch (error) {
+      this.#problem(`the reclaim policy failed: ${describeError(error)}`, node);
+      return "manual";
+    }
   }
 
   #noteRecovery(): void {
@@ -179,47 +241,7 @@ class Term {
     const [type, message] = this.#breaker.open
       ? (["reclaim-paused", `${troubled} of ${all} nodes fell silent: reclaim is paused`] as const)
       : (["reclaim-resumed", `${troubled} of ${all} nodes are silent: reclaim goes on`] as const);
-    await tell(this.#context, after, type, { message });
-  }
-
-  /** Takes up what a former leader left, from the step it had come to. */
-  #resume(config: ClusterConfig): void {
-    for (const [id, stage] of this.#reclaims) {
-      // One that runs may not have been seen yet.
-      if (stage === "ended" && !this.#state.intents.has(id)) this.#reclaims.delete(id);
-    }
-    for (const [id, { value, entry }] of this.#state.intents) {
-      if (value.kind !== "reclaim" || this.#reclaims.has(id)) continue;
-      try {
-        this.#reclaim(id, decode(reclaimIntentSchema, entry), entry.modRevision, config);
-      } catch (error) {
-        this.#reclaims.set(id, "ended");
-        this.#problem(describeError(error));
-      }
-    }
-  }
-
-  #reclaim(id: string, intent: ReclaimIntent, revision: Revision, config: ClusterConfig): void {
-    const { store, clock, cloudFor, settings } = this.#options;
-    const log = new ReclaimLog(id, intent, revision, this.#context);
-    const reclaim = new Reclaim(log, {
-      store,
-      clock,
-      cloudFor,
-      signal: this.#group.signal,
-      nodePrefix: config.nodePrefix,
-      quarantineMs: settings.quarantineMs ?? config.quarantineMs,
-      retryFirstMs: settings.retryFirstMs,
-      retryMaxMs: settings.retryMaxMs,
-      tickMs: settings.tickMs,
-      paused: () => this.#breaker.open,
-      recovering: () => this.#state.recovering,
-    });
-    this.#reclaims.set(id, "running");
-    this.#group.spawn(async () => {
-      await reclaim.run();
-      this.#reclaims.set(id, "ended");
-    });
+    await tell(this.#context, after, { type, reason: "mass-silence", message });
   }
 
   /** What comes and goes with an intent, but has none, is reported and left alone (G8). */
@@ -238,8 +260,12 @@ class Term {
     }
   }
 
+  async #tell({ node, subnet, revision }: NodeView, told: Told): Promise<void> {
+    await tell(this.#context, revision, told, { node, subnet });
+  }
+
   #problem(message: string, node?: string): void {
-    const about = node === undefined ? { message } : { node, message };
-    this.#options.onEvent(makeEvent(this.#options.clock, "problem", about));
+    const about = node === undefined ? {} : { node };
+    this.#options.onEvent(makeEvent(this.#options.clock, { type: "problem", message }, about));
   }
 }

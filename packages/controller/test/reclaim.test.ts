@@ -247,6 +247,7 @@ test("a block of several slots is taken back and freed as a whole", async () => 
     agentVersion: "1.0.0",
   });
   const lease = { node: "n1", mac: "02:00:00:00:00:01", expiry: "2026-01-02T00:00:00.000Z", seq: 1 };
+  await registration.update({ pool: { size: 1_000, leased: 2, free: 998 } });
   await registration.mirror(["10.0.4.5", "10.0.7.250"].map((address) => [address, lease]));
   const a = cluster.start("a");
   await cluster.until("quarantine", () => a.events.some(({ type }) => type === "subnet-quarantined"));

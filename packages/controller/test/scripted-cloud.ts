@@ -2,9 +2,15 @@ import {
   type Cloud,
   type CloudCallOptions,
   type CloudJob,
+  type CloudLimits,
+  type CloudResource,
+  ConflictError,
+  ExhaustedError,
   type FenceResult,
   type InstanceIdentity,
   type InstanceState,
+  type MoveRequest,
+  type MoveResult,
   type NodeNetwork,
   type NodeResources,
   type ReleaseResult,
@@ -20,16 +26,29 @@ export interface Nic {
 export class ScriptedVpc {
   readonly instances = new Map<string, InstanceState | "throws">();
   readonly nics = new Map<string, Nic>();
+  /** Who holds an address that is not where its block is; undefined: nobody. */
+  readonly holders = new Map<string, string | undefined>();
   /** What changed the VPC, e.g. `ctl-a detach eni-n1-0`. */
   readonly mutations: string[] = [];
   /** Every call, e.g. `ctl-a describe i-n1`. */
   readonly calls: string[] = [];
   /** NICs that a delete leaves behind. */
   readonly stuck = new Set<string>();
+  /** Nodes that have no room for one more address. */
+  readonly full = new Set<string>();
+  /** NICs that a release has kept. */
+  readonly warm = new Set<string>();
   /** Reads after a detach still show the NIC attached. */
   stale = false;
   /** Runs before each call and each change. */
   before: (call: string) => void | Promise<void> = () => {};
+
+  /** The instance whose NICs bring the block that the address lies in. */
+  homeOf(address: string): string | undefined {
+    const block = `${address.slice(0, address.lastIndexOf("."))}.0/24`;
+    for (const nic of this.nics.values()) if (nic.subnet === block) return nic.instanceID;
+    return undefined;
+  }
 }
 
 /** One controller's view of it. `dead`: the process is gone, nothing it sends arrives. */
@@ -68,6 +87,10 @@ export class ScriptedCloud implements Cloud {
         nic.instanceID = undefined;
       });
     }
+    for (const ip of target.movedIn ?? []) {
+      if (this.#vpc.holders.get(ip) !== target.instanceID) continue;
+      await this.#change(job, "unassign", ip, options, () => this.#vpc.holders.set(ip, undefined));
+    }
     const held = this.#vpc.stale
       ? [...target.eniIDs]
       : target.eniIDs.filter((id) => this.#vpc.nics.get(id)?.instanceID !== undefined);
@@ -90,6 +113,82 @@ export class ScriptedCloud implements Cloud {
       await this.#change(job, "delete", id, options, () => this.#vpc.nics.delete(id));
     }
     return { released: target.eniIDs.filter((id) => !this.#vpc.nics.has(id)), remaining };
+  }
+
+  async describeLimits(): Promise<CloudLimits> {
+    throw new UnavailableError("a controller asks for no limits", { outcome: "none" });
+  }
+
+  async shrink(
+    target: NodeResources,
+    addresses: readonly string[],
+    job: CloudJob,
+    options?: CloudCallOptions,
+  ): Promise<NodeNetwork> {
+    await this.#call(`shrink ${target.node}`, options);
+    for (const ip of addresses) {
+      if (this.#vpc.holders.get(ip) !== target.instanceID) continue;
+      await this.#change(job, "unassign", ip, options, () => this.#vpc.holders.set(ip, undefined));
+    }
+    return { addresses: [], eniIDs: target.eniIDs, nicMACs: [] };
+  }
+
+  /** An address goes from one instance to nobody, and from there to the other. */
+  async move(
+    { address, from, to }: MoveRequest,
+    job: CloudJob,
+    options?: CloudCallOptions,
+  ): Promise<MoveResult> {
+    await this.#call(`move ${address} ${from.node} ${to.node}`, options);
+    const { holders } = this.#vpc;
+    if (this.#vpc.full.has(to.node)) throw new ExhaustedError(`${to.node} has no room for ${address}`);
+    const holder = () => (holders.has(address) ? holders.get(address) : this.#vpc.homeOf(address));
+    const now = holder();
+    if (now !== undefined && now !== from.instanceID && now !== to.instanceID) {
+      throw new ConflictError(`${address} is held by ${now}`);
+    }
+    if (now === from.instanceID) {
+      await this.#change(job, "unassign", address, options, () => holders.set(address, undefined));
+    }
+    if (holder() !== to.instanceID) {
+      await this.#change(job, "assign", address, options, () => {
+        if (to.instanceID === this.#vpc.homeOf(address)) holders.delete(address);
+        else holders.set(address, to.instanceID);
+      });
+    }
+    const verified = holder() === to.instanceID && !this.#vpc.stale;
+    return {
+      verified,
+      evidence: `${address} is held by ${holder()}`,
+      network: { addresses: [address], eniIDs: to.eniIDs, nicMACs: [] },
+    };
+  }
+
+  async listResources(_request: unknown, options?: CloudCallOptions): Promise<readonly CloudResource[]> {
+    await this.#call("list", options);
+    const nics = [...this.#vpc.nics].map(
+      ([id, nic]): CloudResource => ({
+        id,
+        kind: "nic",
+        node: undefined,
+        madeFor: undefined,
+        instanceID: nic.instanceID,
+        addresses: [nic.subnet],
+        warm: this.#vpc.warm.has(id),
+      }),
+    );
+    const moved = [...this.#vpc.holders].map(
+      ([ip, instanceID]): CloudResource => ({
+        id: `moved-${ip}`,
+        kind: "alias",
+        node: undefined,
+        madeFor: undefined,
+        instanceID,
+        addresses: [ip],
+        warm: false,
+      }),
+    );
+    return [...nics, ...moved.filter(({ instanceID }) => instanceID !== undefined)];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

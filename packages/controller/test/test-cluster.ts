@@ -35,6 +35,8 @@ const settings: ControllerSettings = {
   tickMs: 500,
 };
 
+const pool = { size: 253, leased: 2, free: 251 };
+
 export interface TestNode {
   readonly name: string;
   readonly registration: Registration;
@@ -101,6 +103,7 @@ export class TestCluster implements AsyncDisposable {
     this.vpc.instances.set(uid, "running");
     for (const id of nics) this.vpc.nics.set(id, { subnet: registration.subnet, instanceID: uid });
     await this.lease(registration, [2, 3]);
+    await registration.update({ pool });
     const node: TestNode = { name, registration, session: undefined };
     await this.speak(node);
     return node;
@@ -189,12 +192,17 @@ export class TestCluster implements AsyncDisposable {
   }
 
   /** Lets virtual time pass until the condition holds. */
-  async until(what: string, condition: () => boolean | Promise<boolean>, limitMs = 600_000): Promise<void> {
+  async until(
+    what: string,
+    condition: () => boolean | Promise<boolean>,
+    limitMs = 600_000,
+    stepMs = 250,
+  ): Promise<void> {
     const end = this.clock.now() + limitMs;
     await this.pass(0);
     while (!(await condition())) {
       if (this.clock.now() >= end) throw new Error(`waited ${limitMs} virtual ms in vain for: ${what}`);
-      await this.pass(250);
+      await this.pass(stepMs);
     }
   }
 
@@ -278,6 +286,7 @@ export function leftRecord(name: string, subnet: string, epoch: unknown): Record
     platform: "scripted",
     eniIDs: [],
     agentVersion: "1.0.0",
+    pool,
     ended: [epoch],
   };
 }

@@ -1,11 +1,11 @@
 import { type Compare, encode, keys, type Operation, type Revision } from "@cocoon-net/core";
 import type { Clock } from "./clock.ts";
-import type { ControllerEvent, ControllerEventType } from "./controller-event.ts";
-import { type About, durableEvent } from "./durable-event.ts";
+import type { ControllerEvent } from "./controller-event.ts";
+import { type About, type DurableEvent, durableEvent, type Told } from "./durable-event.ts";
 import type { FencedWriter } from "./fenced-writer.ts";
-import type { ReclaimIntent } from "./reclaim-intent.ts";
+import type { IntentBase } from "./intent.ts";
 
-export interface ReclaimLogOptions {
+export interface IntentLogOptions {
   readonly writer: FencedWriter;
   readonly clock: Clock;
   readonly signal: AbortSignal;
@@ -16,44 +16,53 @@ export interface ReclaimLogOptions {
 export interface Change {
   readonly if?: readonly Compare[];
   readonly then?: readonly Operation[];
-  readonly event?: readonly [type: ControllerEventType, message: string];
+  readonly event?: Told;
 }
 
 /**
- * The durable note of one reclaim. Every write compares the intent's own revision beside the leadership, so that
- * what a former leader still has under way can change nothing any more; writes follow one another.
+ * The durable note of one job. Every write compares the intent's own revision beside the leadership, so that what a
+ * former leader still has under way can change nothing any more; writes follow one another.
  */
-export class ReclaimLog {
+export class IntentLog<T extends IntentBase> {
   readonly id: string;
-  readonly #options: ReclaimLogOptions;
-  #intent: ReclaimIntent;
+  readonly #options: IntentLogOptions;
+  readonly #about: (intent: T) => About;
+  #intent: T;
   #revision: Revision;
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(id: string, intent: ReclaimIntent, revision: Revision, options: ReclaimLogOptions) {
+  /** `about`: what its events are about. */
+  constructor(
+    id: string,
+    intent: T,
+    revision: Revision,
+    about: (intent: T) => About,
+    options: IntentLogOptions,
+  ) {
     this.id = id;
     this.#intent = intent;
     this.#revision = revision;
+    this.#about = about;
     this.#options = options;
   }
 
-  get intent(): ReclaimIntent {
+  get intent(): T {
     return this.#intent;
   }
 
   /** Takes over what the store holds, which is ours unless an operator has changed it. */
-  adopt(intent: ReclaimIntent, revision: Revision): void {
+  adopt(intent: T, revision: Revision): void {
     this.#intent = intent;
     this.#revision = revision;
   }
 
   /** Rewrites the intent. False when a condition does not hold: nothing was written then. */
-  save(change: (intent: ReclaimIntent) => ReclaimIntent, more: Change = {}): Promise<boolean> {
+  save(change: (intent: T) => T, more: Change = {}): Promise<boolean> {
     return this.#inTurn(async () => {
       const updatedAt = this.#options.clock.now().toISOString();
       const intent = { ...change(this.#intent), updatedAt };
       const put = { put: keys.intent(this.id), value: encode(intent) };
-      const event = this.#event(more);
+      const event = more.event && this.#event(more.event);
       const revision = await this.#options.writer.write(
         {
           if: [this.#mine, ...(more.if ?? [])],
@@ -71,9 +80,9 @@ export class ReclaimLog {
   }
 
   /** Deletes the intent, with what that means. False when a condition does not hold. */
-  end(more: Change & { readonly event: NonNullable<Change["event"]> }): Promise<boolean> {
+  end(more: Change & { readonly event: Told }): Promise<boolean> {
     return this.#inTurn(async () => {
-      const event = this.#about(more.event);
+      const event = this.#event(more.event);
       const revision = await this.#options.writer.write(
         {
           if: [this.#mine, ...(more.if ?? [])],
@@ -92,16 +101,12 @@ export class ReclaimLog {
     return { key: keys.intent(this.id), modRevision: this.#revision };
   }
 
-  #event(more: Change) {
-    return more.event && this.#about(more.event);
+  #event(told: Told): DurableEvent {
+    const about = { ...this.#about(this.#intent), intent: this.id };
+    return durableEvent(this.#options.clock, this.#revision, told, about);
   }
 
-  #about([type, message]: NonNullable<Change["event"]>) {
-    const about: About = { node: this.#intent.node, subnet: this.#intent.subnet, message };
-    return durableEvent(this.#options.clock, this.#revision, type, about);
-  }
-
-  async #inTurn<T>(write: () => Promise<T>): Promise<T> {
+  async #inTurn<R>(write: () => Promise<R>): Promise<R> {
     const turn = this.#queue.then(write);
     this.#queue = turn.catch(() => undefined);
     return turn;

@@ -1,6 +1,6 @@
 import type { JobStep } from "@cocoon-net/core";
 import { expect, test } from "vitest";
-import { withStep } from "../src/reclaim-intent.ts";
+import { withStep } from "../src/intent.ts";
 
 function step(phase: JobStep["phase"], key = "eni-1"): JobStep {
   return { action: "Detach", phase, key };

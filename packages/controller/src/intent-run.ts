@@ -1,0 +1,96 @@
+import { Backoff, type CloudJob, type Compare, describeError, type JobStep } from "@cocoon-net/core";
+import type { Clock } from "./clock.ts";
+import type { ControllerEventType } from "./controller-event.ts";
+import { LeadLostError } from "./fenced-writer.ts";
+import { type IntentBase, withStep } from "./intent.ts";
+import type { IntentLog } from "./intent-log.ts";
+
+/** The intent is gone, or how many milliseconds to wait before looking again. */
+export type Next = "ended" | number;
+
+export interface RunContext {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly retryFirstMs: number;
+  readonly retryMaxMs: number;
+}
+
+export interface RunnableJob<T extends IntentBase> {
+  readonly log: IntentLog<T>;
+  /** Told at the first, second, fourth … failure of a step. */
+  readonly retryEvent: ControllerEventType;
+  /** Does what the current step asks for. */
+  advance(): Promise<Next>;
+  /** What was tried, for messages. */
+  describe(): string;
+}
+
+/**
+ * Drives a job until its intent is gone. What fails is tried again, with growing pauses that begin anew with each step.
+ * @throws {LeadLostError}; the signal's reason
+ */
+export async function runJob<T extends IntentBase>(job: RunnableJob<T>, context: RunContext): Promise<void> {
+  const { clock, signal, retryFirstMs, retryMaxMs } = context;
+  const pauses = new Backoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+  for (let { step } = job.log.intent; ; ) {
+    try {
+      const next = await job.advance();
+      if (next === "ended") return;
+      if (job.log.intent.step !== step) pauses.reset();
+      ({ step } = job.log.intent);
+      await clock.wait(next, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof LeadLostError) throw error;
+      await noteFailure(job, error, signal);
+      await clock.wait(pauses.next(), signal);
+    }
+  }
+}
+
+/** Written into the intent each time. */
+async function noteFailure<T extends IntentBase>(
+  job: RunnableJob<T>,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<void> {
+  const { log, retryEvent } = job;
+  const attempts = log.intent.attempts + 1;
+  const message = `${job.describe()}: ${describeError(error)}`;
+  try {
+    await log.save((intent) => ({ ...intent, attempts, lastError: message }), {
+      ...(Number.isInteger(Math.log2(attempts))
+        ? { event: { type: retryEvent, reason: "failed", message } }
+        : {}),
+    });
+  } catch (failure) {
+    signal.throwIfAborted();
+    if (failure instanceof LeadLostError) throw failure;
+    // A store that is full, say: the step is tried again all the same, and it fails where it matters.
+  }
+}
+
+/**
+ * A cloud job whose notes are in the intent. What must hold is compared in the transaction that makes a note: refused
+ * before a request that changes something, the request is not made.
+ */
+export function cloudJob<T extends IntentBase & { readonly cloudSteps: readonly JobStep[] }>(
+  log: IntentLog<T>,
+  guard: {
+    /** What must hold for the job to be its own still. */
+    readonly held: readonly Compare[];
+    /** What must hold, beside that, just before each request that changes something. @throws why it may not be made */
+    readonly before: () => readonly Compare[];
+    /** Why a note was refused. */
+    readonly refused: () => Error;
+  },
+): CloudJob {
+  const record = async (step: JobStep) => {
+    const conditions = step.phase === "intent" ? [...guard.held, ...guard.before()] : guard.held;
+    const saved = await log.save((intent) => ({ ...intent, cloudSteps: withStep(intent.cloudSteps, step) }), {
+      if: conditions,
+    });
+    if (!saved) throw guard.refused();
+  };
+  return { id: log.id, steps: log.intent.cloudSteps, record };
+}

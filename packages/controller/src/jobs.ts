@@ -1,0 +1,95 @@
+import { type ClusterConfig, decode, describeError, type Entry, type Revision } from "@cocoon-net/core";
+import type { ClusterState } from "./cluster-state.ts";
+import type { IntentBase } from "./intent.ts";
+import { IntentLog, type IntentLogOptions } from "./intent-log.ts";
+import { type RunnableJob, runJob } from "./intent-run.ts";
+import type { ResolvedOptions } from "./options.ts";
+import { Reclaim } from "./reclaim.ts";
+import { isAskedFor, type ReclaimIntent, reclaimIntentSchema } from "./reclaim-intent.ts";
+import type { TaskGroup } from "./task-group.ts";
+
+export interface JobsContext extends IntentLogOptions {
+  readonly options: ResolvedOptions;
+  readonly group: TaskGroup;
+  readonly state: ClusterState;
+  readonly massSilence: () => boolean;
+  /** How long a node has been silent for certain. */
+  readonly silentMs: (node: string, epoch: Revision) => number;
+  readonly onProblem: (message: string) => void;
+}
+
+/** The intents that this term runs: its own, those of operators, and what a former leader left. */
+export class Jobs {
+  readonly #context: JobsContext;
+  /** Intents that this term runs, or has run and not yet seen vanish. */
+  readonly #known = new Map<string, "running" | "ended">();
+
+  constructor(context: JobsContext) {
+    this.#context = context;
+  }
+
+  /** Takes up what the store has and this term does not run yet, from the step it has come to. */
+  resume(config: ClusterConfig): void {
+    const { intents } = this.#context.state;
+    for (const [id, stage] of this.#known) {
+      // One that runs may not have been seen yet.
+      if (stage === "ended" && !intents.has(id)) this.#known.delete(id);
+    }
+    for (const [id, { value, entry }] of intents) {
+      if (this.#known.has(id)) continue;
+      try {
+        this.#start(id, value.kind, entry, config);
+      } catch (error) {
+        this.#known.set(id, "ended");
+        this.#context.onProblem(describeError(error));
+      }
+    }
+  }
+
+  reclaim(id: string, intent: ReclaimIntent, revision: Revision, config: ClusterConfig): void {
+    const { options, group, state, massSilence, silentMs } = this.#context;
+    const { store, clock, cloudFor, settings } = options;
+    const log = this.#log(id, intent, revision, ({ node, subnet }) => ({ node, subnet }));
+    const job = new Reclaim(log, {
+      store,
+      clock,
+      cloudFor,
+      signal: group.signal,
+      nodePrefix: config.nodePrefix,
+      leaseMs: config.leaseMs,
+      quarantineMs: settings.quarantineMs ?? config.quarantineMs,
+      silentMs: () => silentMs(intent.node, intent.epoch),
+      retryFirstMs: settings.retryFirstMs,
+      retryMaxMs: settings.retryMaxMs,
+      tickMs: settings.tickMs,
+      massSilence: () => !isAskedFor(intent) && massSilence(),
+      paused: () => state.paused,
+      recovering: () => state.recovering,
+    });
+    this.#run(id, job);
+  }
+
+  #start(id: string, kind: string, entry: Entry, config: ClusterConfig): void {
+    if (kind === "reclaim") {
+      this.reclaim(id, decode(reclaimIntentSchema, entry), entry.modRevision, config);
+    }
+  }
+
+  #log<T extends IntentBase>(
+    id: string,
+    intent: T,
+    revision: Revision,
+    about: ConstructorParameters<typeof IntentLog<T>>[3],
+  ): IntentLog<T> {
+    return new IntentLog(id, intent, revision, about, this.#context);
+  }
+
+  #run<T extends IntentBase>(id: string, job: RunnableJob<T>): void {
+    const { options, group } = this.#context;
+    this.#known.set(id, "running");
+    group.spawn(async (signal) => {
+      await runJob(job, { ...options.settings, clock: options.clock, signal });
+      this.#known.set(id, "ended");
+    });
+  }
+}
