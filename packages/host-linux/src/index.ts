@@ -1,3 +1,5 @@
+export { type ArpProbe, type ArpProbeOptions, openArpProbe } from "./arp-probe.ts";
+export { type BridgePorts, openBridgePorts } from "./bridge-ports.ts";
 export { conflist, DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.ts";
 export { type DhcpSocket, type DhcpSocketOptions, openDhcpSocket } from "./dhcp-socket.ts";
 export { DROP_COMMENT, removeDropRules } from "./forwarding-rules.ts";

@@ -7,6 +7,8 @@ import {
   type DhcpSocket,
   type HostNetwork,
   type HostPlan,
+  openArpProbe,
+  openBridgePorts,
   openDhcpSocket,
   openHostNetwork,
   removeDropRules,
@@ -65,6 +67,17 @@ const api = {
     sockets.get(device)?.send(Buffer.from(text), { address, port });
   },
   packets: async () => packets,
+  /** What each address answers, asked at once, and how long that took. */
+  probe: async (device: string, ips: string[]): Promise<{ users: (string | null)[]; ms: number }> => {
+    await using probe = openArpProbe({ device });
+    const start = performance.now();
+    const users = await Promise.all(ips.map(async (ip) => (await probe.probe(ip)) ?? null));
+    return { users, ms: performance.now() - start };
+  },
+  portsOf: async (device: string, macs: string[]): Promise<(string | null)[]> => {
+    await using ports = openBridgePorts(device);
+    return macs.map((mac) => ports.portOf(mac) ?? null);
+  },
   socketErrors: async () => socketErrors,
   closeSocket: async (device: string): Promise<void> => {
     const socket = sockets.get(device);
