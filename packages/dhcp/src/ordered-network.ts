@@ -7,12 +7,12 @@ import type { LeaseNetwork } from "./ports.ts";
  */
 export class OrderedNetwork implements LeaseNetwork {
   readonly #network: LeaseNetwork;
-  readonly #timeoutMs: number;
+  readonly #deadlines: Deadlines;
   readonly #last = new Map<string, Promise<void>>();
 
   constructor(network: LeaseNetwork, timeoutMs: number) {
     this.#network = network;
-    this.#timeoutMs = timeoutMs;
+    this.#deadlines = new Deadlines(timeoutMs);
   }
 
   addRoute(ip: string): Promise<void> {
@@ -24,11 +24,11 @@ export class OrderedNetwork implements LeaseNetwork {
   }
 
   setNeighbour(ip: string, mac: string): Promise<void> {
-    return withDeadline(() => this.#network.setNeighbour(ip, mac), this.#timeoutMs);
+    return this.#deadlines.limit(() => this.#network.setNeighbour(ip, mac));
   }
 
   #inOrder(ip: string, call: () => Promise<void>): Promise<void> {
-    const limited = (): Promise<void> => withDeadline(call, this.#timeoutMs);
+    const limited = (): Promise<void> => this.#deadlines.limit(call);
     const before = this.#last.get(ip);
     const work = before === undefined ? limited() : before.then(limited, limited);
     this.#last.set(ip, work);
@@ -40,15 +40,56 @@ export class OrderedNetwork implements LeaseNetwork {
   }
 }
 
-function withDeadline(call: () => Promise<void>, timeoutMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      reject(
-        new UnavailableError(`the kernel did not answer within ${timeoutMs} ms`, { outcome: "unknown" }),
+interface Limited {
+  readonly at: number;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Deadlines that all lie equally far ahead: the oldest is the next, so one timer does for all. */
+class Deadlines {
+  readonly #timeoutMs: number;
+  readonly #pending = new Set<Limited>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs: number) {
+    this.#timeoutMs = timeoutMs;
+  }
+
+  limit(call: () => Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const limited: Limited = { at: performance.now() + this.#timeoutMs, reject };
+      this.#pending.add(limited);
+      this.#timer ??= setTimeout(() => this.#expire(), this.#timeoutMs);
+      const settle = (): void => {
+        this.#pending.delete(limited);
+        if (this.#pending.size > 0) return;
+        clearTimeout(this.#timer);
+        this.#timer = undefined;
+      };
+      call().then(
+        () => {
+          settle();
+          resolve();
+        },
+        (error: unknown) => {
+          settle();
+          reject(error);
+        },
       );
-    }, timeoutMs);
-    call()
-      .then(resolve, reject)
-      .finally(() => clearTimeout(timer));
-  });
+    });
+  }
+
+  #expire(): void {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (const limited of this.#pending) {
+      if (limited.at > now) {
+        this.#timer = setTimeout(() => this.#expire(), limited.at - now);
+        return;
+      }
+      this.#pending.delete(limited);
+      const message = `the kernel did not answer within ${this.#timeoutMs} ms`;
+      limited.reject(new UnavailableError(message, { outcome: "unknown" }));
+    }
+  }
 }

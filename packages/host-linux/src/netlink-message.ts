@@ -51,6 +51,11 @@ export function encodeMessage({ type, flags, sequence, payload }: NetlinkMessage
   return message;
 }
 
+/** Takes flags out of an encoded message. */
+export function clearFlags(message: Buffer, flags: number): void {
+  writeU16(message, readU16(message, 6) & ~flags, 6);
+}
+
 /** The messages of a datagram; what follows a damaged header is left out. */
 export function decodeMessages(datagram: Buffer): NetlinkMessage[] {
   const messages: NetlinkMessage[] = [];

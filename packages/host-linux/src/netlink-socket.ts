@@ -7,11 +7,20 @@
 // 3. A list is a batch of its own: reading it makes the kernel produce the rest of it.
 // 4. A list that the kernel marks as interrupted by a change (NLM_F_DUMP_INTR) may lack entries, so it is read again.
 // 5. A request that has passed its deadline is over for the caller; the kernel may still carry it out.
+// 6. The kernel takes the requests of a batch in order, and answers one that fails also when no answer was asked for. So
+//    of a batch of changes only the last asks for one, and that answer says that the others succeeded.
 
 import { UnavailableError } from "@cocoon-net/core";
 import { codeOf, errnoName, kernelError } from "./kernel-errors.ts";
 import { closeSocket, openNetlinkSocket, receive, send } from "./libc.ts";
-import { attributesOf, decodeMessages, encodeMessage, readS32, textOf } from "./netlink-message.ts";
+import {
+  attributesOf,
+  clearFlags,
+  decodeMessages,
+  encodeMessage,
+  readS32,
+  textOf,
+} from "./netlink-message.ts";
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
@@ -58,16 +67,22 @@ interface Exchange {
   readonly payloads: Buffer[];
   interrupted: boolean;
   settled: boolean;
+  /** Monotonic milliseconds. */
+  readonly deadline: number;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
+
+const done: Answer = { refusal: undefined, reason: undefined, payloads: [], interrupted: false };
 
 /** The kernel's rtnetlink in the network namespace in which the socket was opened. */
 export class NetlinkSocket implements AsyncDisposable {
   readonly #timeoutMs: number;
   readonly #fd: number;
   readonly #buffer: Buffer = Buffer.alloc(RECEIVE_BYTES);
-  readonly #queue: Exchange[] = [];
+  #queue: Exchange[] = [];
+  #sent: readonly Exchange[] = [];
+  #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #sequence = 0;
   #closed: Promise<void> | undefined;
@@ -115,7 +130,6 @@ export class NetlinkSocket implements AsyncDisposable {
       const settle = (action: () => void): void => {
         if (exchange.settled) return;
         exchange.settled = true;
-        clearTimeout(timer);
         action();
       };
       const exchange: Exchange = {
@@ -131,26 +145,42 @@ export class NetlinkSocket implements AsyncDisposable {
         payloads: [],
         interrupted: false,
         settled: false,
+        deadline: performance.now() + this.#timeoutMs,
         resolve: (answer) => settle(() => resolve(answer)),
         reject: (error) => settle(() => reject(error)),
       };
-      const timer = setTimeout(() => {
-        const outcome = this.#queue.includes(exchange) ? "none" : "unknown";
-        exchange.reject(
-          new UnavailableError(`${what}: no answer from the kernel within ${this.#timeoutMs} ms`, {
-            outcome,
-          }),
-        );
-      }, this.#timeoutMs);
       this.#queue.push(exchange);
+      this.#timer ??= setTimeout(() => this.#expire(), this.#timeoutMs);
       this.#running ??= this.#run();
     });
+  }
+
+  /** One timer for all: they have the same time, so the oldest is the first to run out of it. */
+  #expire(): void {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (const [outcome, exchanges] of [
+      ["unknown", this.#sent],
+      ["none", this.#queue],
+    ] as const) {
+      for (const { request, deadline, settled, reject } of exchanges) {
+        if (settled) continue;
+        if (deadline > now) {
+          this.#timer ??= setTimeout(() => this.#expire(), deadline - now);
+          break;
+        }
+        const message = `${request.what}: no answer from the kernel within ${this.#timeoutMs} ms`;
+        reject(new UnavailableError(message, { outcome }));
+      }
+    }
   }
 
   async #run(): Promise<void> {
     // Callers of this turn get into the first batch.
     await undefined;
     for (let batch = this.#nextBatch(); batch.length > 0; batch = this.#nextBatch()) {
+      this.#sent = batch;
+      for (const { message } of batch.slice(0, -1)) clearFlags(message, NLM_F_ACK); // 6
       try {
         await send(this.#fd, Buffer.concat(batch.map(({ message }) => message)));
       } catch (error) {
@@ -168,15 +198,20 @@ export class NetlinkSocket implements AsyncDisposable {
         }
       }
     }
+    this.#sent = [];
     this.#running = undefined;
+    if (this.#queue.length === 0) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    }
   }
 
   #nextBatch(): Exchange[] {
     const batch: Exchange[] = [];
-    while (batch.length < BATCH) {
-      const [next] = this.#queue;
-      if (next === undefined || (next.alone && batch.length > 0)) break;
-      this.#queue.shift();
+    let taken = 0;
+    for (const next of this.#queue) {
+      if (batch.length === BATCH || (next.alone && batch.length > 0)) break;
+      taken++;
       if (next.settled) continue;
       if (next.request.signal?.aborted) {
         next.reject(next.request.signal.reason);
@@ -185,6 +220,7 @@ export class NetlinkSocket implements AsyncDisposable {
       batch.push(next);
       if (next.alone) break;
     }
+    this.#queue.splice(0, taken);
     return batch;
   }
 
@@ -200,7 +236,11 @@ export class NetlinkSocket implements AsyncDisposable {
         // The buffer is used again.
         if (!isLast) exchange.payloads.push(Buffer.from(message.payload));
         if (!isLast && (message.flags & NLM_F_MULTI) !== 0) continue;
-        waiting.delete(message.sequence);
+        for (const [sequence, earlier] of waiting) {
+          waiting.delete(sequence);
+          if (earlier === exchange) break;
+          earlier.resolve(done); // 6
+        }
         const errno = isLast && message.payload.length >= 4 ? -readS32(message.payload, 0) : 0;
         const hasReason = message.type === NLMSG_ERROR && (message.flags & NLM_F_ACK_TLVS) !== 0;
         const { payloads, interrupted } = exchange;

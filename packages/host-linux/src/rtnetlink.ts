@@ -149,24 +149,27 @@ export function decodeAddress(message: Buffer): (InterfaceAddress & { readonly i
   return { index: readU32(message, 4), address: local.readUInt32BE(0), prefix: message[1] ?? 0 };
 }
 
-/** `struct rtmsg` for `address/32 dev index scope link` in the main table. */
+/** `struct rtmsg` for `address/32 dev index scope link` in the main table. Written in one piece: a DHCP server makes many. */
 export function encodeHostRoute(address: Address, index: number, purpose: "add" | "delete"): Buffer {
-  const header = Buffer.alloc(12);
-  header[0] = AF_INET;
-  header[1] = 32;
-  header[4] = RT_TABLE_MAIN;
+  const message = Buffer.alloc(28);
+  message[0] = AF_INET;
+  message[1] = 32;
+  message[4] = RT_TABLE_MAIN;
   if (purpose === "add") {
-    header[5] = RTPROT_BOOT;
-    header[6] = RT_SCOPE_LINK;
-    header[7] = RTN_UNICAST;
+    message[5] = RTPROT_BOOT;
+    message[6] = RT_SCOPE_LINK;
+    message[7] = RTN_UNICAST;
   } else {
     // Matches a route of any scope and protocol, so that one which somebody else put there goes too.
-    header[6] = RT_SCOPE_NOWHERE;
+    message[6] = RT_SCOPE_NOWHERE;
   }
-  return withAttributes(header, [
-    [RTA_DST, bytesOf(address)],
-    [RTA_OIF, indexBytes(index)],
-  ]);
+  writeU16(message, 8, 12);
+  writeU16(message, RTA_DST, 14);
+  message.writeUInt32BE(address, 16);
+  writeU16(message, 8, 20);
+  writeU16(message, RTA_OIF, 22);
+  writeU32(message, index, 24);
+  return message;
 }
 
 /** Asks for all IPv4 routes. */
@@ -208,11 +211,5 @@ export function encodeNeighbour(address: Address, index: number, mac?: string): 
 function bytesOf(address: Address): Uint8Array {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(address);
-  return bytes;
-}
-
-function indexBytes(index: number): Uint8Array {
-  const bytes = Buffer.alloc(4);
-  writeU32(bytes, index, 0);
   return bytes;
 }
