@@ -1,8 +1,14 @@
-import { contains, parseCidr } from "@cocoon-net/core";
+import {
+  type AddressSet,
+  blockOf,
+  type Cidr,
+  contains,
+  formatAddress,
+  formatCidr,
+  parseCidr,
+} from "@cocoon-net/core";
+import { isPodRange } from "./pod-range-names.ts";
 import type { AliasRange } from "./wire.ts";
-
-/** Secondary range, shared by all nodes of a subnetwork, that node blocks are taken from. */
-export const podRange = "cocoon-pods";
 
 /** What the interface shall have of the aliases that are ours; all others stay as they are. */
 export interface AliasGoal {
@@ -26,28 +32,64 @@ export function nextStep(current: readonly AliasRange[], goal: AliasGoal): Alias
   const removed = current.filter((alias) => goal.drop(alias));
   const kept = current.filter((alias) => !goal.drop(alias));
   if (removed.length > 0) return { what: "remove", changed: removed, list: kept };
-  const missing = goal.add.filter((alias) => !current.some((held) => isSame(held, alias)));
+  const missing = missingOf(current, goal);
   if (missing.length > 0) return { what: "add", changed: missing, list: [...current, ...missing] };
   return undefined;
 }
 
-/** The node's block, and nothing else of the pod range: also what an earlier block has left. */
-export function bindGoal(block: string): AliasGoal {
-  const wanted = { cidr: block, rangeName: podRange };
+/** How many aliases the interface will have in the end. */
+export function countAfter(current: readonly AliasRange[], goal: AliasGoal): number {
+  return current.filter((alias) => !goal.drop(alias)).length + missingOf(current, goal).length;
+}
+
+function missingOf(current: readonly AliasRange[], { add }: AliasGoal): AliasRange[] {
+  return add.filter((alias) => !current.some((held) => isSame(held, alias)));
+}
+
+/**
+ * These addresses of the block beside those that are bound already, and nothing that an earlier block has left. Nothing
+ * of the block is taken away, and neither are single addresses of other blocks: they were moved here.
+ */
+export function bindGoal(
+  current: readonly AliasRange[],
+  block: Cidr,
+  rangeName: string,
+  missing: AddressSet,
+): AliasGoal {
+  const outside = current.filter((alias) => isPodRange(alias.rangeName) && !isOurs(alias, [block]));
+  const stale = outside.filter(({ cidr }) => parseCidr(cidr).prefix < 32);
+  // A block from which an address was moved leaves single ones behind too.
+  const slots = stale.map(({ cidr }) => {
+    const { base, prefix } = parseCidr(cidr);
+    return blockOf(base, Math.min(prefix, block.prefix));
+  });
   return {
-    drop: (alias) => alias.rangeName === podRange && !isSame(alias, wanted),
-    add: [wanted],
+    drop: (alias) => outside.some((other) => isSame(other, alias)) && isOurs(alias, slots),
+    add: aliasesOf(missing, rangeName),
   };
 }
 
-/** Nothing of the pod range inside the block. */
-export function unbindGoal(block: string): AliasGoal {
-  return { drop: (alias) => isOurs(alias, block), add: [] };
+/** Exactly these addresses of the block, in as few aliases as there can be. */
+export function shapeGoal(block: Cidr, rangeName: string, addresses: AddressSet): AliasGoal {
+  const add = aliasesOf(addresses, rangeName);
+  return {
+    drop: (alias) => isOurs(alias, [block]) && !add.some((wanted) => isSame(wanted, alias)),
+    add,
+  };
 }
 
-/** An alias that lies in the node's block; a larger one also delivers what is not the node's. */
-export function isOurs(alias: AliasRange, block: string): boolean {
-  return alias.rangeName === podRange && contains(parseCidr(block), parseCidr(alias.cidr));
+/** Nothing of the pod ranges inside these blocks. */
+export function unbindGoal(blocks: readonly Cidr[]): AliasGoal {
+  return { drop: (alias) => isOurs(alias, blocks), add: [] };
+}
+
+/** An alias that lies in one of the blocks; a larger one also delivers what is not the node's. */
+export function isOurs({ cidr, rangeName }: AliasRange, blocks: readonly Cidr[]): boolean {
+  return isPodRange(rangeName) && blocks.some((block) => contains(block, parseCidr(cidr)));
+}
+
+function aliasesOf(addresses: AddressSet, rangeName: string): AliasRange[] {
+  return [...addresses.blocks()].map((block) => ({ cidr: formatCidr(block), rangeName }));
 }
 
 export function isSame(a: AliasRange, b: AliasRange): boolean {
@@ -57,4 +99,9 @@ export function isSame(a: AliasRange, b: AliasRange): boolean {
 /** `cocoon-pods:172.20.100.0/24`, as gcloud writes it. */
 export function formatAlias({ cidr, rangeName }: AliasRange): string {
   return rangeName === undefined ? cidr : `${rangeName}:${cidr}`;
+}
+
+/** `10.0.0.7`, or `10.0.0.0/24` where it is more than one. */
+export function formatBlock(block: Cidr): string {
+  return block.prefix === 32 ? formatAddress(block.base) : formatCidr(block);
 }

@@ -13,6 +13,18 @@ import { isRecord, listOf, type OperationError } from "./wire.ts";
 /** The fingerprint was stale: somebody else has changed the resource. Read again, and decide again. */
 export class StaleError extends ConflictError {}
 
+/** A resource has as much as one may have, e.g. an interface its alias ranges; a project's quotas are another thing. */
+export class LimitError extends ExhaustedError {
+  /** Undefined when the API does not say. */
+  readonly limit: number | undefined;
+
+  constructor(message: string) {
+    super(message, { hint: "free some, or spread them over more nodes" });
+    const limit = /\blimit: *(\d+)/i.exec(message)?.[1];
+    this.limit = limit === undefined ? undefined : Number(limit);
+  }
+}
+
 /** The API has refused the access token itself, before it did anything. */
 export class TokenError extends AuthError {}
 
@@ -24,7 +36,10 @@ export interface RawAnswer {
 
 /** Requests and groups of requests are limited by the minute; resources are limited by quotas. */
 const rateMessage = /rate ?limit exceeded|quota exceeded for quota (group|metric)|per minute/i;
-const quotaMessage = /^quota '|exceeded limit|quota .* exceeded/i;
+const quotaMessage = /^quota '|quota .* exceeded/i;
+/** How a limit of a resource reads is not documented for alias ranges; these are the forms that others have. */
+const limitMessage =
+  /exceeded limit|limit .* exceeded|(too many|at most|more than|maximum) .*\b(alias|secondary)|\b(alias|secondary) .*(too many|at most|more than|maximum)/i;
 
 /** The error that a refusal stands for. `what` is the method and its subject. */
 export function refusal(what: string, answer: RawAnswer): CocoonError {
@@ -42,8 +57,9 @@ export function refusal(what: string, answer: RawAnswer): CocoonError {
   const message = `${what} was refused: ${reason === "" ? `HTTP ${answer.status}` : reason}: ${failure.message}`;
   const isRate = /^rate_?limit_?exceeded$/i.test(reason) || rateMessage.test(failure.message);
   if (answer.status === 429 || (answer.status === 403 && isRate)) return throttled(message, answer);
-  if (/^(quotaExceeded|limitExceeded)$/.test(reason) || quotaMessage.test(failure.message)) {
-    return exhausted(message);
+  if (reason === "quotaExceeded" || quotaMessage.test(failure.message)) return exhausted(message);
+  if (reason === "limitExceeded" || (answer.status < 500 && limitMessage.test(failure.message))) {
+    return new LimitError(message);
   }
   switch (answer.status) {
     case 401:
@@ -69,7 +85,8 @@ export function operationFailure(what: string, errors: readonly OperationError[]
   const [first = { code: "", message: "no reason given" }] = errors;
   const message = `${what} failed: ${first.code}: ${first.message}`;
   if (first.code === "IP_IN_USE_BY_ANOTHER_RESOURCE") return new ConflictError(message);
-  if (/QUOTA|LIMIT|EXHAUSTED/.test(first.code)) return exhausted(message);
+  if (/QUOTA|EXHAUSTED/.test(first.code) || quotaMessage.test(first.message)) return exhausted(message);
+  if (/LIMIT/.test(first.code) || limitMessage.test(first.message)) return new LimitError(message);
   if (/NOT_READY|INTERNAL|UNAVAILABLE|TIMEOUT|BACKEND/.test(first.code)) {
     return new UnavailableError(message, { outcome: "unknown" });
   }

@@ -1,9 +1,9 @@
-import { NotFoundError, ThrottledError, UnavailableError } from "@cocoon-net/core";
-import type { AccessTokens } from "./access-tokens.ts";
-import { isAbout, TokenError } from "./api-errors.ts";
-import type { InstanceRef } from "./instance-ref.ts";
-import { type GceClients, once, Sdk } from "./sdk.ts";
-import { Pauses, type Timing } from "./timing.ts";
+import { NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
+import { isAbout } from "./api-errors.ts";
+import type { Call, CallScope, GceCalls } from "./calls.ts";
+import { type InstanceRef, regionOf } from "./instance-ref.ts";
+import { type GceClients, once } from "./sdk.ts";
+import { retryPauses, type Timing } from "./timing.ts";
 import {
   type AliasRange,
   type Instance,
@@ -19,22 +19,6 @@ import {
   type SubnetworkRef,
 } from "./wire.ts";
 
-export interface GceApiOptions {
-  readonly endpoint: URL;
-  readonly tokens: AccessTokens;
-  readonly timing: Timing;
-}
-
-interface Call {
-  /** Method and subject, for messages. */
-  readonly what: string;
-  /** Changes something: after a failure the caller looks before it asks again. */
-  readonly changes?: boolean;
-  readonly signal: AbortSignal | undefined;
-  readonly timeoutMs?: number;
-  readonly emptyLists?: readonly string[];
-}
-
 /** Where an operation is. */
 export type OperationPlace = { readonly project: string } & (
   | { readonly zone: string }
@@ -43,20 +27,20 @@ export type OperationPlace = { readonly project: string } & (
 
 /** The API's methods that the driver uses. Every refusal is one of core's errors. */
 export class GceApi {
-  readonly timing: Timing;
-  readonly #sdk: Sdk;
-  readonly #endpoint: URL;
-  readonly #tokens: AccessTokens;
+  readonly #calls: GceCalls;
+  readonly #scope: CallScope;
 
-  constructor(options: GceApiOptions) {
-    this.timing = options.timing;
-    this.#endpoint = options.endpoint;
-    this.#tokens = options.tokens;
-    this.#sdk = new Sdk(options.endpoint);
+  constructor(calls: GceCalls, scope: CallScope) {
+    this.#calls = calls;
+    this.#scope = scope;
   }
 
-  async close(): Promise<void> {
-    await this.#sdk.close();
+  get timing(): Timing {
+    return this.#calls.timing;
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.#scope.signal;
   }
 
   /**
@@ -65,13 +49,14 @@ export class GceApi {
    *
    * @throws {NotFoundError} when it misses something else, e.g. the project
    */
-  async getInstance(ref: InstanceRef, signal?: AbortSignal): Promise<Instance | undefined> {
+  async getInstance(ref: InstanceRef): Promise<Instance | undefined> {
     const { project, zone, name, id } = ref;
+    const call = { action: "instances.get", subject: name, project, region: regionOf(zone) };
     let instance: Instance;
     try {
       // By name: a 404 then says that nothing of that name exists.
       const request = { project, zone, instance: name };
-      instance = await this.#call({ what: `instances.get ${name}`, signal }, async ({ instances }) =>
+      instance = await this.#make(call, async ({ instances }) =>
         readInstance((await instances.get(request, { ...once }))[0]),
       );
     } catch (error) {
@@ -82,10 +67,11 @@ export class GceApi {
   }
 
   /** All instances of a project, in all zones. Complete or an error, never a part (G8). */
-  async listInstances(project: string, signal?: AbortSignal): Promise<Instance[]> {
-    const what = `instances.aggregatedList ${project}`;
+  async listInstances(project: string): Promise<Instance[]> {
+    const call = { action: "instances.aggregatedList", subject: project, project, region: "global" };
+    const what = `${call.action} ${project}`;
     const found: Instance[] = [];
-    await this.#pages(what, { project }, signal, async (clients, request) => {
+    await this.#pages(call, { project }, async (clients, request) => {
       // The client's own iterator gives up without a word after ten empty pages.
       const list = clients.instances.innerApiCalls.aggregatedList;
       if (list === undefined) throw new Error("this version of the client has no aggregatedList");
@@ -115,7 +101,6 @@ export class GceApi {
     nic: { readonly name: string; readonly fingerprint: string },
     aliases: readonly AliasRange[],
     requestID: string,
-    signal?: AbortSignal,
   ): Promise<Operation> {
     const { project, zone, name, id } = ref;
     const request = {
@@ -133,16 +118,23 @@ export class GceApi {
         })),
       },
     };
-    const emptyLists = aliases.length === 0 ? ["aliasIpRanges"] : [];
-    const what = `instances.updateNetworkInterface ${name}`;
-    return await this.#call({ what, signal, emptyLists, changes: true }, async ({ instances }) =>
+    const call: Call = {
+      action: "instances.updateNetworkInterface",
+      subject: name,
+      project,
+      region: regionOf(zone),
+      changes: true,
+      emptyLists: aliases.length === 0 ? ["aliasIpRanges"] : [],
+    };
+    return await this.#make(call, async ({ instances }) =>
       startedOperation(await instances.updateNetworkInterface(request, { ...once })),
     );
   }
 
-  async getSubnetwork(ref: SubnetworkRef, signal?: AbortSignal): Promise<Subnetwork> {
-    const request = { project: ref.project, region: ref.region, subnetwork: ref.name };
-    return await this.#call({ what: `subnetworks.get ${ref.name}`, signal }, async ({ subnetworks }) =>
+  async getSubnetwork({ project, region, name }: SubnetworkRef): Promise<Subnetwork> {
+    const request = { project, region, subnetwork: name };
+    const call = { action: "subnetworks.get", subject: name, project, region };
+    return await this.#make(call, async ({ subnetworks }) =>
       readSubnetwork((await subnetworks.get(request, { ...once }))[0]),
     );
   }
@@ -152,7 +144,6 @@ export class GceApi {
     subnetwork: Subnetwork,
     ranges: readonly SecondaryRange[],
     requestID: string,
-    signal?: AbortSignal,
   ): Promise<Operation> {
     const { project, region, name } = subnetwork.ref;
     const request = {
@@ -169,8 +160,8 @@ export class GceApi {
         })),
       },
     };
-    const what = `subnetworks.patch ${name}`;
-    return await this.#call({ what, signal, changes: true }, async ({ subnetworks }) =>
+    const call = { action: "subnetworks.patch", subject: name, project, region, changes: true };
+    return await this.#make(call, async ({ subnetworks }) =>
       startedOperation(await subnetworks.patch(request, { ...once })),
     );
   }
@@ -179,15 +170,23 @@ export class GceApi {
    * Waits until it is DONE; look at its errors then. Undefined when the API does not know it (any more): then only the
    * resource itself can tell.
    */
-  async waitFor(place: OperationPlace, name: string, signal?: AbortSignal): Promise<Operation | undefined> {
-    const pauses = new Pauses(this.timing, this.timing.changeMs, signal);
-    const call = { what: `operations.wait ${name}`, signal, timeoutMs: this.timing.waitRequestMs };
+  async waitFor(place: OperationPlace, name: string): Promise<Operation | undefined> {
+    const { timing, signal } = this;
+    const pauses = new Pauses(retryPauses(timing, timing.changeMs, signal));
+    const isZonal = "zone" in place;
+    const call: Call = {
+      action: isZonal ? "zoneOperations.wait" : "regionOperations.wait",
+      subject: name,
+      project: place.project,
+      region: isZonal ? regionOf(place.zone) : place.region,
+      timeoutMs: timing.waitRequestMs,
+    };
     for (;;) {
       let operation: Operation;
       try {
         // It may come back early with an operation that still runs.
-        operation = await this.#call(call, async (clients) => {
-          const client = "zone" in place ? clients.zoneOperations : clients.regionOperations;
+        operation = await this.#make(call, async (clients) => {
+          const client = isZonal ? clients.zoneOperations : clients.regionOperations;
           return readOperation((await client.wait({ ...place, operation: name }, { ...once }))[0]);
         });
       } catch (error) {
@@ -204,62 +203,44 @@ export class GceApi {
     }
   }
 
-  /** Operations on an instance that are not DONE yet. */
-  async pendingOperations(ref: InstanceRef, signal?: AbortSignal): Promise<Operation[]> {
-    const { project, zone, id } = ref;
+  /** Operations on these instances of a zone that are not DONE yet. */
+  async pendingOperations(
+    { project, zone }: { readonly project: string; readonly zone: string },
+    ids: ReadonlySet<string>,
+  ): Promise<Operation[]> {
     const found: Operation[] = [];
+    const call = { action: "zoneOperations.list", subject: zone, project, region: regionOf(zone) };
     const request = { project, zone, filter: 'status != "DONE"' };
-    await this.#pages(`zoneOperations.list ${zone}`, request, signal, async ({ zoneOperations }, page) => {
+    await this.#pages(call, request, async ({ zoneOperations }, page) => {
       const [items, next] = await zoneOperations.list(page, { ...once, autoPaginate: false });
       if (!Array.isArray(items)) throw incomplete("zoneOperations.list", zone);
       found.push(...items.map(readOperation));
       return next;
     });
-    return found.filter((operation) => !operation.done && operation.targetID === id);
+    return found.filter(({ done, targetID }) => !done && targetID !== undefined && ids.has(targetID));
   }
 
   async #pages(
-    what: string,
+    call: Call,
     first: Readonly<Record<string, unknown>>,
-    signal: AbortSignal | undefined,
     read: (clients: GceClients, request: Readonly<Record<string, unknown>>) => Promise<unknown>,
   ): Promise<void> {
     const tokens = new Set<unknown>();
     let request: Readonly<Record<string, unknown>> = { ...first, maxResults: 500 };
     for (;;) {
       const page = request;
-      const next = await this.#call({ what, signal }, (clients) => read(clients, page));
+      const next = await this.#make(call, (clients) => read(clients, page));
       if (!isRecord(next)) return;
-      if (tokens.has(next.pageToken)) throw incomplete(what, "its pages repeat without an end");
+      if (tokens.has(next.pageToken)) {
+        throw incomplete(`${call.action} ${call.subject}`, "its pages repeat without an end");
+      }
       tokens.add(next.pageToken);
       request = next;
     }
   }
 
-  /**
-   * Tries again, for {@link Timing.retryMs} altogether, on throttling, and after an outage where nothing is changed.
-   */
-  async #call<T>(call: Call, run: (clients: GceClients) => Promise<T>): Promise<T> {
-    const { what, signal, changes, timeoutMs = this.timing.requestMs, emptyLists = [] } = call;
-    const pauses = new Pauses(this.timing, this.timing.retryMs, signal);
-    let renewed = false;
-    for (;;) {
-      const authorization = await this.#tokens.header(this.#endpoint.origin, signal);
-      try {
-        return await this.#sdk.call({ what, authorization, timeoutMs, signal, emptyLists }, run);
-      } catch (error) {
-        if (error instanceof TokenError && !renewed) {
-          this.#tokens.forget();
-          renewed = true;
-          continue;
-        }
-        const again =
-          error instanceof ThrottledError
-            ? await pauses.nextThrottled(error.retryAfterMs)
-            : error instanceof UnavailableError && !changes && (await pauses.next());
-        if (!again) throw error;
-      }
-    }
+  async #make<T>(call: Call, run: (clients: GceClients) => Promise<T>): Promise<T> {
+    return await this.#calls.make(call, this.#scope, run);
   }
 }
 

@@ -1,16 +1,20 @@
-import { CocoonError, NotFoundError, UnavailableError } from "@cocoon-net/core";
+import { CocoonError, type JobLog, NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
+import type { AliasLimit } from "./alias-limit.ts";
 import type { GceApi, OperationPlace } from "./api.ts";
 import { operationFailure, StaleError } from "./api-errors.ts";
-import type { JobLog } from "./job-log.ts";
-import { Pauses } from "./timing.ts";
+import { retryPauses } from "./timing.ts";
 import type { Operation } from "./wire.ts";
 
-/** Everything a step needs. */
-export interface Steps {
+/** Everything that a question needs. */
+export interface Looks {
   readonly api: GceApi;
-  readonly job: JobLog;
-  readonly signal: AbortSignal | undefined;
   readonly progress: (message: string) => void;
+}
+
+/** Everything that a step needs. */
+export interface Steps extends Looks {
+  readonly job: JobLog;
+  readonly limit: AliasLimit;
 }
 
 /** One request that brings a resource nearer to what is wanted. */
@@ -41,8 +45,8 @@ export interface Sight<T> {
  * @returns what the last look has found
  */
 export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): Promise<T> {
-  const { api, job, signal, progress } = steps;
-  const pauses = new Pauses(api.timing, api.timing.changeMs, signal);
+  const { api, job, progress } = steps;
+  const pauses = new Pauses(retryPauses(api.timing, api.timing.changeMs, api.signal));
   const nextTry = async (reason: Error): Promise<void> => {
     if (!(await pauses.next())) throw reason;
   };
@@ -51,21 +55,21 @@ export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): 
   for (;;) {
     const { found, change } = await look();
     if (asked !== undefined && change?.key !== asked.change.key) {
-      await job.record("done", asked.change, asked.requestID);
+      await write(job, "done", asked.change, asked.requestID);
       asked = undefined;
     }
     if (change === undefined) return found;
 
-    const requestID = job.requestID(change);
+    const requestID = job.token(change.action, change.key, change.request);
     if (asked?.ended) {
       // It has ended well, and is wanted again. Either somebody else has undone it, or, where the request would be the
       // same, the answer was the one to an older request of that id; then the next must have another.
-      if (asked.requestID === requestID) await job.record("failed", change, requestID);
+      if (asked.requestID === requestID) await write(job, "failed", change, requestID);
       asked = undefined;
       await nextTry(new UnavailableError(`${change.what} does not last`, { outcome: "none" }));
       continue;
     }
-    await job.record("intent", change, requestID);
+    await write(job, "intent", change, requestID);
     asked = { change, requestID, ended: false };
     progress(change.what);
     let failure: CocoonError | undefined;
@@ -74,7 +78,7 @@ export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): 
     } catch (error) {
       if (!isForAnotherLook(error)) {
         // Refused for good; anything else, an abort for example, says nothing about the request.
-        if (error instanceof CocoonError) await job.record("failed", change, requestID);
+        if (error instanceof CocoonError) await write(job, "failed", change, requestID);
         throw error;
       }
       if (error instanceof StaleError) progress(`${change.what}: somebody else was faster; looking again`);
@@ -87,7 +91,7 @@ export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): 
       continue;
     }
     // Another try must be another request: the answer to this one stays the same.
-    await job.record("failed", change, requestID);
+    await write(job, "failed", change, requestID);
     asked = undefined;
     if (!isForAnotherLook(failure)) throw failure;
     await nextTry(failure);
@@ -95,19 +99,28 @@ export async function converge<T>(steps: Steps, look: () => Promise<Sight<T>>): 
 }
 
 /** @returns what the operation ended with; DONE is not success */
-async function run(
-  { api, signal }: Steps,
-  change: Change,
-  requestID: string,
-): Promise<CocoonError | undefined> {
+async function run({ api }: Steps, change: Change, requestID: string): Promise<CocoonError | undefined> {
   const started = await change.ask(requestID);
-  const ended = started.done ? started : await api.waitFor(change.place, started.name, signal);
+  const ended = started.done ? started : await api.waitFor(change.place, started.name);
   // Forgotten by the API: the next look tells.
   if (ended === undefined) return undefined;
   const { errors, httpErrorStatus } = ended;
   if (errors.length > 0) return operationFailure(change.what, errors);
   if (httpErrorStatus === undefined) return undefined;
   return operationFailure(change.what, [{ code: `HTTP ${httpErrorStatus}`, message: "no reason given" }]);
+}
+
+/** An intent that is the last thing written about the change is not written again. */
+async function write(
+  job: JobLog,
+  phase: "intent" | "done" | "failed",
+  { action, key, detail }: Change,
+  requestID: string,
+): Promise<void> {
+  if (phase !== "intent") return await job[phase](action, key, { requestId: requestID });
+  const last = job.last(action, key);
+  if (last?.phase === "intent" && last.detail?.requestId === requestID) return;
+  await job.intent(action, key, { requestId: requestID, ...detail });
 }
 
 /** NotFound: the look tells what is gone. */

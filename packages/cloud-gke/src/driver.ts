@@ -9,7 +9,8 @@ const driver: CloudDriver = {
   platforms: ["gke"],
   open(platform: string, options: OpenCloudOptions = {}): GkeCloud {
     if (platform !== "gke") throw new InvalidError(`this driver knows gke, not "${platform}"`);
-    return new GkeCloud(options.env ?? process.env);
+    const { env = process.env, budget, onCall } = options;
+    return new GkeCloud({ env, budget, onCall });
   },
   async detect(options: CloudCallOptions = {}): Promise<boolean> {
     return await new Metadata(metadataEndpoint(process.env), defaultTiming).answers(options.signal);

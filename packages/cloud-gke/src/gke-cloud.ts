@@ -1,39 +1,63 @@
-import type {
-  Cloud,
-  CloudCallOptions,
-  CloudJob,
-  FenceResult,
-  InstanceIdentity,
-  InstanceState,
-  NodeNetwork,
-  NodeResources,
-  ProvisionRequest,
-  ReleaseResult,
+import {
+  type CallPurpose,
+  type Cloud,
+  CloudBudget,
+  type CloudCall,
+  type CloudCallOptions,
+  type CloudJob,
+  type CloudLimits,
+  type CloudResource,
+  type FenceResult,
+  type InstanceIdentity,
+  type InstanceState,
+  JobLog,
+  type ListResourcesRequest,
+  type MoveRequest,
+  type MoveResult,
+  type NodeNetwork,
+  type NodeResources,
+  type ProvisionRequest,
+  type ReleaseResult,
 } from "@cocoon-net/core";
 import { AccessTokens } from "./access-tokens.ts";
+import { AliasLimit } from "./alias-limit.ts";
 import { GceApi } from "./api.ts";
-import type { Steps } from "./change.ts";
+import { GceCalls } from "./calls.ts";
+import type { Looks, Steps } from "./change.ts";
 import { fence } from "./fence.ts";
+import { parseInstanceRef } from "./instance-ref.ts";
 import { describeInstance } from "./instance-state.ts";
-import { JobLog } from "./job-log.ts";
+import { listResources } from "./list-resources.ts";
 import { Metadata } from "./metadata.ts";
-import { provision } from "./provision.ts";
+import { move } from "./move.ts";
+import { networkOf } from "./node-addresses.ts";
+import { instanceRefOf, missing, provision } from "./provision.ts";
 import { release } from "./release.ts";
-import { apiEndpoint, type Environment, metadataEndpoint } from "./settings.ts";
+import { aliasRangesPerNIC, apiEndpoint, type Environment, metadataEndpoint } from "./settings.ts";
 import { defaultTiming, type Timing } from "./timing.ts";
+
+export interface GkeCloudOptions {
+  readonly env: Environment;
+  readonly budget?: CloudBudget | undefined;
+  readonly onCall?: ((call: CloudCall) => void) | undefined;
+  readonly timing?: Timing;
+}
 
 /** Alias IP ranges of Compute Engine instances, GKE nodes among them, through the compute v1 API. */
 export class GkeCloud implements Cloud {
   readonly platform = "gke";
-  readonly #api: GceApi;
+  readonly #calls: GceCalls;
   readonly #metadata: Metadata;
+  readonly #limit: AliasLimit;
   readonly #closing = new AbortController();
 
-  /** @throws {InvalidError} when an endpoint in the environment is malformed */
-  constructor(env: Environment, timing: Timing = defaultTiming) {
+  /** @throws {InvalidError} when a setting in the environment is malformed */
+  constructor(options: GkeCloudOptions) {
+    const { env, budget = new CloudBudget(), onCall, timing = defaultTiming } = options;
     this.#metadata = new Metadata(metadataEndpoint(env), timing);
+    this.#limit = new AliasLimit(aliasRangesPerNIC(env));
     const tokens = new AccessTokens(env, this.#metadata);
-    this.#api = new GceApi({ endpoint: apiEndpoint(env), tokens, timing });
+    this.#calls = new GceCalls({ endpoint: apiEndpoint(env), tokens, timing, budget, onCall });
   }
 
   async describeSelf(options: CloudCallOptions = {}): Promise<InstanceIdentity> {
@@ -41,8 +65,20 @@ export class GkeCloud implements Cloud {
   }
 
   async describeInstance(instanceID: string, options: CloudCallOptions = {}): Promise<InstanceState> {
-    const progress = options.onProgress ?? (() => {});
-    return await describeInstance(this.#api, instanceID, this.#signal(options), progress);
+    const ref = parseInstanceRef(instanceID);
+    return ref === undefined ? "unknown" : await describeInstance(this.#looks("release", options), ref);
+  }
+
+  /** Makes no request: the API shows no limits, it only refuses what is beyond them. */
+  async describeLimits(_instance: InstanceIdentity, options: CloudCallOptions = {}): Promise<CloudLimits> {
+    this.#signal(options).throwIfAborted();
+    return {
+      assigns: "block",
+      nicsPerNode: undefined,
+      addressesPerNIC: undefined,
+      aliasRangesPerNIC: this.#limit.perNIC,
+      smallestBlock: 32,
+    };
   }
 
   async provision(
@@ -50,11 +86,35 @@ export class GkeCloud implements Cloud {
     job: CloudJob,
     options: CloudCallOptions = {},
   ): Promise<NodeNetwork> {
-    return await provision(this.#steps(job, options), request);
+    return await provision(this.#steps("allocate", job, options), request);
+  }
+
+  /** Takes nothing: an alias is the whole block. Tells what the node has. */
+  async shrink(
+    target: NodeResources,
+    _addresses: readonly string[],
+    _job: CloudJob,
+    options: CloudCallOptions = {},
+  ): Promise<NodeNetwork> {
+    const ref = instanceRefOf(target.instanceID ?? "");
+    const instance = await this.#looks("release", options).api.getInstance(ref);
+    if (instance === undefined) throw missing(ref);
+    return networkOf(instance, target);
+  }
+
+  async move(request: MoveRequest, job: CloudJob, options: CloudCallOptions = {}): Promise<MoveResult> {
+    return await move(this.#steps("allocate", job, options), request);
+  }
+
+  async listResources(
+    request: ListResourcesRequest,
+    options: CloudCallOptions = {},
+  ): Promise<readonly CloudResource[]> {
+    return await listResources(this.#looks("clean-up", options), request);
   }
 
   async fence(target: NodeResources, job: CloudJob, options: CloudCallOptions = {}): Promise<FenceResult> {
-    return await fence(this.#steps(job, options), target);
+    return await fence(this.#steps("release", job, options), target);
   }
 
   async release(
@@ -62,12 +122,12 @@ export class GkeCloud implements Cloud {
     job: CloudJob,
     options: CloudCallOptions = {},
   ): Promise<ReleaseResult> {
-    return await release(this.#steps(job, options), target);
+    return await release(this.#steps("release", job, options), target);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Error("the GKE cloud was closed"));
-    await this.#api.close();
+    await this.#calls.close();
   }
 
   #signal(options: CloudCallOptions): AbortSignal {
@@ -75,12 +135,12 @@ export class GkeCloud implements Cloud {
     return options.signal === undefined ? closing : AbortSignal.any([closing, options.signal]);
   }
 
-  #steps(job: CloudJob, options: CloudCallOptions): Steps {
-    return {
-      api: this.#api,
-      job: new JobLog(job),
-      signal: this.#signal(options),
-      progress: options.onProgress ?? (() => {}),
-    };
+  #looks(purpose: CallPurpose, options: CloudCallOptions): Looks {
+    const scope = { signal: this.#signal(options), purpose: options.purpose ?? purpose };
+    return { api: new GceApi(this.#calls, scope), progress: options.onProgress ?? (() => {}) };
+  }
+
+  #steps(purpose: CallPurpose, job: CloudJob, options: CloudCallOptions): Steps {
+    return { ...this.#looks(purpose, options), job: new JobLog(job), limit: this.#limit };
   }
 }

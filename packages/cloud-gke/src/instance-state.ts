@@ -1,6 +1,7 @@
 import { AuthError, CocoonError, type InstanceState } from "@cocoon-net/core";
-import type { GceApi } from "./api.ts";
-import { parseInstanceRef } from "./instance-ref.ts";
+import type { Looks } from "./change.ts";
+import { formatInstanceRef, type InstanceRef } from "./instance-ref.ts";
+import type { Instance } from "./wire.ts";
 
 /** https://cloud.google.com/compute/docs/instances/instance-lifecycle */
 const states: Readonly<Record<string, InstanceState>> = {
@@ -23,20 +24,17 @@ const states: Readonly<Record<string, InstanceState>> = {
  *
  * @throws {AuthError} because asking again will not help
  */
-export async function describeInstance(
-  api: GceApi,
-  instanceID: string,
-  signal: AbortSignal | undefined,
-  progress: (message: string) => void,
-): Promise<InstanceState> {
-  const ref = parseInstanceRef(instanceID);
-  if (ref === undefined) return "unknown";
+export async function describeInstance({ api, progress }: Looks, ref: InstanceRef): Promise<InstanceState> {
   try {
-    const instance = await api.getInstance(ref, signal);
-    return instance === undefined ? "gone" : (states[instance.status] ?? "unknown");
+    return stateOf(await api.getInstance(ref));
   } catch (error) {
     if (!(error instanceof CocoonError) || error instanceof AuthError) throw error;
-    progress(`the state of ${instanceID} is unknown: ${error.message}`);
+    progress(`the state of ${formatInstanceRef(ref)} is unknown: ${error.message}`);
     return "unknown";
   }
+}
+
+/** @param instance undefined: the cloud says that there is none */
+export function stateOf(instance: Instance | undefined): InstanceState {
+  return instance === undefined ? "gone" : (states[instance.status] ?? "unknown");
 }

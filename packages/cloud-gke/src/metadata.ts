@@ -1,12 +1,25 @@
-import { type InstanceIdentity, NotFoundError, UnavailableError } from "@cocoon-net/core";
+import { type InstanceIdentity, NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
 import { formatInstanceRef, regionOf } from "./instance-ref.ts";
-import { Pauses, type Timing } from "./timing.ts";
+import { retryPauses, type Timing } from "./timing.ts";
+import { lastSegment, listOf, recordOf } from "./wire.ts";
 
 const base = "/computeMetadata/v1";
 
 export interface AccessToken {
   readonly token: string;
   readonly expiresInMs: number;
+}
+
+export interface ShownAliases {
+  /** As the server shows them, which may be later than the API does. */
+  readonly aliases: readonly string[];
+  readonly etag: string;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+  readonly etag: string;
 }
 
 /** The metadata server: https://cloud.google.com/compute/docs/metadata/overview. */
@@ -33,10 +46,11 @@ export class Metadata {
   async identity(signal?: AbortSignal): Promise<InstanceIdentity> {
     return await this.#patiently(signal, async () => {
       // `instance/?recursive=true` would also bring the attributes, which hold secrets on a GKE node.
-      const id = await this.#item("instance/id", signal);
-      const name = await this.#item("instance/name", signal);
-      const zone = lastSegment(await this.#item("instance/zone", signal));
-      const project = await this.#item("project/project-id", signal);
+      const text = async (path: string): Promise<string> => (await this.#item(path, signal)).text;
+      const id = await text("instance/id");
+      const name = await text("instance/name");
+      const zone = lastSegment(await text("instance/zone"));
+      const project = await text("project/project-id");
       return {
         instanceID: formatInstanceRef({ project, zone, name, id }),
         zone,
@@ -50,7 +64,7 @@ export class Metadata {
   async accessToken(signal?: AbortSignal): Promise<AccessToken> {
     return await this.#patiently(signal, async () => {
       const path = "instance/service-accounts/default/token";
-      const text = await this.#item(path, signal);
+      const { text } = await this.#item(path, signal);
       const token = /"access_token"\s*:\s*"([^"]+)"/.exec(text)?.[1];
       const seconds = Number(/"expires_in"\s*:\s*(\d+)/.exec(text)?.[1]);
       if (token === undefined || Number.isNaN(seconds)) {
@@ -60,9 +74,33 @@ export class Metadata {
     });
   }
 
+  /**
+   * The aliases of nic0, once they are others than at `lastEtag`, or after {@link Timing.watchMs}.
+   *
+   * @throws as {@link identity}
+   */
+  async aliases(lastEtag: string | undefined, signal?: AbortSignal): Promise<ShownAliases> {
+    const { watchMs, metadataMs } = this.#timing;
+    const wait =
+      lastEtag === undefined
+        ? ""
+        : `&wait_for_change=true&last_etag=${encodeURIComponent(lastEtag)}&timeout_sec=${Math.ceil(watchMs / 1000)}`;
+    const path = `instance/network-interfaces/0/?recursive=true&alt=json${wait}`;
+    const { text, etag } = await this.#item(
+      path,
+      signal,
+      lastEtag === undefined ? metadataMs : watchMs + 10_000,
+    );
+    try {
+      return { aliases: listOf(recordOf(JSON.parse(text), "an interface"), "ipAliases").map(String), etag };
+    } catch (cause) {
+      throw this.#silent("shows no interface", cause);
+    }
+  }
+
   /** It may be restarting: asked a few times. */
   async #patiently<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
-    const pauses = new Pauses(this.#timing, 4 * this.#timing.metadataMs, signal);
+    const pauses = new Pauses(retryPauses(this.#timing, 4 * this.#timing.metadataMs, signal));
     for (;;) {
       try {
         return await run();
@@ -72,9 +110,10 @@ export class Metadata {
     }
   }
 
-  async #item(path: string, signal: AbortSignal | undefined): Promise<string> {
-    const { status, text } = await this.#get(path, signal);
-    if (status === 200 && text !== "") return text;
+  async #item(path: string, signal: AbortSignal | undefined, timeoutMs?: number): Promise<Answer> {
+    const answer = await this.#get(path, signal, timeoutMs);
+    const { status, text } = answer;
+    if (status === 200 && text !== "") return answer;
     if (status === 404 || status === 200) {
       throw new NotFoundError(`the metadata server at ${this.#endpoint} has no ${path}`, {
         hint: path.endsWith("token")
@@ -87,11 +126,15 @@ export class Metadata {
     });
   }
 
-  async #get(path: string, signal: AbortSignal | undefined): Promise<{ status: number; text: string }> {
-    const timeout = AbortSignal.timeout(this.#timing.metadataMs);
+  async #get(
+    path: string,
+    signal: AbortSignal | undefined,
+    timeoutMs: number = this.#timing.metadataMs,
+  ): Promise<Answer> {
+    const timeout = AbortSignal.timeout(timeoutMs);
     const both = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
     let genuine: boolean;
-    let answer: { status: number; text: string };
+    let answer: Answer;
     try {
       const response = await fetch(`${this.#endpoint}${base}/${path}`, {
         headers: { "metadata-flavor": "Google" },
@@ -99,7 +142,8 @@ export class Metadata {
         redirect: "error",
       });
       genuine = response.headers.get("metadata-flavor") === "Google";
-      answer = { status: response.status, text: (await response.text()).trim() };
+      const etag = response.headers.get("etag") ?? "";
+      answer = { status: response.status, text: (await response.text()).trim(), etag };
     } catch (cause) {
       signal?.throwIfAborted();
       throw this.#silent("does not answer", cause);
@@ -116,8 +160,4 @@ export class Metadata {
       hint: "run this on a Compute Engine instance, or set COCOON_NET_METADATA_ENDPOINT",
     });
   }
-}
-
-function lastSegment(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }

@@ -1,113 +1,206 @@
 import {
+  AddressSet,
+  type Cidr,
   CocoonError,
   ConflictError,
   ExhaustedError,
   formatAddress,
+  formatCidr,
   hostRange,
   InvalidError,
   type NodeNetwork,
   NotFoundError,
   type ProvisionRequest,
+  parseAddress,
   parseCidr,
 } from "@cocoon-net/core";
-import { changeAliases, firstNic } from "./alias-change.ts";
-import { bindGoal, podRange } from "./alias-plan.ts";
+import { changeAliases, firstNic, type GoalFor, settle } from "./alias-change.ts";
+import { bindGoal, countAfter, nextStep } from "./alias-plan.ts";
 import type { Steps } from "./change.ts";
-import { holdersOf } from "./holders.ts";
+import { type Holder, holdersOf } from "./holders.ts";
 import { type InstanceRef, parseInstanceRef } from "./instance-ref.ts";
+import { deliveredOf, guestRange } from "./node-addresses.ts";
 import { ensurePodRange } from "./pod-range.ts";
-import { formatSubnetworkRef, type SubnetworkRef } from "./wire.ts";
+import { formatSubnetworkRef, type Instance, type SubnetworkRef } from "./wire.ts";
 
 /**
  * Binds the node's block to its instance as one alias range. Every run looks at what there is and does what is
- * missing, so that an interrupted one is finished by the next.
+ * missing, so that an interrupted one is finished by the next. Where addresses of the block were moved to other nodes,
+ * it is bound in parts, and they stay where they are.
  */
 export async function provision(steps: Steps, request: ProvisionRequest): Promise<NodeNetwork> {
-  const addresses = poolOf(request, steps.progress);
-  const ref = refOf(request);
-  const subnetwork = await ownSubnetwork(steps, ref);
-  await ensurePodRange(steps, subnetwork, request.subnet, request.parentCIDR);
-  let instance: Awaited<ReturnType<typeof changeAliases>>;
-  try {
-    instance = await changeAliases(steps, ref, bindGoal(request.subnet));
-  } catch (error) {
-    if (!(error instanceof ConflictError)) throw error;
-    throw await nameHolders(steps, ref, subnetwork, request.subnet, error);
+  const wanted = wishOf(request);
+  const ref = instanceRefOf(request.instance.instanceID);
+  const before = await requireInstance(steps, ref);
+  const subnetwork = subnetworkOf(before);
+  const { block } = wanted;
+  const parent = request.parentCIDR === undefined ? undefined : parseCidr(request.parentCIDR, "parent CIDR");
+  const rangeName = await ensurePodRange(steps, subnetwork, block, parent);
+
+  const aliases = firstNic(before).aliases;
+  const goalFor = goalOf(steps, ref, subnetwork, block, rangeName);
+  const goal = await goalFor(aliases);
+  const tooMany = steps.limit.excess(ref.name, aliases.length, countAfter(aliases, goal));
+  if (tooMany !== undefined) throw tooMany;
+  let seen: Instance | undefined = before;
+  if (nextStep(aliases, goal) === undefined) {
+    // What another job has started may still take the block away again; look once more when that has ended.
+    await settle(steps, [ref]);
+    seen = undefined;
   }
-  if (instance === undefined) throw missing(ref);
-  return {
-    addresses,
-    subnetID: formatSubnetworkRef(subnetwork),
-    eniIDs: [],
-    nicMACs: [],
-    aliasRangeName: podRange,
+  let after: Instance | undefined;
+  try {
+    after = await changeAliases(steps, ref, goalFor, seen);
+  } catch (error) {
+    throw await explained(steps, ref, subnetwork, block, error);
+  }
+  if (after === undefined) throw missing(ref);
+  return resultOf(steps, wanted, after, rangeName);
+}
+
+interface Wish {
+  readonly block: Cidr;
+  readonly poolSize: number;
+  readonly addresses: AddressSet;
+}
+
+function wishOf({ subnet, poolSize, addresses = [] }: ProvisionRequest): Wish {
+  const block = parseCidr(subnet, "subnet");
+  if (!Number.isInteger(poolSize) || poolSize < 1) {
+    throw new InvalidError(`the pool size ${poolSize} is not a whole number above 0`);
+  }
+  const range = guestRange(block);
+  if (range.first > range.last) throw new ExhaustedError(`the subnet ${subnet} has no address for a VM`);
+  const asked = addresses.map((address) => parseAddress(address));
+  const hosts = hostRange(block);
+  const strange = asked.find((address) => address < hosts.first || address > hosts.last);
+  if (strange !== undefined) {
+    throw new InvalidError(`${formatAddress(strange)} is no address for a VM of ${subnet}`);
+  }
+  return { block, poolSize, addresses: new AddressSet(asked) };
+}
+
+/** The whole block; once it is there in parts, what is missing of it and is not somebody else's. */
+function goalOf(
+  steps: Steps,
+  ref: InstanceRef,
+  subnetwork: SubnetworkRef,
+  block: Cidr,
+  rangeName: string,
+): GoalFor {
+  let others: Promise<Holder[]> | undefined;
+  return async (aliases) => {
+    const missing = new AddressSet([block]).subtract(deliveredOf(aliases, block));
+    if (missing.size > 0 && !missing.has(block)) {
+      others ??= otherHolders(steps, ref, subnetwork, new AddressSet([block]));
+      for (const holder of await others) {
+        // Moves take single addresses; anything larger is somebody's mistake.
+        if (holder.block.prefix < 32) throw new ConflictError(holder.evidence, { hint });
+        missing.remove(holder.block);
+      }
+    }
+    return bindGoal(aliases, block, rangeName, missing);
   };
 }
 
-/**
- * An alias delivers the whole block; the pool is its host addresses but the first, which is the bridge's gateway by
- * default.
- */
-function poolOf(request: ProvisionRequest, progress: Steps["progress"]): string[] {
-  const block = parseCidr(request.subnet, "subnet");
-  if (!Number.isInteger(request.poolSize) || request.poolSize < 1) {
-    throw new InvalidError(`the pool size ${request.poolSize} is not a whole number above 0`);
+const hint = "drain or reclaim that node, or choose another --subnet";
+
+/** What was asked for by name, and of the rest the lowest. */
+function resultOf({ progress }: Steps, wish: Wish, instance: Instance, rangeName: string): NodeNetwork {
+  const { block, poolSize, addresses } = wish;
+  const nic = firstNic(instance);
+  const delivered = deliveredOf(nic.aliases, block);
+  for (const address of addresses) {
+    if (delivered.has(address)) continue;
+    throw new ConflictError(`${formatAddress(address)} of ${formatCidr(block)} is served by another node`, {
+      hint: "move it back first",
+    });
   }
-  const { first, last } = hostRange(block);
-  const pool: string[] = [];
-  for (let address = first + 1; address <= last && pool.length < request.poolSize; address++) {
-    pool.push(formatAddress(address));
+  const guests = delivered.intersect(new AddressSet([guestRange(block)]));
+  const pool = addresses.clone();
+  for (const address of guests) {
+    if (pool.size >= poolSize) break;
+    pool.add(address);
   }
-  if (pool.length === 0) throw new ExhaustedError(`the subnet ${request.subnet} has no address for a VM`);
-  const lacking = request.poolSize - pool.length;
-  if (lacking > 0)
-    progress(`the pool is ${lacking} addresses smaller than asked: ${request.subnet} has no more`);
-  return pool;
+  const lacking = poolSize - pool.size;
+  if (lacking > 0) {
+    progress(`the pool is ${lacking} addresses smaller than asked: ${formatCidr(block)} has no more`);
+  }
+  return {
+    addresses: [...pool].map(formatAddress),
+    subnetID: formatSubnetworkRef(subnetworkOf(instance)),
+    eniIDs: [],
+    nicMACs: [],
+    aliasRangeName: rangeName,
+  };
 }
 
-function refOf(request: ProvisionRequest): InstanceRef {
-  const ref = parseInstanceRef(request.instance.instanceID);
+/** @throws {InvalidError} for what is no id of ours */
+export function instanceRefOf(instanceID: string): InstanceRef {
+  const ref = parseInstanceRef(instanceID);
   if (ref !== undefined) return ref;
-  throw new InvalidError(`"${request.instance.instanceID}" is not a Compute Engine instance`, {
+  throw new InvalidError(`"${instanceID}" is not a Compute Engine instance`, {
     hint: "give PROJECT/ZONE/NAME/NUMERIC-ID, as describeSelf does",
   });
 }
 
-async function ownSubnetwork({ api, signal }: Steps, ref: InstanceRef): Promise<SubnetworkRef> {
-  const instance = await api.getInstance(ref, signal);
+/** @throws {NotFoundError} when it is gone */
+async function requireInstance({ api }: Steps, ref: InstanceRef): Promise<Instance> {
+  const instance = await api.getInstance(ref);
   if (instance === undefined) throw missing(ref);
+  return instance;
+}
+
+/** @throws {InvalidError} in a legacy network */
+export function subnetworkOf(instance: Instance): SubnetworkRef {
   const { subnetwork } = firstNic(instance);
   if (subnetwork !== undefined) return subnetwork;
-  throw new InvalidError(`the instance ${ref.name} is in a legacy network, which has no alias ranges`, {
+  throw new InvalidError(`the instance ${instance.name} is in a legacy network, which has no alias ranges`, {
     hint: "use a VPC-native network",
   });
 }
 
-function missing({ project, zone, name, id }: InstanceRef): NotFoundError {
+export function missing({ project, zone, name, id }: InstanceRef): NotFoundError {
   return new NotFoundError(`the project ${project} has no instance ${name} (${id}) in ${zone}`, {
     hint: "use credentials of the project that owns this node",
   });
 }
 
-/** The API does not say who has the block. */
-async function nameHolders(
-  { api, signal }: Steps,
+/** Instances, other than this one, that hold any of the addresses. */
+async function otherHolders(
+  { api }: Steps,
   ref: InstanceRef,
   subnetwork: SubnetworkRef,
-  block: string,
-  conflict: ConflictError,
-): Promise<ConflictError> {
-  let holders: readonly string[] = [];
+  addresses: AddressSet,
+): Promise<Holder[]> {
+  const instances = await api.listInstances(ref.project);
+  const holders = holdersOf(ref.project, instances, addresses, subnetwork);
+  return holders.filter(({ instance }) => instance.id !== ref.id);
+}
+
+/** With what the API does not say: who has the block, how much of a quota is in use. */
+async function explained(
+  steps: Steps,
+  ref: InstanceRef,
+  subnetwork: SubnetworkRef,
+  block: Cidr,
+  error: unknown,
+): Promise<unknown> {
   try {
-    const instances = await api.listInstances(ref.project, signal);
-    const found = holdersOf(ref.project, instances, block, subnetwork);
-    holders = found.filter(({ instance }) => instance.id !== ref.id).map(({ evidence }) => evidence);
-  } catch (error) {
-    if (!(error instanceof CocoonError)) throw error;
+    if (error instanceof ConflictError) {
+      const holders = await otherHolders(steps, ref, subnetwork, new AddressSet([block]));
+      const who = holders.map(({ evidence }) => evidence).filter((text) => !error.message.includes(text));
+      if (who.length === 0) return error;
+      return new ConflictError(`${error.message} (${who.join("; ")})`, { cause: error, hint });
+    }
+    if (error instanceof ExhaustedError && /ALIASES_PER_NETWORK/.test(error.message)) {
+      const instances = await steps.api.listInstances(ref.project);
+      const count = instances.flatMap(({ nics }) => nics).flatMap(({ aliases }) => aliases).length;
+      const message = `${error.message} (the instances of ${ref.project} have ${count} alias ranges)`;
+      return new ExhaustedError(message, { cause: error, hint: "have the project's limit raised" });
+    }
+  } catch (cause) {
+    if (!(cause instanceof CocoonError)) throw cause;
   }
-  if (holders.length === 0) return conflict;
-  return new ConflictError(`${conflict.message} (${holders.join("; ")})`, {
-    cause: conflict,
-    hint: "drain or reclaim that node, or choose another --subnet",
-  });
+  return error;
 }

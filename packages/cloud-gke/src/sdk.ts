@@ -70,8 +70,7 @@ export class Sdk {
   /** @throws {CocoonError} what {@link refusal} makes of an answer, or {@link UnavailableError} */
   async call<T>(context: CallContext, run: (clients: GceClients) => Promise<T>): Promise<T> {
     context.signal?.throwIfAborted();
-    this.#clients ??= this.#open();
-    const clients = await this.#clients;
+    const clients = await this.open();
     try {
       return await this.#context.run(context, () => run(clients));
     } catch (error) {
@@ -92,7 +91,13 @@ export class Sdk {
     for (const client of [instances, subnetworks, zoneOperations, regionOperations]) await client.close();
   }
 
-  async #open(): Promise<GceClients> {
+  /** Loads the clients, if they are not loaded yet. */
+  async open(): Promise<GceClients> {
+    this.#clients ??= this.#load();
+    return await this.#clients;
+  }
+
+  async #load(): Promise<GceClients> {
     const { protocol, hostname, port } = this.#endpoint;
     const options = {
       apiEndpoint: hostname,

@@ -18,6 +18,16 @@ export function metadataEndpoint(env: Environment): string {
   return originOf(env, "COCOON_NET_METADATA_ENDPOINT", defaultMetadataEndpoint).origin;
 }
 
+/** Since 2026: https://cloud.google.com/vpc/docs/quota#per_instance */
+const defaultAliasRanges = 150;
+
+/** Alias ranges that an interface may have; env `COCOON_NET_GCE_ALIAS_RANGES_PER_NIC`. @throws {InvalidError} */
+export function aliasRangesPerNIC(env: Environment): number {
+  const text = env.COCOON_NET_GCE_ALIAS_RANGES_PER_NIC || String(defaultAliasRanges);
+  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
+  throw new InvalidError(`COCOON_NET_GCE_ALIAS_RANGES_PER_NIC "${text}" is not a whole number above 0`);
+}
+
 /** Where a key file is looked for: the file that the environment names, else the one that gcloud writes. */
 export function keyFiles(env: Environment): {
   readonly named: string | undefined;

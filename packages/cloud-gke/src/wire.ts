@@ -14,6 +14,8 @@ export interface AliasRange {
 export interface Nic {
   readonly name: string;
   readonly fingerprint: string;
+  /** As the API shows it. */
+  readonly network: string | undefined;
   readonly subnetwork: SubnetworkRef | undefined;
   readonly aliases: readonly AliasRange[];
 }
@@ -78,6 +80,7 @@ function readNic(value: unknown): Nic {
   return {
     name: textOf(json, "name"),
     fingerprint: optionalText(json, "fingerprint") ?? "",
+    network: optionalText(json, "network"),
     // A legacy network has none.
     subnetwork: parseSubnetworkRef(optionalText(json, "subnetwork") ?? ""),
     aliases: listOf(json, "aliasIpRanges").map((item) => {

@@ -1,9 +1,18 @@
-import { InvalidError } from "@cocoon-net/core";
+import { AddressSet, contains, parseCidr } from "@cocoon-net/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type AliasGoal, bindGoal, isSame, nextStep, podRange, unbindGoal } from "../src/alias-plan.ts";
-import { guestAgentFixes } from "../src/guest-agent.ts";
+import {
+  type AliasGoal,
+  bindGoal,
+  countAfter,
+  isSame,
+  nextStep,
+  shapeGoal,
+  unbindGoal,
+} from "../src/alias-plan.ts";
 import { formatInstanceRef, parseInstanceRef } from "../src/instance-ref.ts";
+import { deliveredOf } from "../src/node-addresses.ts";
+import { podRange } from "../src/pod-range-names.ts";
 import type { AliasRange } from "../src/wire.ts";
 
 const block = "172.20.100.0/24";
@@ -31,27 +40,57 @@ function play(start: readonly AliasRange[], goal: AliasGoal): { list: readonly A
   }
 }
 
+const cidr = parseCidr(block);
+const others = (all: readonly AliasRange[]) => all.filter(({ rangeName }) => rangeName !== podRange);
+const missingOf = (held: readonly AliasRange[]) => new AddressSet([cidr]).subtract(deliveredOf(held, cidr));
+
 describe("the plan for an interface's aliases", () => {
-  it("ends in at most two steps with the block bound, and all that is not ours untouched", () => {
+  it("to bind a block ends in at most two steps, takes none of it away, and leaves what is not ours", () => {
     fc.assert(
       fc.property(aliases, (start) => {
-        const { list } = play(start, bindGoal(block));
-        expect(list.filter(({ rangeName }) => rangeName === podRange)).toEqual([
-          { cidr: block, rangeName: podRange },
-        ]);
-        const others = (all: readonly AliasRange[]) => all.filter(({ rangeName }) => rangeName !== podRange);
-        expect(others(list)).toEqual(others(start));
+        const goal = bindGoal(start, cidr, podRange, missingOf(start));
+        const { list } = play(start, goal);
+        expect(missingOf(list).size).toBe(0);
+        expect(list.length).toBe(countAfter(start, goal));
+        const inBlock = start.filter(
+          (one) => one.rangeName === podRange && contains(cidr, parseCidr(one.cidr)),
+        );
+        expect(list).toEqual(expect.arrayContaining([...others(start), ...inBlock]));
+        // Of other blocks there is only what may have been moved here: single addresses.
+        const outside = list.filter(
+          (one) => one.rangeName === podRange && !contains(cidr, parseCidr(one.cidr)),
+        );
+        expect(outside.every((one) => one.cidr.endsWith("/32") && start.includes(one))).toBe(true);
       }),
     );
   });
 
-  it("takes off what lies in the block, and nothing else", () => {
+  it("to give a block a shape ends in at most two steps with exactly that, in the fewest aliases", () => {
+    const holes = fc.uniqueArray(fc.integer({ min: cidr.base, max: cidr.base + 255 }), { maxLength: 5 });
+    fc.assert(
+      fc.property(aliases, holes, (start, without) => {
+        const wanted = new AddressSet([cidr]);
+        for (const hole of without) wanted.remove(hole);
+        const goal = shapeGoal(cidr, podRange, wanted);
+        const { list } = play(start, goal);
+        expect(deliveredOf(list, cidr).equals(wanted)).toBe(true);
+        expect(list.filter((one) => goal.add.some((each) => isSame(one, each)))).toHaveLength(
+          [...wanted.blocks()].length,
+        );
+        expect(others(list)).toEqual(others(start));
+        // Run again from anywhere on the way, it ends the same.
+        const half = nextStep(start, goal)?.list ?? start;
+        expect(deliveredOf(play(half, goal).list, cidr).equals(wanted)).toBe(true);
+      }),
+    );
+  });
+
+  it("to unbind a block takes off what lies in it, and nothing else", () => {
     fc.assert(
       fc.property(aliases, (start) => {
-        const { list, steps } = play(start, unbindGoal(block));
+        const { list, steps } = play(start, unbindGoal([cidr]));
         expect(steps).toBeLessThan(2);
-        const inBlock = ({ cidr, rangeName }: AliasRange) =>
-          rangeName === podRange && cidr.startsWith("172.20.100.");
+        const inBlock = (one: AliasRange) => one.rangeName === podRange && one.cidr.startsWith("172.20.100.");
         expect(list).toEqual(start.filter((one) => !inBlock(one)));
       }),
     );
@@ -79,17 +118,4 @@ describe("the id of an instance", () => {
   ])("%j is none", (text) => {
     expect(parseInstanceRef(text)).toBeUndefined();
   });
-});
-
-it("what the host needs against the guest agent is as the predecessor has it", () => {
-  const fixes = guestAgentFixes(block, "ens4");
-  expect(fixes.localRoutes).toEqual([{ destination: block, device: "ens4", table: "local" }]);
-  expect(fixes.files).toEqual([
-    {
-      path: "/etc/cron.d/cocoon-net-fix-alias",
-      mode: 0o644,
-      content: "@reboot root ip route del local 172.20.100.0/24 dev ens4 table local 2>/dev/null || true\n",
-    },
-  ]);
-  expect(() => guestAgentFixes("172.20.100.1/24", "ens4")).toThrow(InvalidError);
 });

@@ -293,7 +293,7 @@ describe("an API in trouble", () => {
     await gone[Symbol.asyncDispose]();
     const node = await NodeFixture.start(world);
     const env = { ...(await world.environment(node.instanceID)), COCOON_NET_GCE_ENDPOINT: gone.api };
-    await using cloud = new GkeCloud(env, { ...impatient, retryMs: 50 });
+    await using cloud = new GkeCloud({ env, timing: { ...impatient, retryMs: 50 } });
     await expect(cloud.provision(node.request, node.job())).rejects.toThrow(`${gone.api}: ECONNREFUSED`);
     expect(await cloud.describeInstance(node.instanceID)).toBe("unknown");
   });

@@ -1,7 +1,15 @@
 import { type GceInstance, GceSimulator, type GceSimulatorOptions } from "@cocoon-net/cloud-testkit";
 import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
-import { contains, DisposeStack, formatAddress, parseCidr, rangeOf } from "@cocoon-net/core";
-import { GkeCloud } from "../src/gke-cloud.ts";
+import {
+  CloudBudget,
+  type CloudCall,
+  contains,
+  DisposeStack,
+  formatAddress,
+  parseCidr,
+  rangeOf,
+} from "@cocoon-net/core";
+import { GkeCloud, type GkeCloudOptions } from "../src/gke-cloud.ts";
 import type { Environment } from "../src/settings.ts";
 import type { Timing } from "../src/timing.ts";
 
@@ -10,13 +18,20 @@ export const impatient: Timing = {
   requestMs: 5_000,
   waitRequestMs: 5_000,
   retryMs: 5_000,
+  budgetMs: 10_000,
   changeMs: 10_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
-  firstThrottlePauseMs: 4,
-  maxThrottlePauseMs: 50,
   metadataMs: 1_000,
+  watchMs: 5_000,
 };
+
+const unlimited = { perSecond: 5_000, burst: 5_000, perMinute: undefined };
+
+/** One that never makes a test wait. */
+export function generousBudget(): CloudBudget {
+  return new CloudBudget({ rates: { gke: { read: unlimited, write: unlimited } }, random: () => 0 });
+}
 
 /** For `expect.poll`, on a busy machine. */
 export const patience = { timeout: 10_000 };
@@ -27,6 +42,8 @@ const delays = { pendingMs: 1, operationMs: 3, instanceMs: 4 };
 export class GkeWorld implements CloudWorld {
   readonly simulator: GceSimulator;
   readonly api: string;
+  /** What the driver says of its requests. */
+  readonly madeCalls: CloudCall[] = [];
   readonly #opened = new DisposeStack();
 
   private constructor(simulator: GceSimulator, api: string) {
@@ -67,9 +84,17 @@ export class GkeWorld implements CloudWorld {
     };
   }
 
-  async cloudOn(instanceID: string, timing: Partial<Timing> = {}): Promise<GkeCloud> {
-    const env = await this.environment(instanceID);
-    return this.#opened.use(new GkeCloud(env, { ...impatient, ...timing }));
+  async cloudOn(
+    instanceID: string,
+    timing: Partial<Timing> = {},
+    options: Partial<GkeCloudOptions> = {},
+  ): Promise<GkeCloud> {
+    const env = { ...(await this.environment(instanceID)), ...options.env };
+    const budget = options.budget ?? generousBudget();
+    const onCall = (call: CloudCall) => this.madeCalls.push(call);
+    return this.#opened.use(
+      new GkeCloud({ onCall, ...options, env, budget, timing: { ...impatient, ...timing } }),
+    );
   }
 
   block(n: number): string {

@@ -84,7 +84,8 @@ describe("provision: aliases", () => {
   it("of an earlier block of the node go first, in a request of their own", async () => {
     await using world = await GkeWorld.open();
     const node = await NodeFixture.start(world);
-    for (const cidr of ["172.20.9.0/24", "172.20.8.5/32"]) {
+    // The last was moved here from another node, the one before it is what a move has left of an earlier block.
+    for (const cidr of ["172.20.9.0/25", "172.20.9.130/32", "172.20.8.5/32"]) {
       world.simulator.addAlias(numberOf(node.instanceID), ours(cidr));
     }
     const seen: string[] = [];
@@ -92,7 +93,7 @@ describe("provision: aliases", () => {
       if (change.kind === "alias") seen.push(`${change.what} ${change.alias.cidr}`);
     });
     await node.provision();
-    expect(seen).toEqual(["removed 172.20.9.0/24", "removed 172.20.8.5/32", "added 172.20.0.0/24"]);
+    expect(seen).toEqual(["removed 172.20.9.0/25", "removed 172.20.9.130/32", "added 172.20.0.0/24"]);
     expect(world.simulator.calls["instances.updateNetworkInterface"]).toBe(2);
   });
 
@@ -127,10 +128,10 @@ describe("provision: aliases", () => {
     expect(job.written).toMatchObject([
       {
         phase: "intent",
-        key: "add",
+        key: "add vm-1",
         detail: { instance: node.instanceID, aliases: "cocoon-pods:172.20.0.0/24" },
       },
-      { phase: "done", key: "add" },
+      { phase: "done", key: "add vm-1" },
     ]);
   });
 
