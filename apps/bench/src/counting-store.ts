@@ -31,8 +31,19 @@ export function countCalls(store: Store): { readonly store: Store; readonly call
     watch: (prefix, options) => store.watch(prefix, options),
     session: (ttlMs, options) => store.session(ttlMs, options),
     incarnation(options) {
-      calls.reads += 1;
-      return store.incarnation(options);
+      const answer = store.incarnation(options);
+      let known = false;
+      answer.then(
+        () => {
+          known = true;
+        },
+        () => {},
+      );
+      // Nothing has come over the network before this: what is known by then took no request.
+      setImmediate(() => {
+        if (!known) calls.reads += 1;
+      });
+      return answer;
     },
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };

@@ -1,67 +1,86 @@
+import type { SlotsSeen } from "./claim.ts";
 import type { ClusterView } from "./cluster-config.ts";
 import { ExhaustedError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr, sizeOf } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
-import { candidateSlot, SlotTable } from "./slots.ts";
-import type { CallOptions, Entry, Store } from "./store.ts";
+import { candidateSlots, type SlotLayout, SlotTable } from "./slots.ts";
+import type { CallOptions, Entry, Revision, Store } from "./store.ts";
 
+/** Slots at the lower end, and slots by the hash of the node's name, that the first claim asks about. */
+const lowSlots = 16;
+const candidatesPerLook = 16;
 /**
- * A cluster with no more slots in use than this is read whole, and its lowest free slot is exact. A larger one is only
- * looked at here and there: a thousand nodes that join it at once must not read all of it a thousand times.
+ * With about as many slots in use, judging by the candidates, all are read: then the lowest free one is exact. A larger
+ * cluster is only looked at here and there: a thousand nodes that join it must not read all of it a thousand times.
  */
-const smallCluster = 64;
-/** Slots of one look. */
-const slotsPerLook = 32;
-const hashedLooks = 8;
-/** Claims on one look, or one reading: what the others take meanwhile is learned by losing to them. */
-const claimsPerLook = 3;
+const smallCluster = 256;
+const looks = 8;
+/** Claims on one reading of all slots: what the others take meanwhile is learned by losing to them. */
 const claimsPerReading = 8;
 const readings = 64;
 
+/** One slot to claim, and which slots to ask about if it is taken. */
+export interface SlotTry {
+  readonly slot: Cidr;
+  readonly ask: readonly Cidr[];
+}
+
+export interface Seeker {
+  readonly node: string;
+  /** A slot that was taken after this revision was taken by somebody who joins at the same time. */
+  readonly since: Revision;
+}
+
 /**
- * Free slots for a node to try, until it has got one. The lowest comes first, because people like to see .0, .1, .2
- * (in a large cluster a low one). Nodes that lose that race spread out by the hash of their names over what else is
- * free, or a thousand of them would collide a thousand times. @throws {ExhaustedError} when nothing is free.
+ * Slots for a node to claim, until it has got one; each is answered with what `ask` was like when it was taken, so that
+ * a lost claim is also the look for the next. The lowest comes first, because people like to see .0, .1, .2. Nodes that
+ * lose that race, and those that join where the low slots are taken, spread out by the hash of their names, or a
+ * thousand of them would collide a thousand times. @throws {ExhaustedError} when nothing is free.
  */
-export async function* freeSlots(
+export async function* slotsToTry(
   store: Store,
   cluster: ClusterView,
-  node: string,
+  { node, since }: Seeker,
   options: CallOptions,
-): AsyncGenerator<Cidr, void, void> {
-  const layout = { parent: cluster.parent, nodePrefix: cluster.config.nodePrefix };
-  let attempt = 0;
-  const page = await store.list(prefixes.slots, { ...options, limit: smallCluster });
-  if (page.next !== undefined) {
-    const reserved = tableOf(cluster, []);
-    const look = (slots: readonly Cidr[]) => lookAt(store, reserved, slots, options);
-    const nextCandidates = () =>
-      Array.from({ length: slotsPerLook }, () => candidateSlot(layout, node, attempt++));
-    let candidates = nextCandidates();
-    let { low, free } = await searchLow(layout, look, candidates);
-    if (low) yield low;
-    for (let more = hashedLooks; ; more--) {
-      yield* candidates.filter((slot) => free.has(slot)).slice(0, claimsPerLook);
-      if (more === 0) break;
-      candidates = nextCandidates();
-      free = await look(candidates);
-    }
+): AsyncGenerator<SlotTry, void, SlotsSeen> {
+  const open = tableOf(cluster, []);
+  const first = open.lowestFree();
+  if (!first) throw exhausted(cluster, open);
+  const candidates = candidateSlots(layoutOf(cluster), node);
+  let looksLeft = looks;
+  const nextCandidates = () => {
+    looksLeft -= 1;
+    return looksLeft < 0 ? [] : freeAmong(open, candidates, candidatesPerLook);
+  };
+  const low = Array.from({ length: lowSlots }, (_, at) => ({
+    base: first.base + at * sizeOf(first.prefix),
+    prefix: first.prefix,
+  })).filter((slot) => open.isFree(slot));
+  let hashed = nextCandidates();
+  let seen = yield { slot: first, ask: [...low, ...hashed] };
+  const inUse = open.total * (1 - freeOf(hashed, seen).length / hashed.length);
+  hashed = freeOf(hashed, seen);
+  const raced = low.some((slot) => (seen.get(slot)?.createRevision ?? 0) > since);
+  let [lowest] = freeOf(low, seen);
+  if (!lowest && !raced && inUse <= smallCluster) {
+    lowest = tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries).lowestFree();
   }
+  if (lowest && !raced) {
+    seen = yield { slot: lowest, ask: hashed };
+    hashed = freeOf(hashed, seen);
+  }
+  while (hashed.length > 0 || looksLeft > 0) {
+    yield* inTurn(hashed, nextCandidates);
+    const next = nextCandidates();
+    hashed = freeOf(next, await lookAt(store, next, options));
+  }
+  // So little is free that it takes all to find it.
   for (let reading = 0; reading < readings; reading++) {
-    const known = reading === 0 && page.next === undefined;
-    const table = known ? tableOf(cluster, page.entries) : await readSlots(store, cluster, options);
+    const table = tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries);
     if (table.free === 0) throw exhausted(cluster, table);
-    for (let claim = 0; claim < claimsPerReading; claim++) {
-      let slot = table.lowestFree();
-      if (!slot) break;
-      if (reading + claim > 0) {
-        do slot = candidateSlot(layout, node, attempt++);
-        while (!table.isFree(slot));
-      }
-      yield slot;
-      table.take(slot);
-    }
+    const order = candidateSlots(layoutOf(cluster), node);
+    yield* inTurn(freeAmong(table, order, claimsPerReading), () => []);
   }
 }
 
@@ -71,66 +90,48 @@ export async function lowestFreeSlot(
   cluster: ClusterView,
   options: CallOptions,
 ): Promise<Cidr> {
-  const table = await readSlots(store, cluster, options);
+  const table = tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries);
   const slot = table.lowestFree();
   if (!slot) throw exhausted(cluster, table);
   return slot;
 }
 
-interface Layout {
-  readonly parent: Cidr;
-  readonly nodePrefix: number;
-}
-
-/** Answers which of the slots are neither reserved nor taken. */
-type Look = (slots: readonly Cidr[]) => Promise<ReadonlySet<Cidr>>;
-
-/**
- * Searches a free slot that is the lowest where slots were taken in their order, by looks at slots spread evenly over
- * what is left to search; there is none when the first look finds none. That look takes in `others` too, and `free` is
- * its answer.
- */
-async function searchLow(
-  { parent, nodePrefix }: Layout,
-  look: Look,
-  others: readonly Cidr[],
-): Promise<{ readonly low: Cidr | undefined; readonly free: ReadonlySet<Cidr> }> {
-  const slotAt = (number: number): Cidr => ({
-    base: parent.base + number * sizeOf(nodePrefix),
-    prefix: nodePrefix,
-  });
-  let [from, to] = [0, 2 ** (nodePrefix - parent.prefix)];
-  let low: Cidr | undefined;
-  let free: ReadonlySet<Cidr> | undefined;
-  for (;;) {
-    const step = Math.ceil((to - from) / slotsPerLook);
-    const samples = Array.from({ length: Math.ceil((to - from) / step) }, (_, n) => slotAt(from + n * step));
-    const seen = await look(free ? samples : [...samples, ...others]);
-    free ??= seen;
-    const first = samples.findIndex((slot) => seen.has(slot));
-    low = samples[first] ?? low;
-    // The sample before the first free one is taken, so that a lower one can only be between the two.
-    if (first >= 0) to = from + first * step;
-    from = Math.max(from, to - step + 1);
-    if (!low || step === 1 || from >= to) return { low, free };
+/** One after the other of what is known to be free; with the last, `more` is asked about. */
+async function* inTurn(
+  free: readonly Cidr[],
+  more: () => readonly Cidr[],
+): AsyncGenerator<SlotTry, void, SlotsSeen> {
+  let [slot, ...others] = free;
+  while (slot) {
+    const ask: readonly Cidr[] = others.length > 0 ? others : more();
+    [slot, ...others] = freeOf(ask, yield { slot, ask });
   }
 }
 
-async function lookAt(
-  store: Store,
-  reserved: SlotTable,
-  slots: readonly Cidr[],
-  options: CallOptions,
-): Promise<ReadonlySet<Cidr>> {
-  const asked = slots.filter((slot) => reserved.isFree(slot));
-  if (asked.length === 0) return new Set();
-  const gets = asked.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
-  const { reads } = await store.txn({ then: gets }, options);
-  return new Set(asked.filter((_, index) => reads[index] === undefined));
+function freeOf(slots: readonly Cidr[], seen: SlotsSeen): Cidr[] {
+  return slots.filter((slot) => seen.has(slot) && seen.get(slot) === undefined);
 }
 
-async function readSlots(store: Store, cluster: ClusterView, options: CallOptions): Promise<SlotTable> {
-  return tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries);
+/** The next `count` of the slots in `order` that are free in the table; fewer at the end. */
+function freeAmong(table: SlotTable, order: Iterator<Cidr>, count: number): Cidr[] {
+  const found: Cidr[] = [];
+  while (found.length < count) {
+    const next = order.next();
+    if (next.done) break;
+    if (table.isFree(next.value)) found.push(next.value);
+  }
+  return found;
+}
+
+async function lookAt(store: Store, slots: readonly Cidr[], options: CallOptions): Promise<SlotsSeen> {
+  if (slots.length === 0) return new Map();
+  const gets = slots.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
+  const { reads } = await store.txn({ then: gets }, options);
+  return new Map(slots.map((slot, index) => [slot, reads[index]]));
+}
+
+function layoutOf({ parent, config }: ClusterView): Pick<SlotLayout, "parent" | "nodePrefix"> {
+  return { parent, nodePrefix: config.nodePrefix };
 }
 
 function tableOf(cluster: ClusterView, entries: readonly Entry[]): SlotTable {

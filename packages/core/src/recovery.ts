@@ -26,6 +26,8 @@ export interface Incarnation extends IncarnationRecord {
 export interface Look {
   readonly config: Entry;
   readonly incarnation: Incarnation;
+  /** What the server said of itself. */
+  readonly server: string;
   readonly revision: Revision;
   /** The further keys that were asked for, in their order. */
   readonly reads: readonly (Entry | undefined)[];
@@ -82,9 +84,9 @@ export class Recovery {
     });
   }
 
-  /** Whether the server is still the one of the last {@link look}: what was written since is not in a lost past. */
-  async unchanged(options?: CallOptions): Promise<boolean> {
-    return (await this.#store.incarnation(options)) === this.#known;
+  /** Whether the server is still the one of that look: what was written since is not in a lost past. */
+  async unchanged({ server }: Look, { signal, timeoutMs }: CallOptions = {}): Promise<boolean> {
+    return (await this.#store.incarnation({ signal, timeoutMs })) === server;
   }
 
   /** Undefined when the record had to be changed. */
@@ -105,21 +107,22 @@ export class Recovery {
           ? { key: keys.incarnation, value: entry.value }
           : { key: keys.incarnation, exists: false },
       },
+      server: current,
       revision,
       reads: rest,
     });
     if (placeOf(config).state !== "here") {
       return answer(record ?? { id: "", current, recovering: true, since: this.#now().toISOString() });
     }
-    const { recoveryMs } = decode(windowSchema, config);
+    const windowMs = () => decode(windowSchema, config).recoveryMs;
     if (!record || !this.#isSame(record, current)) {
       const next = newIncarnation(current, { recovering: true, now: this.#now() });
-      const message = `${this.#store.label} may have lost writes: for ${recoveryMs / 1_000} s nodes say again what they own, and new ones wait`;
+      const message = `${this.#store.label} may have lost writes: for ${windowMs() / 1_000} s nodes say again what they own, and new ones wait`;
       await this.#replace(entry, next, ["store-recovering", message], revision, call);
       return undefined;
     }
     this.#known = current;
-    if (!record.recovering || !this.#isOver(record, recoveryMs)) return answer(record);
+    if (!record.recovering || !this.#isOver(record, windowMs())) return answer(record);
     const message = `new nodes get subnets again; ${this.#store.label} had been recovering since ${record.since}`;
     await this.#replace(
       entry,

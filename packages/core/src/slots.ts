@@ -69,23 +69,27 @@ export class SlotTable {
 }
 
 /**
- * A slot chosen by the node's name alone, so that nodes which start at the same moment try different ones.
- * Attempts 0, 1, 2, … visit every slot of the parent once before any comes again. It may be taken or reserved.
+ * Every slot of the parent once, in an order that the node's name alone decides, so that nodes which start at the same
+ * moment try different ones. A slot may be taken or reserved.
  * @throws {InvalidError} when a slot is wider than the parent.
  */
-export function candidateSlot(
-  config: Pick<SlotLayout, "parent" | "nodePrefix">,
+export function candidateSlots(
+  { parent, nodePrefix }: Pick<SlotLayout, "parent" | "nodePrefix">,
   node: string,
-  attempt: number,
-): Cidr {
-  const { parent, nodePrefix } = config;
+): Generator<Cidr, void, void> {
   requireSlots(parent, nodePrefix);
-  const digest = hash("sha256", node, "buffer");
+  return slotsByHash(parent, nodePrefix, hash("sha256", node, "buffer"));
+}
+
+function* slotsByHash(parent: Cidr, prefix: number, digest: Buffer): Generator<Cidr, void, void> {
+  const count = 2 ** (prefix - parent.prefix);
   const start = digest.readUInt32BE(0);
   // The count of slots is a power of two: an odd step visits them all, and arithmetic modulo 2^32 is exact.
   const step = digest.readUInt32BE(4) | 1;
-  const index = ((start + Math.imul(step, attempt)) >>> 0) % 2 ** (nodePrefix - parent.prefix);
-  return { base: parent.base + index * sizeOf(nodePrefix), prefix: nodePrefix };
+  for (let attempt = 0; attempt < count; attempt++) {
+    const index = ((start + Math.imul(step, attempt)) >>> 0) % count;
+    yield { base: parent.base + index * sizeOf(prefix), prefix };
+  }
 }
 
 /** @throws {InvalidError} when a node cannot have this subnet: outside the parent, or in a reserved slot. */

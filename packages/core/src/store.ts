@@ -50,7 +50,8 @@ export interface Store extends AsyncDisposable {
   /**
    * A value that changes when the server may have lost acknowledged writes: a failover, a restart without
    * persistence, an emptied database. Unchanged over ordinary reconnects, and the same for every handle, unless one of
-   * them has seen a loss that the server itself does not tell of.
+   * them has seen a loss that the server itself does not tell of. It says of every answer that this handle has given
+   * whether its server is still the one.
    */
   incarnation(options?: CallOptions): Promise<string>;
 }

@@ -20,6 +20,12 @@ export function checkTxn(
   checkBranch(otherwise, limits.maxValueBytes);
 }
 
+/** What every backend refuses as a key. @throws {InvalidError} */
+export function checkKey(key: string): void {
+  if (key !== "" && !key.includes("\0") && key.isWellFormed()) return;
+  throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
+}
+
 /** Whether a transaction can change anything: a lost answer then leaves its outcome unknown. */
 export function writesOf(request: TxnRequest): boolean {
   return [...(request.then ?? []), ...(request.else ?? [])].some((operation) => !("get" in operation));

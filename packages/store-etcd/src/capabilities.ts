@@ -19,7 +19,7 @@ export async function readCapabilities(
     connection
       .call(
         {
-          what: "ask for the version",
+          what: () => "ask for the version",
           writes: false,
           send: (client, limit) => client.maintenance.status(limit),
         },
@@ -33,7 +33,7 @@ export async function readCapabilities(
       }),
     connection.call(
       {
-        what: "read the alarms",
+        what: () => "read the alarms",
         writes: false,
         send: (client, limit) => client.maintenance.alarm({ action: AlarmAction.Get }, limit),
       },
@@ -41,7 +41,7 @@ export async function readCapabilities(
     ),
     connection.call(
       {
-        what: "list the members",
+        what: () => "list the members",
         writes: false,
         send: (client, limit) => client.cluster.memberList({}, limit),
       },

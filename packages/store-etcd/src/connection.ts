@@ -23,7 +23,8 @@ import { endStream, SharedClient } from "./shared-client.ts";
 export type WatchCall = IDuplexStream<IWatchRequest, IWatchResponse>;
 
 export interface Call<T> {
-  readonly what: string;
+  /** For the message of an error; made only then. */
+  readonly what: () => string;
   readonly writes: boolean;
   send(client: Etcd3, limit: { readonly deadline: number }): Promise<T>;
 }
@@ -44,11 +45,14 @@ export class EtcdConnection {
   readonly closed: AbortSignal;
   readonly #options: ResolvedEtcdOptions;
   readonly #closing = new AbortController();
+  /** How each call that waits is ended. A signal looks through all its listeners for each that goes. */
+  readonly #waiting = new Set<(reason: Error) => void>();
   readonly #certificatesTimer: NodeJS.Timeout | undefined;
   #client: SharedClient;
   #certificatesReadAt = Number.NEGATIVE_INFINITY;
   #clusterId: string | undefined;
   #highest: Revision = 0;
+  #heardAt = Number.NEGATIVE_INFINITY;
   #losses = 0;
 
   /** Opens no socket yet. @throws {InvalidError} when the certificates cannot be used. */
@@ -70,10 +74,14 @@ export class EtcdConnection {
     return `${this.#clusterId ?? ""}${this.#losses > 0 ? `+${this.#losses}` : ""}`;
   }
 
+  /** Whether the key space has answered so short a time ago. */
+  heardWithin(ms: number): boolean {
+    return !this.closed.aborted && performance.now() - this.#heardAt < ms;
+  }
+
   /** A call whose answer says nothing about the history: leases, status. */
   async call<T>(call: Call<T>, options: CallOptions = {}): Promise<T> {
     const { signal, timeoutMs = defaultTimeoutMs } = options;
-    const description = { what: call.what, where: this.where, writes: call.writes };
     const end = performance.now() + timeoutMs;
     const backoff = new Backoff({ firstMs: 50, maxMs: 400 });
     const hosts = this.#options.endpoints.length;
@@ -94,6 +102,7 @@ export class EtcdConnection {
         signal?.throwIfAborted();
         const outdated = isOutdatedToken(error);
         if (outdated) this.#replace(shared);
+        const description = { what: call.what(), where: this.where, writes: call.writes };
         const mapped = toCocoonError(error, description);
         if (mapped instanceof UnavailableError) await this.#rereadCertificates();
         const harmless = outdated || (mapped instanceof UnavailableError && mapped.outcome === "none");
@@ -125,7 +134,7 @@ export class EtcdConnection {
   ): Promise<Revision> {
     const answer = await this.kv(
       {
-        what,
+        what: () => what,
         writes: false,
         send: (client, limit) => client.kv.range({ ...range, limit: 1, keys_only: true }, limit),
       },
@@ -183,6 +192,7 @@ export class EtcdConnection {
   close(): void {
     if (this.closed.aborted) return;
     this.#closing.abort();
+    for (const end of this.#waiting) end(new Error("the store was closed"));
     clearInterval(this.#certificatesTimer);
     this.#client.close();
   }
@@ -213,18 +223,18 @@ export class EtcdConnection {
     late: string,
   ): Promise<T> {
     if (this.closed.aborted) throw new Error("the store was closed before");
-    const { promise: limit, reject } = Promise.withResolvers<never>();
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
     const timer = setTimeout(() => reject(new Error(late)), ms);
     const onAbort = () => reject(signal?.reason);
-    const onClosed = () => reject(new Error("the store was closed"));
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.closed.addEventListener("abort", onClosed, { once: true });
+    this.#waiting.add(reject);
     try {
-      return await Promise.race([start(), limit]);
+      start().then(resolve, reject);
+      return await promise;
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
-      this.closed.removeEventListener("abort", onClosed);
+      this.#waiting.delete(reject);
     }
   }
 
@@ -233,6 +243,7 @@ export class EtcdConnection {
     const lost = this.#clusterId !== undefined && (this.#clusterId !== id || revision < before);
     if (lost) this.#losses += 1;
     this.#clusterId = id;
+    this.#heardAt = performance.now();
     this.#highest = lost ? revision : Math.max(this.#highest, revision);
   }
 

@@ -1,4 +1,4 @@
-import { type Entry, InvalidError } from "@cocoon-net/core";
+import { checkKey, type Entry } from "@cocoon-net/core";
 import type { IKeyValue } from "etcd3";
 
 /** A half-open interval of raw keys. */
@@ -20,9 +20,7 @@ export class Keyspace {
 
   /** @throws {InvalidError} for a key that the port does not allow. */
   full(key: string): Buffer {
-    if (key === "" || key.includes("\0") || !key.isWellFormed()) {
-      throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
-    }
+    checkKey(key);
     return Buffer.from(this.#prefix + key);
   }
 

@@ -66,7 +66,7 @@ export async function readPage(
   }
   const answer = await connection.kv(
     {
-      what: `list ${prefix}`,
+      what: () => `list ${prefix}`,
       writes: false,
       send: (client, deadline) =>
         client.kv.range(

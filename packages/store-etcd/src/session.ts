@@ -14,7 +14,7 @@ export async function openSession(
   let sentAt = 0;
   const { ID: id } = await connection.call(
     {
-      what: "open a session",
+      what: () => "open a session",
       writes: true,
       send: (client, limit) => {
         sentAt = performance.now();
@@ -29,7 +29,7 @@ export async function openSession(
     end: async () => {
       await connection.call(
         {
-          what: `end session ${id}`,
+          what: () => `end session ${id}`,
           writes: true,
           send: (client, limit) => client.leaseClient.leaseRevoke({ ID: id }, limit),
         },

@@ -58,6 +58,9 @@ export async function openResolved(resolved: ResolvedEtcdOptions, options?: Call
   }
 }
 
+/** How old an answer may be that says what the server is. */
+const freshMs = 20;
+
 /** Calls have a deadline of 2,000 ms unless told otherwise. */
 class EtcdStore implements Store {
   readonly label: string;
@@ -83,7 +86,11 @@ class EtcdStore implements Store {
   async get(key: string, options?: CallOptions): Promise<GetResult> {
     const full = this.#keyspace.full(key);
     const answer = await this.#connection.kv(
-      { what: `get ${key}`, writes: false, send: (client, limit) => client.kv.range({ key: full }, limit) },
+      {
+        what: () => `get ${key}`,
+        writes: false,
+        send: (client, limit) => client.kv.range({ key: full }, limit),
+      },
       options,
     );
     const [kv] = answer.kvs;
@@ -102,7 +109,7 @@ class EtcdStore implements Store {
     const wire = encodeTxn(request, this.#keyspace, (session) => this.#sessions.has(session.id));
     const answer = await this.#connection.kv(
       {
-        what: describeTxn(request),
+        what: () => describeTxn(request),
         writes: writesOf(request),
         send: (client, limit) => client.kv.txn(wire, limit),
       },
@@ -130,9 +137,13 @@ class EtcdStore implements Store {
   }
 
   async incarnation(options?: CallOptions): Promise<string> {
-    // One key: over a range etcd counts every key in it, 160 ms at 700,000 leases.
-    const { key } = this.#keyspace.range("");
-    await this.#connection.probe({ key }, options);
+    options?.signal?.throwIfAborted();
+    // An answer that has just come says it too: whoever asks after each of its calls pays nothing for that.
+    if (!this.#connection.heardWithin(freshMs)) {
+      // One key: over a range etcd counts every key in it, 160 ms at 700,000 leases.
+      const { key } = this.#keyspace.range("");
+      await this.#connection.probe({ key }, options);
+    }
     return this.#connection.incarnation;
   }
 

@@ -89,7 +89,7 @@ export class WatchAudit {
     for (const key of stale) {
       const { kvs } = await connection.kv(
         {
-          what: `get ${key}`,
+          what: () => `get ${key}`,
           writes: false,
           send: (client, limit) => client.kv.range({ key: keyspace.full(key) }, limit),
         },
@@ -126,7 +126,7 @@ async function* listRevisions(
   for (let after: string | undefined, more = true; more; ) {
     const answer = await connection.kv(
       {
-        what: `list the keys of ${prefix}`,
+        what: () => `list the keys of ${prefix}`,
         writes: false,
         send: (client, limit) =>
           client.kv.range(

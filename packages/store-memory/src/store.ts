@@ -2,6 +2,7 @@ import {
   type CallOptions,
   type Change,
   type Compare,
+  checkKey,
   checkTxn,
   type Entry,
   type GetResult,
@@ -186,9 +187,7 @@ class MemoryStore implements Store {
   }
 
   #full(key: string): string {
-    if (key === "" || key.includes("\0") || !key.isWellFormed()) {
-      throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
-    }
+    checkKey(key);
     return this.#prefix + key;
   }
 

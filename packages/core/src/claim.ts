@@ -1,0 +1,152 @@
+import type { ClusterView } from "./cluster-config.ts";
+import { eventOperation } from "./events.ts";
+import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
+import { keys } from "./keys.ts";
+import { decode, encode, nodeSchema, type SlotRecord } from "./model.ts";
+import { type NodeDescription, newNodeRecord, withEnded } from "./node-record.ts";
+import type { Look } from "./recovery.ts";
+import type { Registration } from "./registration.ts";
+import { slotsOf } from "./slots.ts";
+import type { CallOptions, Compare, Entry, Operation, Revision, Store } from "./store.ts";
+
+/** Who claims. */
+export interface Claimant extends NodeDescription {
+  readonly node: string;
+  /** Instance id, or a random UUID that the node keeps (G12). */
+  readonly uid: string;
+}
+
+/** What a registration is made from, as of one revision. */
+export interface Situation {
+  readonly cluster: ClusterView;
+  readonly look: Look;
+  /** `subnets/{node}` and `nodes/{node}`. */
+  readonly owned: Entry | undefined;
+  readonly about: Entry | undefined;
+}
+
+/** One block that a registration tries to take, with what must still hold for it to be free. */
+export interface Claim {
+  readonly subnet: Cidr;
+  readonly slots: readonly Cidr[];
+  readonly conditions: readonly Compare[];
+  readonly extra: readonly Operation[];
+}
+
+/** What was read of slots: undefined where one is free. */
+export type SlotsSeen = ReadonlyMap<Cidr, Entry | undefined>;
+
+export type ClaimResult =
+  | { readonly type: "owned"; readonly subnet: string; readonly epoch: Revision }
+  /** Somebody else has it; and the slots that were asked about, as they are now: as many as one transaction takes. */
+  | { readonly type: "taken"; readonly seen: SlotsSeen }
+  /** What the claim was made from has changed (the config, or this very node was registered meanwhile). */
+  | { readonly type: "outdated" };
+
+/** What a transaction about a subnet needs beside one operation for each slot, the controller's included. */
+const otherOperations = 8;
+
+/** How many slots one transaction can be about. */
+export function mostSlots({ capabilities }: Store): number {
+  return capabilities.maxOperations - otherOperations;
+}
+
+/** A block that is free if its slots are. */
+export function claimOf(subnet: Cidr, cluster: ClusterView): Claim {
+  const slots = slotsOf(subnet, cluster.config.nodePrefix);
+  const conditions = slots.map((slot) => ({ key: keys.slot(formatCidr(slot)), exists: false }));
+  return { subnet, slots, conditions, extra: [] };
+}
+
+/**
+ * Takes the block, in one transaction, or tells what the slots in `ask` are like, from the same one. Ownership is two
+ * keys: `subnets/{node}`, whose revision is the node's epoch, and `slots/{cidr}` for every slot the subnet covers,
+ * created only if absent (G1).
+ */
+export async function tryClaim(
+  store: Store,
+  claimant: Claimant,
+  claim: Claim,
+  { cluster, look, about }: Situation,
+  ask: readonly Cidr[],
+  now: Date,
+  options: CallOptions,
+): Promise<ClaimResult> {
+  const asked = ask.slice(0, mostSlots(store));
+  const { node, uid } = claimant;
+  const subnet = formatCidr(claim.subnet);
+  const lastSeen = now.toISOString();
+  const before = about && decode(nodeSchema, about);
+  const record = newNodeRecord(claimant, { uid, lastSeen, subnet }, before);
+  const slot = encode({ node, uid } satisfies SlotRecord);
+  const { holds } = look.incarnation;
+  const result = await store.txn(
+    {
+      if: [
+        { key: keys.subnet(node), exists: false },
+        { key: keys.config, modRevision: cluster.revision },
+        // G1
+        holds,
+        ...claim.conditions,
+      ],
+      then: [
+        { put: keys.subnet(node), value: encode(subnet) },
+        { put: keys.node(node), value: encode(record) },
+        ...claim.slots.map((cidr) => ({ put: keys.slot(formatCidr(cidr)), value: slot })),
+        ...claim.extra,
+        eventOperation(cluster.readAt, {
+          time: lastSeen,
+          type: "node-registered",
+          node,
+          subnet,
+          message: `${node} (${uid}) owns ${subnet}`,
+        }),
+      ],
+      else: [
+        { get: keys.subnet(node) },
+        { get: keys.config },
+        { get: keys.incarnation },
+        ...asked.map((cidr) => ({ get: keys.slot(formatCidr(cidr)) })),
+      ],
+    },
+    options,
+  );
+  if (result.succeeded) return { type: "owned", subnet, epoch: result.revision };
+  const [registered, config, incarnation, ...slots] = result.reads;
+  const same =
+    config?.modRevision === cluster.revision && "value" in holds && incarnation?.value === holds.value;
+  if (registered || !same) return { type: "outdated" };
+  return { type: "taken", seen: new Map(asked.map((cidr, index) => [cidr, slots[index]])) };
+}
+
+/** Undoes a claim that was made just before the store lost writes, if it stands. */
+export async function withdrawClaim(
+  store: Store,
+  { node, subnet, fence, config }: Registration,
+  now: Date,
+  options: CallOptions,
+): Promise<void> {
+  const { reads, revision } = await store.txn(
+    { then: [{ get: keys.subnet(node) }, { get: keys.node(node) }] },
+    options,
+  );
+  const [owned, about] = reads;
+  if (!owned || !about) return;
+  const message = `${node} waits for another subnet: it was given ${subnet} just before the store lost writes`;
+  const event = { time: now.toISOString(), type: "registration-undone", node, subnet, message };
+  const record = { ...withEnded(decode(nodeSchema, about), owned, undefined), status: "left" };
+  await store.txn(
+    {
+      if: [fence, { key: about.key, modRevision: about.modRevision }],
+      then: [
+        { delete: owned.key },
+        { put: about.key, value: encode(record) },
+        eventOperation(revision, event),
+        ...slotsOf(parseCidr(subnet), config.nodePrefix).map(
+          (slot): Operation => ({ delete: keys.slot(formatCidr(slot)) }),
+        ),
+      ],
+    },
+    options,
+  );
+}
