@@ -8,8 +8,9 @@ import {
   InvalidError,
   type Leadership,
 } from "@cocoon-net/core";
-import type { ControllerEventType } from "./controller-event.ts";
+import type { ControllerEvent, ControllerEventType } from "./controller-event.ts";
 import { makeEvent } from "./durable-event.ts";
+import { EventStream } from "./event-stream.ts";
 import { type ControllerOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { leadTerm } from "./term.ts";
 
@@ -21,6 +22,8 @@ export interface RunOptions {
 export interface Controller extends AsyncDisposable {
   /** Whether this one leads now. */
   readonly leading: boolean;
+  /** What this one tells from now on, also through `onEvent`. Ends when it is disposed, or the signal aborts. */
+  events(options?: RunOptions): AsyncIterable<ControllerEvent>;
   /**
    * Campaigns, leads while it can, and campaigns again, until the signal aborts or the controller is disposed.
    * @throws {ConflictError} when it runs already; what retrying cannot mend, such as {@link AuthError}.
@@ -36,16 +39,28 @@ export function createController(options: ControllerOptions): Controller {
 class ElectedController implements Controller {
   readonly #options: ResolvedOptions;
   readonly #stop = new AbortController();
+  readonly #events = new EventStream();
   #run: Promise<void> | undefined;
   #leading = false;
   #reported = "";
 
   constructor(options: ResolvedOptions) {
-    this.#options = options;
+    const { onEvent } = options;
+    this.#options = {
+      ...options,
+      onEvent: (event) => {
+        onEvent(event);
+        this.#events.push(event);
+      },
+    };
   }
 
   get leading(): boolean {
     return this.#leading;
+  }
+
+  events(options: RunOptions = {}): AsyncIterable<ControllerEvent> {
+    return this.#events.read(options.signal);
   }
 
   async run(options: RunOptions = {}): Promise<void> {
@@ -62,6 +77,7 @@ class ElectedController implements Controller {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#run?.catch(() => undefined);
+    this.#events.close();
   }
 
   async #untilAborted(signal: AbortSignal): Promise<void> {

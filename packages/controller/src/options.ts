@@ -59,6 +59,9 @@ export interface ControllerSettings {
   readonly proveEveryMs?: number | undefined;
   /** Without such a proof for this long it gives the lead up. Default 20,000. */
   readonly resignAfterMs?: number | undefined;
+  /** The event log keeps so many events, default 10,000, for so long, default 30 days. */
+  readonly keepEvents?: number | undefined;
+  readonly keepEventsMs?: number | undefined;
   /** Mass silence (G13): share of the nodes, least count, and the window in which they fell silent. */
   readonly breakerShare?: number | undefined;
   readonly breakerNodes?: number | undefined;
@@ -79,6 +82,8 @@ export interface ResolvedSettings {
   readonly tickMs: number;
   readonly proveEveryMs: number;
   readonly resignAfterMs: number;
+  readonly keepEvents: number;
+  readonly keepEventsMs: number;
   readonly breakerShare: number;
   readonly breakerNodes: number;
   readonly breakerWindowMs: number;
@@ -109,6 +114,8 @@ export function resolveOptions(options: ControllerOptions): ResolvedOptions {
     tickMs: options.tickMs ?? 500,
     proveEveryMs: options.proveEveryMs ?? 5_000,
     resignAfterMs: options.resignAfterMs ?? 20_000,
+    keepEvents: options.keepEvents ?? 10_000,
+    keepEventsMs: options.keepEventsMs ?? 30 * 86_400_000,
     breakerShare: options.breakerShare ?? 0.2,
     breakerNodes: options.breakerNodes ?? 3,
     breakerWindowMs: options.breakerWindowMs ?? 300_000,

@@ -10,6 +10,7 @@ import { ClusterState } from "./cluster-state.ts";
 import { Detection, type DetectionSettings, type NodeView, type Verdict } from "./detection.ts";
 import { drainState } from "./drain.ts";
 import { makeEvent, type Told } from "./durable-event.ts";
+import { trimEvents } from "./event-trim.ts";
 import { FencedWriter, LeadLostError } from "./fenced-writer.ts";
 import { Jobs } from "./jobs.ts";
 import { incarnationOf, proveLeadership } from "./leader-proof.ts";
@@ -37,10 +38,12 @@ export async function leadTerm(
     const incarnation = await incarnationOf(recovery, inner);
     group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, proving));
     group.spawn((running) => term.run(running));
+    group.spawn((trimming) => trimEvents({ ...options, writer, everyMs: trimEveryMs }, trimming));
   });
   await group.join();
 }
 
+const trimEveryMs = 600_000;
 /** How often it is looked whether a draining node has leases left. */
 const drainLookMs = 5_000;
 
