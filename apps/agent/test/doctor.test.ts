@@ -54,7 +54,7 @@ it("the doctor finds a good node good, and of a broken one what is broken and wh
     /net\.ipv4\.ip_forward is 0, not 1/,
   );
 
-  await daemon.stop();
+  await daemon.kill();
   await node.write("state/pool.json", "{");
   const { code, stderr } = await node.run("doctor", ...state);
   expect(code).toBe(1);
