@@ -12,7 +12,9 @@ it("the doctor finds a good node good, and of a broken one what is broken and wh
   const node = await hub.node();
   const state = ["--state-dir", node.path("state"), "--pid-file", node.path("daemon.pid")];
   const store = ["--store", url, "--parent-cidr", "10.64.0.0/16"];
-  const look = async (...args: string[]): Promise<{ code: number; states: States; all: Diagnosis[] }> => {
+  const look = async (
+    ...args: string[]
+  ): Promise<{ code: number | string; states: States; all: Diagnosis[] }> => {
     const { code, stdout } = await node.run("doctor", ...state, "-o", "json", ...args);
     const all = JSON.parse(stdout) as Diagnosis[];
     return { code, all, states: Object.fromEntries(all.map(({ check, state }) => [check, state])) };
