@@ -21,6 +21,9 @@ export interface Message {
   readonly hostname?: string;
   /** Hex. */
   readonly clientID?: string;
+  /** For the engine only. */
+  readonly network?: string;
+  readonly rapidCommit?: boolean;
   readonly broadcast?: boolean;
   readonly xid?: number;
   readonly options?: ReadonlyMap<number, Uint8Array>;
@@ -40,6 +43,8 @@ export function request(message: Message): DhcpRequest {
     serverID: address(message.server),
     clientID: message.clientID,
     hostname: message.hostname,
+    network: address(message.network),
+    rapidCommit: message.rapidCommit === true,
   };
 }
 

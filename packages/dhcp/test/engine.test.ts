@@ -1,74 +1,14 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
-import { type AddressRecord, type Decision, type Grant, LeaseEngine, type Offer } from "@cocoon-net/dhcp";
+import { type AddressRecord, LeaseEngine } from "@cocoon-net/dhcp";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { gateway, type Message, macOf, optionsWithPool, request } from "./client-messages.ts";
+import { gateway, macOf, optionsWithPool, request } from "./client-messages.ts";
+import { day, Guests, hour, minute, refusal, T } from "./guests.ts";
 
-const T = Date.UTC(2026, 10, 1);
-const minute = 60_000;
-const hour = 60 * minute;
-const day = 24 * hour;
 const [A, B, C] = [macOf(1), macOf(2), macOf(3)];
 const first = "10.0.0.2";
 const second = "10.0.0.3";
 
-class Guests {
-  readonly engine: LeaseEngine;
-
-  constructor(engine: LeaseEngine = new LeaseEngine(optionsWithPool(2))) {
-    this.engine = engine;
-  }
-
-  send(message: Message, now = T): Decision {
-    return this.engine.handle(request(message), now);
-  }
-
-  discover(mac: string, now = T, requested?: string): string | undefined {
-    const decision = this.send({ type: "discover", mac, ...(requested && { requested }) }, now);
-    return decision.kind === "offer" ? ipOf(decision) : undefined;
-  }
-
-  /** REQUEST in SELECTING. */
-  select(mac: string, requested: string, now = T): Decision {
-    return this.send({ type: "request", mac, requested, server: gateway }, now);
-  }
-
-  /** REQUEST in RENEWING or REBINDING. */
-  renew(mac: string, ciaddr: string, now = T): Decision {
-    return this.send({ type: "request", mac, ciaddr }, now);
-  }
-
-  /** REQUEST in INIT-REBOOT. */
-  reboot(mac: string, requested: string, now = T): Decision {
-    return this.send({ type: "request", mac, requested }, now);
-  }
-
-  /** The whole exchange. */
-  lease(mac: string, now = T): Grant {
-    const ip = this.discover(mac, now);
-    return this.take(this.select(mac, ip ?? "0.0.0.0", now));
-  }
-
-  take(decision: Decision): Grant {
-    if (decision.kind !== "grant") throw new Error(`not a grant: ${JSON.stringify(decision)}`);
-    expect(this.engine.commit(decision)).toBe(true);
-    return decision;
-  }
-
-  release(mac: string, ciaddr: string, now = T): Decision {
-    return this.send({ type: "release", mac, ciaddr, server: gateway }, now);
-  }
-
-  live(): string[] {
-    return [...this.engine.leases()].map(({ ip, mac }) => `${ip} ${mac}`).toSorted();
-  }
-}
-
-const ipOf = (offer: Offer): string => `10.0.0.${offer.address & 255}`;
-const refusal = (decision: Decision): string =>
-  decision.kind === "nak" || decision.kind === "silence"
-    ? `${decision.kind} ${decision.reason}`
-    : decision.kind;
 const leased = (ip: string, mac: string, expiry: number, seq = 1): AddressRecord => ({
   state: "leased",
   ip,
