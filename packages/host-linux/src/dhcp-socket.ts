@@ -144,7 +144,7 @@ class BoundSocket implements DhcpSocket {
     try {
       count = this.#incoming.receive(this.#fd);
     } catch (error) {
-      if (codeOf(error) !== "EAGAIN") this.#fail(`receive on ${this.#device}`, error);
+      this.#fail(`receive on ${this.#device}`, error);
     }
     this.#takenThisTurn += count;
     for (let index = 0; index < count; index++) {

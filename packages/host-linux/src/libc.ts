@@ -16,6 +16,7 @@ const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const EAGAIN = 11;
 const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
@@ -123,9 +124,16 @@ export function addressOfMemory(memory: ArrayBuffer): bigint {
   return koffi.address(memory);
 }
 
-/** Takes datagrams that have arrived into an array of struct mmsghdr, without waiting. @throws {SystemCallError} */
+/**
+ * Takes datagrams that have arrived into an array of struct mmsghdr, without waiting.
+ *
+ * @returns how many; 0 when there are none
+ * @throws {SystemCallError}
+ */
 export function receiveMany(fd: number, messages: bigint, count: number): number {
-  return check("recvmmsg", libc.recvmmsg(fd, messages, count, MSG_DONTWAIT, null));
+  const received = libc.recvmmsg(fd, messages, count, MSG_DONTWAIT, null);
+  // An error with its stack costs more than a packet.
+  return received < 0 && koffi.errno() === EAGAIN ? 0 : check("recvmmsg", received);
 }
 
 /** Sends from an array of struct mmsghdr, without waiting. @throws {SystemCallError} about the first of them */

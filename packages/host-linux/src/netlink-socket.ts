@@ -176,8 +176,8 @@ export class NetlinkSocket implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    // Callers of this turn get into the first batch.
-    await undefined;
+    // Callers of this turn of the event loop get into the first batch.
+    await new Promise(setImmediate);
     for (let batch = this.#nextBatch(); batch.length > 0; batch = this.#nextBatch()) {
       this.#sent = batch;
       for (const { message } of batch.slice(0, -1)) clearFlags(message, NLM_F_ACK); // 6
