@@ -10,8 +10,10 @@ interface Model {
   pool: number;
   granting: "open" | "renew-only" | "refuse";
   /** Acknowledged leases by address; ours to break if the engine gives one to somebody else. */
-  readonly leases: Map<string, { mac: string; expiry: number }>;
+  readonly leases: Map<string, { mac: string; expiry: number; seq: number }>;
   readonly pending: Map<string, Grant>;
+  /** VMs that were removed while a grant of theirs was pending: their leases end early. */
+  readonly gone: Set<string>;
 }
 
 interface Real {
@@ -44,11 +46,11 @@ function settle(model: Model, real: Real, grant: Grant, commit: boolean): void {
     real.engine.abort(grant);
     return;
   }
-  const { ip, mac, expiry } = grant.lease;
+  const { ip, mac, expiry, seq } = grant.lease;
   const holder = model.leases.get(ip);
   if (holder !== undefined && holder.expiry > model.now) expect(holder.mac).toBe(mac); // G2, as the guests see it
   for (const [other, lease] of model.leases) if (lease.mac === mac) model.leases.delete(other);
-  model.leases.set(ip, { mac, expiry });
+  model.leases.set(ip, { mac, expiry, seq });
 }
 
 class Discover implements Command {
@@ -66,6 +68,7 @@ class Discover implements Command {
     const decision = real.engine.handle(
       request({ type: "discover", mac, requested: ipOf(this.wanted) }),
       model.now,
+      portOf(this.client),
     );
     if (decision.kind === "offer") {
       const held = model.leases.get(formatAddress(decision.address));
@@ -102,7 +105,11 @@ class Request implements Command {
       rebooting: { requested: ip },
       elsewhere: { requested: ip, server: "10.0.0.200" },
     }[this.state];
-    const decision = real.engine.handle(request({ type: "request", mac, ...fields }), model.now);
+    const decision = real.engine.handle(
+      request({ type: "request", mac, ...fields }),
+      model.now,
+      portOf(this.client),
+    );
     if (decision.kind === "grant") {
       expect(model.granting).not.toBe("refuse");
       expect(decision.lease.seq).toBeGreaterThan(seqBefore);
@@ -175,8 +182,8 @@ class Wait implements Command {
   run(model: Model, real: Real): void {
     model.now += this.ms;
     for (const { lease } of real.engine.expire(model.now)) {
-      expect(lease.expiry).toBeLessThanOrEqual(model.now);
-      if (model.leases.get(lease.ip)?.mac === lease.mac) model.leases.delete(lease.ip);
+      if (!model.gone.has(lease.mac)) expect(lease.expiry).toBeLessThanOrEqual(model.now);
+      if (model.leases.get(lease.ip)?.seq === lease.seq) model.leases.delete(lease.ip);
     }
     const next = real.engine.nextExpiry();
     if (next !== undefined) expect(next).toBeGreaterThan(model.now);
@@ -208,6 +215,89 @@ class Configure implements Command {
   }
 }
 
+class Vm implements Command {
+  readonly what: "assign" | "remove";
+  readonly vm: number;
+  readonly client: number;
+  constructor(what: Vm["what"], vm: number, client: number) {
+    this.what = what;
+    this.vm = vm;
+    this.client = client;
+  }
+  check(): boolean {
+    return true;
+  }
+  run(model: Model, real: Real): void {
+    const mac = macOf(this.client);
+    const before = [...real.engine.leases()];
+    if (this.what === "assign") {
+      const { ended } = real.engine.assignVm(`vm${this.vm}`, mac, model.now);
+      if (ended !== undefined) this.#end(model, ended.lease);
+      // The pending grant of the VM that had the MAC is void.
+      if (model.pending.has(mac)) this.#endPending(model, mac);
+    } else {
+      for (const { lease } of real.engine.removeVm(`vm${this.vm}`, model.now)) {
+        expect(before.some(({ ip, seq }) => ip === lease.ip && seq === lease.seq)).toBe(true);
+        this.#end(model, lease);
+      }
+      for (const pending of model.pending.keys()) this.#endPending(model, pending);
+    }
+    check(model, real);
+  }
+  #end(model: Model, { ip, seq }: { ip: string; seq: number }): void {
+    if (model.leases.get(ip)?.seq === seq) model.leases.delete(ip);
+  }
+  #endPending(model: Model, mac: string): void {
+    model.gone.add(mac);
+    for (const [ip, lease] of model.leases) if (lease.mac === mac) model.leases.delete(ip);
+  }
+  toString(): string {
+    return `${this.what}(vm${this.vm}, ${this.client})`;
+  }
+}
+
+class Reserve implements Command {
+  readonly client: number;
+  readonly wanted: number;
+  constructor(client: number, wanted: number) {
+    this.client = client;
+    this.wanted = wanted;
+  }
+  check(): boolean {
+    return true;
+  }
+  run(model: Model, real: Real): void {
+    const reservations = [{ mac: macOf(this.client), address: parseAddress(ipOf(this.wanted)) }];
+    real.engine.configure({ reservations: this.client === 5 ? [] : reservations });
+    check(model, real);
+  }
+  toString(): string {
+    return `reserve(${this.client}, ${ipOf(this.wanted)})`;
+  }
+}
+
+class InUse implements Command {
+  readonly wanted: number;
+  constructor(wanted: number) {
+    this.wanted = wanted;
+  }
+  check(): boolean {
+    return true;
+  }
+  run(model: Model, real: Real): void {
+    const record = real.engine.putAside(parseAddress(ipOf(this.wanted)), model.now);
+    if (record !== undefined)
+      expect(model.leases.get(ipOf(this.wanted))?.expiry ?? 0).toBeLessThanOrEqual(model.now);
+    check(model, real);
+  }
+  toString(): string {
+    return `in-use(${ipOf(this.wanted)})`;
+  }
+}
+
+/** Two clients behind each port; those of one are not known. */
+const portOf = (client: number): string | undefined => (client === 5 ? undefined : `p${client >> 1}`);
+
 class Restart implements Command {
   check(model: Readonly<Model>): boolean {
     return model.pending.size === 0;
@@ -238,6 +328,11 @@ it("conserves the pool and gives no address to two clients, whatever happens (G2
     fc
       .tuple(fc.integer({ min: 0, max: 5 }), fc.constantFrom("open", "open", "renew-only", "refuse"))
       .map(([size, granting]) => new Configure(size, granting)),
+    fc
+      .tuple(fc.constantFrom("assign", "remove"), fc.integer({ min: 1, max: 3 }), client)
+      .map(([what, vm, c]) => new Vm(what, vm, c)),
+    fc.tuple(client, wanted).map(([c, w]) => new Reserve(c, w)),
+    wanted.map((w) => new InUse(w)),
     fc.constant(new Restart()),
   ];
   fc.assert(
@@ -249,8 +344,9 @@ it("conserves the pool and gives no address to two clients, whatever happens (G2
           granting: "open",
           leases: new Map(),
           pending: new Map(),
+          gone: new Set(),
         };
-        return { model, real: { engine: new LeaseEngine(optionsWithPool(4)) } };
+        return { model, real: { engine: new LeaseEngine(optionsWithPool(4, { leasesPerPort: 1 })) } };
       }, run);
     }),
     { numRuns: 1500 },
