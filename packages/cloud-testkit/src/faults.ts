@@ -7,6 +7,7 @@ const kinds = [
   "refuse",
   "hang",
   "lost-answer",
+  "late-hang",
   "late-5xx",
   "half-done",
   "fails-later",
@@ -17,7 +18,8 @@ const kinds = [
 /**
  * What goes wrong. Nothing is applied: `throttle`, refused as too many; `error5xx`, an HTML 502; `refuse`, with
  * {@link FaultRule.code}; `hang`, not answered either.
- * Applied: `lost-answer`, the connection closes without one; `late-5xx`, answered as if the backend had run out of time.
+ * Applied: `lost-answer`, the connection closes without one; `late-hang`, it stays open without one; `late-5xx`, answered
+ * as if the backend had run out of time.
  * In part: `half-done`, half of a request for several things, answered as an error; `fails-later`, accepted, and the
  * asynchronous change then fails.
  * Reads: `empty-list` shows nothing; `stale-list` shows what was.
@@ -49,6 +51,13 @@ export interface Fault extends FaultRule {
   readonly madeAt: Moment;
 }
 
+interface Entry {
+  readonly fault: Fault;
+  readonly onHit?: () => void;
+  skip: number;
+  left: number;
+}
+
 export interface FaultsOptions {
   readonly actions: ReadonlySet<string>;
   readonly isRead: (action: string) => boolean;
@@ -58,10 +67,18 @@ export interface FaultsOptions {
   readonly now: () => Moment;
 }
 
+/** A request that a test has stopped at. */
+export interface HeldRequest {
+  /** Resolves when it has come. */
+  readonly reached: Promise<void>;
+  /** Ends waiting for it; the request itself never gets an answer. */
+  end(): void;
+}
+
 /** The rules of a simulator, in the order that they were made in: the first that hits counts. */
 export class Faults {
   readonly #options: FaultsOptions;
-  #rules: { readonly fault: Fault; skip: number; left: number }[] = [];
+  #rules: Entry[] = [];
 
   constructor(options: FaultsOptions) {
     this.#options = options;
@@ -97,6 +114,21 @@ export class Faults {
     this.#rules = [];
   }
 
+  /** Stops at the n-th request from now, from 0, that changes something: before it is applied, or after. */
+  hold(n: number, when: "before" | "after"): HeldRequest {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const kind = when === "before" ? "hang" : "late-hang";
+    const fault: Fault = { kind, madeAt: this.#options.now() };
+    const entry: Entry = { fault, onHit: resolve, skip: n, left: 1 };
+    this.#rules.push(entry);
+    return {
+      reached: promise,
+      end: () => {
+        this.#rules = this.#rules.filter((other) => other !== entry);
+      },
+    };
+  }
+
   /** The fault that hits this request; counts it as hit. */
   take(action: string): Fault | undefined {
     const isRead = this.#options.isRead(action);
@@ -110,6 +142,7 @@ export class Faults {
       }
       if (fault.probability !== undefined && this.#options.random() >= fault.probability) continue;
       entry.left--;
+      entry.onHit?.();
       return fault;
     }
     return undefined;

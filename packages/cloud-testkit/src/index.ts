@@ -1,6 +1,6 @@
 export type { CallCounts } from "./call-log.ts";
 export type { SimulatorClock } from "./clock.ts";
-export { type FaultKind, type FaultRule, readFaultRule } from "./faults.ts";
+export { type FaultKind, type FaultRule, type HeldRequest, readFaultRule } from "./faults.ts";
 export type { GceBehaviour } from "./gce/behaviour.ts";
 export type { AddGceInstanceOptions } from "./gce/instances.ts";
 export type { GceDelays, GceLimits } from "./gce/project.ts";

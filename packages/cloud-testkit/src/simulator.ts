@@ -1,5 +1,5 @@
 import { type CallCounts, CallLog } from "./call-log.ts";
-import type { FaultRule, Faults } from "./faults.ts";
+import type { FaultRule, Faults, HeldRequest } from "./faults.ts";
 import { type HttpHandler, HttpListener, type ListenAddress } from "./http-listener.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -50,6 +50,11 @@ export abstract class CloudSimulator<State, Change> implements AsyncDisposable {
   /** @throws {InvalidError} when the rule could never hit */
   injectFault(rule: FaultRule): void {
     this.#faults.add(rule);
+  }
+
+  /** Stops at the n-th request from now, from 0, that changes something: before it is applied, or after. */
+  hold(n: number, when: "before" | "after"): HeldRequest {
+    return this.#faults.hold(n, when);
   }
 
   /** Rules that can still hit. */

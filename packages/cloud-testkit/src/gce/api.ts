@@ -159,6 +159,7 @@ export class GceApi {
       result = reason;
     }
     if (fault?.kind === "lost-answer") [answer, result] = [{ ...answer, lost: "closed" }, "lost"];
+    if (fault?.kind === "late-hang") [answer, result] = [{ ...answer, lost: "hang" }, "hang"];
     if (method !== "") this.#calls.ended(method, result);
     return answer;
   }

@@ -145,8 +145,13 @@ export class VolcengineApi {
       if (!(error instanceof ApiFault)) throw error;
       answered = { action, result: error.code, answer: this.#refusal(error, metadata) };
     }
-    if (fault?.kind !== "lost-answer") return answered;
-    return { action, result: "lost", answer: { ...answered.answer, lost: "closed" } };
+    switch (fault?.kind) {
+      case "lost-answer":
+        return { action, result: "lost", answer: { ...answered.answer, lost: "closed" } };
+      case "late-hang":
+        return { action, result: "hang", answer: { ...answered.answer, lost: "hang" } };
+    }
+    return answered;
   }
 
   /** Gateway checks and throttling. */
@@ -276,7 +281,7 @@ export class VolcengineApi {
     if (codeN !== undefined && this.#account.behaviour.gatewayErrors === "flat") {
       return {
         httpStatus,
-        body: { HTTPCode: httpStatus, errorcode: codeN, message: `${code}: ${message}` },
+        body: { HTTPCode: httpStatus, errorcode: code, message },
         headers,
       };
     }
