@@ -15,6 +15,8 @@ export interface CommandContext {
   readonly screen: Screen | undefined;
   /** Progress and warnings, on stderr. */
   say(line: string): void;
+  /** Asks whoever sits at the terminal; undefined where nobody does. */
+  readonly ask?: ((question: string) => Promise<string>) | undefined;
   /** @throws {CocoonError} when the process may not change the host's network. */
   requireRoot(): void;
 }
@@ -26,6 +28,8 @@ export function processContext(signal: AbortSignal): CommandContext {
     print: (line) => console.log(line),
     screen: process.stdout.isTTY ? process.stdout : undefined,
     say: (line) => console.error(line),
+    ask:
+      process.stdin.isTTY && process.stderr.isTTY ? (question) => askOnTerminal(question, signal) : undefined,
     requireRoot: () => {
       if (process.getuid?.() === 0) return;
       throw new CocoonError("permission", "this changes the host's network and must run as root", {
@@ -33,4 +37,14 @@ export function processContext(signal: AbortSignal): CommandContext {
       });
     },
   };
+}
+
+async function askOnTerminal(question: string, signal: AbortSignal): Promise<string> {
+  const { createInterface } = await import("node:readline/promises");
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await terminal.question(question, { signal });
+  } finally {
+    terminal.close();
+  }
 }

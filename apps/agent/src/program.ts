@@ -29,6 +29,7 @@ export function createProgram(given: CommandContext): Command {
       return drivers ?? given.drivers;
     },
     screen: given.screen,
+    ask: given.ask,
     print: (line) => given.print(line),
     say: (line) => given.say(line),
     requireRoot: () => given.requireRoot(),
@@ -77,6 +78,24 @@ export function createProgram(given: CommandContext): Command {
     )
     .action(async (flags) => (await setUpNode()).adopt(flags, context));
 
+  const controllerCommand = add(
+    program,
+    "controller",
+    "notice dead nodes, fence them, give their addresses back",
+  )
+    .option("--id <name>", "this controller's name in the election; default host name and pid")
+    .addOption(
+      new Option("--policy <name>", "what a silent node meets")
+        .choices(["instance-gone", "fence", "manual"])
+        .default("instance-gone"),
+    )
+    .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s"))
+    .addOption(duration("--suspect-after", "silence before a node is called suspect", "5s"))
+    .addOption(
+      duration("--reclaim-after", "suspicion before the cloud is asked; default the cluster's setting"),
+    )
+    .addOption(duration("--look-again-after", "pause between the two looks at a dead instance", "10s"));
+
   const daemonCommand = add(
     program,
     "daemon",
@@ -91,12 +110,20 @@ export function createProgram(given: CommandContext): Command {
       "builtin, or file:PATH to follow another DHCP server's leases",
       "builtin",
     )
+    .option(
+      "--controller",
+      "take part in the election of the controller too, with the settings of that command",
+      false,
+    )
     .addOption(duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s"))
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
     .addOption(conflistOption())
     .addOption(parentOption());
   storeOption(daemonCommand, context, false).action(async (flags) =>
-    (await import("./commands/daemon.ts")).daemon(flags, context),
+    (await import("./commands/daemon.ts")).daemon(flags, controllerCommand.opts(), context),
+  );
+  storeOption(controllerCommand, context, true).action(async (flags) =>
+    (await import("./commands/controller.ts")).controller(flags, context),
   );
 
   add(program, "status", "print what this node is set up with")
@@ -126,22 +153,6 @@ export function createProgram(given: CommandContext): Command {
     (await import("./commands/teardown.ts")).teardown(flags, context),
   );
 
-  const controllerCommand = add(
-    program,
-    "controller",
-    "notice dead nodes, fence them, give their addresses back",
-  )
-    .option("--id <name>", "this controller's name in the election; default host name and pid")
-    .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s"))
-    .addOption(duration("--suspect-after", "silence before a node is called suspect", "5s"))
-    .addOption(
-      duration("--reclaim-after", "suspicion before the cloud is asked; default the cluster's setting"),
-    )
-    .addOption(duration("--look-again-after", "pause between the two looks at a dead instance", "10s"));
-  storeOption(controllerCommand, context, true).action(async (flags) =>
-    (await import("./commands/controller.ts")).controller(flags, context),
-  );
-
   const clusterCommand = add(program, "cluster", "look at the whole cluster");
   storeOption(
     add(clusterCommand, "init", "create the cluster in the store")
@@ -156,6 +167,7 @@ export function createProgram(given: CommandContext): Command {
     true,
   ).action(async (flags) => (await cluster()).clusterInit(flags, context));
   addViews(clusterCommand, context);
+  addOperations(clusterCommand, context);
   addStoreCommands(program, context);
 
   const configCommand = add(
@@ -218,6 +230,25 @@ function addViews(clusterCommand: Command, context: CommandContext): void {
   view("watch", "the whole cluster in a few lines, live").action((flags) =>
     show({ ...flags, watch: true }, ({ overview }) => overview()),
   );
+}
+
+function addOperations(clusterCommand: Command, context: CommandContext): void {
+  const operate = () => import("./commands/operate.ts");
+  const on = (name: string, description: string): Command =>
+    storeOption(clusterCommand.command(name).description(description), context, true);
+  on("pause", "stop everything that frees addresses, also what is under way")
+    .requiredOption("--reason <text>", "for whoever finds it paused")
+    .action(async (flags) => (await operate()).clusterPause(flags, context));
+  on("resume", "let it go on").action(async (flags) => (await operate()).clusterResume(flags, context));
+  on("drain", "let a node leave in order: nobody new, and when its last guest has gone its block is freed")
+    .argument("<node>")
+    .option("--cancel", "let it stay", false)
+    .action(async (node, flags) => (await operate()).clusterDrain(node, flags, context));
+  on("reclaim", "take the block of a silent node without waiting for the policy; the cloud fences it first")
+    .argument("<node>")
+    .option("--force", "go on when no fence can be verified; asks for the node's name", false)
+    .option("--confirm <node>", "the node's name, where there is no terminal to ask at")
+    .action(async (node, flags) => (await operate()).clusterReclaim(node, flags, context));
 }
 
 function oneOf<T extends string>(names: readonly T[]): (text: string) => T {

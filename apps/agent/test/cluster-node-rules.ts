@@ -209,6 +209,21 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect(await fresh.boot()).not.toBe(address);
     });
 
+    it("takes part in the controller's election when asked to, and hands the lead over", async () => {
+      await using it = await world(kind);
+      const { hub, url } = it;
+      const lead = ["--controller", "--store", url, ...ttl];
+      const [first, second] = [await it.node("n1", ...parent), await it.node("n2")];
+      const leading = await first.daemon(...lead);
+      await leading.says("leader-elected");
+      const waiting = await second.daemon(...lead);
+      await waiting.says("campaigning");
+      expect(Object.keys(await hub.call("list", "leader"))).toEqual(["leader"]);
+      await leading.kill();
+      await waiting.says("leader-elected", 0, 20_000);
+      await waiting.says(/node-suspect.*n1/, 0, 20_000);
+    });
+
     it("serves its guests after a restart without the store", async () => {
       await using it = await world(kind);
       const { hub, url } = it;

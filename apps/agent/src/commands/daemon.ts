@@ -1,11 +1,20 @@
 import { readFile } from "node:fs/promises";
-import { ConflictError, DisposeStack, InvalidError, type Registration, type Store } from "@cocoon-net/core";
+import {
+  Backoff,
+  ConflictError,
+  DisposeStack,
+  describeError,
+  InvalidError,
+  type Registration,
+  type Store,
+} from "@cocoon-net/core";
 import type { Granting } from "@cocoon-net/dhcp";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { ControllerFlags } from "../controller-run.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook } from "../followed-lease-book.ts";
 import type { LeaseBook } from "../lease-book.ts";
@@ -27,6 +36,7 @@ export interface DaemonFlags {
   /** Milliseconds. */
   readonly sessionTtl: number;
   readonly pidFile: string;
+  readonly controller: boolean;
   readonly store?: string | undefined;
   readonly parentCidr?: string | undefined;
   readonly cniConflist?: string | undefined;
@@ -48,7 +58,11 @@ interface Assignment {
   readonly signal: AbortSignal;
 }
 
-export async function daemon(flags: DaemonFlags, context: CommandContext): Promise<void> {
+export async function daemon(
+  flags: DaemonFlags,
+  controller: ControllerFlags,
+  context: CommandContext,
+): Promise<void> {
   const assignment = await readAssignment(flags, context);
   const { pool, registered, follow, log } = assignment;
   const metricsAt = flags.metricsAddr === "" ? undefined : parseListenAddress(flags.metricsAddr);
@@ -78,6 +92,9 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
   if (pool.ips.length === 0) {
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
+  if (flags.controller && url !== undefined) {
+    parts.use(await startController(url, controller, assignment, context));
+  }
   log.info(
     { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
     "serving",
@@ -86,11 +103,43 @@ export async function daemon(flags: DaemonFlags, context: CommandContext): Promi
   log.info("stopped");
 }
 
+/** A controller that cannot go on never stops the guests from being served. */
+async function startController(
+  url: string,
+  flags: ControllerFlags,
+  { log, signal }: Assignment,
+  { drivers }: CommandContext,
+): Promise<AsyncDisposable> {
+  const { runController } = await import("../controller-run.ts");
+  const stop = new AbortController();
+  const until = AbortSignal.any([signal, stop.signal]);
+  const backoff = new Backoff({ firstMs: 1_000, maxMs: 60_000 });
+  const running = (async () => {
+    while (!until.aborted) {
+      const began = performance.now();
+      await runController(flags, { url, drivers, log, signal: until }).catch((error: unknown) => {
+        if (!until.aborted) log.error({ err: error }, `controller: ${describeError(error)}`);
+      });
+      if (performance.now() - began > 600_000) backoff.reset();
+      await backoff.wait(until).catch(() => undefined);
+    }
+  })();
+  return {
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+    },
+  };
+}
+
 async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
   const log = createLogger(context.env);
   const follow = followedFile(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
+  }
+  if (flags.controller && flags.store === undefined) {
+    throw new InvalidError("--controller does nothing without a store", { hint: "give --store URL" });
   }
   if (follow === undefined) context.requireRoot();
   if (flags.store !== undefined) checkStoreUrl(flags.store, context.drivers);

@@ -17,6 +17,7 @@ export async function runCommand(
     readonly signal?: AbortSignal;
     readonly env?: NodeJS.ProcessEnv;
     readonly screen?: Screen;
+    readonly ask?: (question: string) => Promise<string>;
     /** Where the result is collected; for a command that goes on. */
     readonly out?: string[];
   } = {},
@@ -27,6 +28,7 @@ export async function runCommand(
     signal: options.signal ?? new AbortController().signal,
     env: options.env ?? process.env,
     screen: options.screen,
+    ask: options.ask,
     print: (line: string) => void out.push(line),
     say: (line: string) => void said.push(line),
     requireRoot: () => {},

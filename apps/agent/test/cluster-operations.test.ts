@@ -1,0 +1,76 @@
+import { initCluster, keys, type Registration, Registry, type Store } from "@cocoon-net/core";
+import { startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { openStore } from "../src/drivers.ts";
+import { type Outcome, runCommand } from "./support/run-command.ts";
+
+let server: TestServer;
+let store: Store;
+let url: string;
+let turn = 0;
+let node: Registration;
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: true });
+});
+beforeEach(async () => {
+  url = `redis://127.0.0.1:${server.port}/operations-${turn++}`;
+  await store?.[Symbol.asyncDispose]();
+  store = await openStore(url);
+  await initCluster(store, { parentCIDR: "10.0.0.0/16", platform: "volcengine" });
+  node = await new Registry(store).register({ node: "n1", uid: "i-1", instanceID: "i-1", agentVersion: "1" });
+});
+afterAll(async () => {
+  await store?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+});
+
+const run = (args: readonly string[], ask?: (question: string) => Promise<string>): Promise<Outcome> =>
+  runCommand(["cluster", ...args, "--store", url], ask ? { ask } : {});
+const record = async (): Promise<{ status: string }> => {
+  const { entry } = await store.get(keys.node("n1"));
+  return JSON.parse(entry?.value ?? "{}") as { status: string };
+};
+
+it("pauses what frees, with a reason, and lets it go on", async () => {
+  expect((await run(["pause"])).failure).toMatch(/--reason/);
+  expect((await run(["pause", "--reason", "power test"])).failure).toBeUndefined();
+  expect((await store.get(keys.pause)).entry?.value).toContain("power test");
+  expect((await run(["resume"])).out).toEqual(["what frees goes on"]);
+  expect((await store.get(keys.pause)).entry).toBeUndefined();
+  expect((await run(["resume"])).out).toEqual(["nothing was paused"]);
+});
+
+it("lets a node leave, and stay after all", async () => {
+  expect((await run(["drain", "n2"])).failure).toMatch(/^node n2 owns no subnet in /);
+  const { out, said } = await run(["drain", "n1"]);
+  expect([out, said]).toEqual([
+    ["n1 grants nothing new, and leaves with its last guest"],
+    ["`cocoon-net cluster events --node n1 --watch` shows how far it is"],
+  ]);
+  expect((await record()).status).toBe("draining");
+  expect((await run(["drain", "n1", "--cancel"])).out).toEqual(["n1 stays, and grants again"]);
+  expect((await record()).status).toBe("ready");
+});
+
+it("takes the block of a silent node; by force only when its name is typed", async () => {
+  const session = await store.session(30_000);
+  await node.announce(session);
+  expect((await run(["reclaim", "n1"])).failure).toMatch(/^node n1 is alive/);
+  await session[Symbol.asyncDispose]();
+  expect((await run(["reclaim", "n1"])).failure).toMatch(/^node n1 is not suspect yet/);
+  expect((await run(["reclaim", "n1", "--force"])).failure).toMatch(
+    /--force asks for the node's name.*--confirm n1/,
+  );
+  expect((await run(["reclaim", "n1", "--force"], async () => "n2")).failure).toMatch(/^that is not "n1"/);
+  expect((await run(["reclaim", "n1", "--force", "--confirm", "n"])).failure).toMatch(/^that is not "n1"/);
+  expect((await record()).status).toBe("ready");
+  const { out, said, failure } = await run(["reclaim", "n1", "--force"], async () => "n1\n");
+  expect(failure).toBeUndefined();
+  expect(out).toEqual([
+    "taking 10.0.0.0/24 from n1",
+    expect.stringMatching(/^should no fence succeed, it is free at \d{4}-.* at the soonest$/),
+  ]);
+  expect(said.join("\n")).toMatch(/what nobody can exclude then: n1 may still run/);
+  expect((await record()).status).toBe("fencing");
+});
