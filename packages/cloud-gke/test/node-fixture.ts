@@ -1,5 +1,5 @@
 import { RecordedJob } from "@cocoon-net/cloud-testkit";
-import type { NodeNetwork, NodeResources, ProvisionRequest } from "@cocoon-net/core";
+import type { MoveRequest, MoveResult, NodeNetwork, NodeResources, ProvisionRequest } from "@cocoon-net/core";
 import type { GkeCloud } from "../src/gke-cloud.ts";
 import type { Timing } from "../src/timing.ts";
 import type { GkeWorld } from "./gke-world.ts";
@@ -44,6 +44,14 @@ export class NodeFixture {
     return await this.cloud.provision(this.request, job, { onProgress: (line) => this.progress.push(line) });
   }
 
+  async move(
+    address: string,
+    to: NodeFixture,
+    record: { readonly from?: readonly string[]; readonly to?: readonly string[] } = {},
+  ): Promise<MoveResult> {
+    return await this.cloud.move(moveOf(address, this, to, record), this.job());
+  }
+
   job(): RecordedJob {
     return new RecordedJob(`${this.instanceID}-${++this.#jobs}`);
   }
@@ -57,4 +65,28 @@ export class NodeFixture {
       ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
     };
   }
+}
+
+/** Each side's record says of these other addresses that they were moved. */
+export function moveOf(
+  address: string,
+  from: NodeFixture,
+  to: NodeFixture,
+  record: { readonly from?: readonly string[]; readonly to?: readonly string[] } = {},
+): MoveRequest {
+  const side = (node: NodeFixture, moved: readonly string[] = []): NodeResources => {
+    const isOwn = (one: string) => one.startsWith(node.request.subnet.replace(/0\/24$/, ""));
+    return {
+      ...node.target(),
+      movedAway: moved.filter(isOwn),
+      movedIn: moved.filter((one) => !isOwn(one)),
+    };
+  };
+  return {
+    address,
+    from: side(from, record.from),
+    to: side(to, record.to),
+    instance: to.request.instance,
+    tags: {},
+  };
 }
