@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ExhaustedError, type NodeNetwork } from "@cocoon-net/core";
+import type { NodeNetwork } from "@cocoon-net/core";
 import { RecordedJob } from "../recorded-job.ts";
 import { type Check, longMs } from "./check.ts";
 import { killedAtEachStep, stoppedAtEachRequest } from "./interruptions.ts";
@@ -140,8 +140,10 @@ export function growthChecks(check: Check): void {
     const { nicsPerNode, addressesPerNIC } = await node.cloud.describeLimits(node.instance);
     if (nicsPerNode === undefined || addressesPerNIC === undefined) return; // whole blocks
     const most = nicsPerNode * addressesPerNIC;
-    await assert.rejects(node.provision({ poolSize: most + 1 }), ExhaustedError);
-    checkNetwork(world, node, await node.provision({ poolSize: 1 }), most);
+    const network = await node.provision({ poolSize: most + 1 });
+    checkNetwork(world, node, network, most);
+    assert.equal(network.short?.addresses, 1);
+    assert.ok(network.short.reason);
   });
 }
 
