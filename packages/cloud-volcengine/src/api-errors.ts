@@ -1,6 +1,7 @@
 import {
   AuthError,
-  type CocoonError,
+  CocoonError,
+  type CocoonErrorOptions,
   ConflictError,
   ExhaustedError,
   InvalidError,
@@ -23,13 +24,34 @@ export interface RawAnswer {
   readonly retryAfter: string | null;
 }
 
-type Kind = "throttled" | "busy" | "unknown" | "gone" | "exhausted" | "conflict" | "auth" | "invalid";
+/** `expired`: refused for the credentials, and new ones may help. `unanswered`: nothing came back. */
+export type FailureKind =
+  | "throttled"
+  | "busy"
+  | "unknown"
+  | "unanswered"
+  | "gone"
+  | "exhausted"
+  | "conflict"
+  | "expired"
+  | "auth"
+  | "invalid";
+
+/** No room, with the vendor's code: it says what is used up. */
+export class QuotaError extends ExhaustedError {
+  readonly vendorCode: string;
+
+  constructor(vendorCode: string, message: string, options: CocoonErrorOptions) {
+    super(message, options);
+    this.vendorCode = vendorCode;
+  }
+}
 
 /**
  * Codes of vpc, ecs and the gateway in front of them. Sources: the error tables of the vpc actions and
  * docs.byteplus.com/byteplus-platform/reference/common-error-codes. First match wins.
  */
-const kindByCode: readonly (readonly [RegExp, Kind])[] = [
+const kindByCode: readonly (readonly [RegExp, FailureKind])[] = [
   [/FlowLimitExceeded|^Throttl|^RequestLimitExceeded|^RequestThrottled/, "throttled"],
   [/^InvalidEip\.InvalidStatus$/, "conflict"],
   [/\.InvalidStatus$|^ServiceUnavailableTemp$/, "busy"],
@@ -38,17 +60,15 @@ const kindByCode: readonly (readonly [RegExp, Kind])[] = [
   [/\.NotFound$|^InvalidEni\.InstanceMismatch$/, "gone"],
   [/^InsufficientIpInSubnet$|^(LimitExceeded|QuotaExceeded)\b/, "exhausted"],
   [/\.(InUse|Conflict)$|^IdempotentParameterMismatch$/, "conflict"],
-  [
-    /^(MissingAuthenticationToken|MissingSignature|InvalidTimestamp|InvalidAccessKey|SignatureDoesNotMatch)$/,
-    "auth",
-  ],
-  [/^(LackPolicy|AccessDenied|InvalidAuthorization|InvalidCredential|InvalidSecretToken)$/, "auth"],
-  [/^(AccessKeyIsExpire|SessionTokenInvalid|ExpiredToken)/, "auth"],
+  [/^(LackPolicy|AccessDenied|InvalidTimestamp|InvalidCredential)$/, "auth"],
+  [/^(AccessKeyIsExpire|SessionTokenInvalid|ExpiredToken|RequestExpired|InvalidSecretToken)/, "expired"],
+  [/^(InvalidAccessKey|SignatureDoesNotMatch|InvalidAuthorization)$/, "expired"],
+  [/^(MissingAuthenticationToken|MissingSignature)$/, "auth"],
   [/^(Invalid|Missing|Forbidden|MethodNotAllowed)/, "invalid"],
 ];
 
 /** The gateway's numbers, for answers whose code we do not know. */
-const kindByCodeN: Readonly<Record<number, Kind>> = {
+const kindByCodeN: Readonly<Record<number, FailureKind>> = {
   100002: "invalid",
   100003: "auth",
   100004: "invalid",
@@ -56,8 +76,8 @@ const kindByCodeN: Readonly<Record<number, Kind>> = {
   100006: "auth",
   100007: "invalid",
   100008: "invalid",
-  100009: "auth",
-  100010: "auth",
+  100009: "expired",
+  100010: "expired",
   100012: "auth",
   100013: "auth",
   100014: "unknown",
@@ -70,23 +90,48 @@ const kindByCodeN: Readonly<Record<number, Kind>> = {
 
 const hints: readonly (readonly [RegExp, string])[] = [
   [/^InvalidTimestamp$/, "set this machine's clock"],
-  [/^(LackPolicy|AccessDenied)$/, "grant this action to the access key"],
   [/^InvalidCredential$/, "check VOLCENGINE_REGION"],
   [/^InsufficientIpInSubnet$/, "delete unused ENIs of the subnet, or ask for a smaller pool"],
   [/^QuotaExceeded\.Eni$/, "delete unused ENIs, or raise the account's quota"],
+  [/^QuotaExceeded\./, "raise the account's quota"],
+  [/^LimitExceeded\.EnisPerInstance$/, "detach ENIs that are not needed, or use a larger instance type"],
+  [
+    /^LimitExceeded\.PrivateIpsPerEni$/,
+    "grant ecs:DescribeInstanceTypes, which tells how many an ENI may have",
+  ],
 ];
 
-/** Reads an answer: its `Result`, or the error that it stands for. `what` is the action and its subject. */
-export function readAnswer(what: string, answer: RawAnswer): { result: unknown } | { error: CocoonError } {
+/** The cloud has said no: certainly not applied, and the same again would be refused again. */
+export function isRefusal(error: unknown): error is CocoonError {
+  return (
+    error instanceof CocoonError && !(error instanceof UnavailableError || error instanceof ThrottledError)
+  );
+}
+
+/** What was asked: action and subject, and the permission that it needs. */
+export interface Question {
+  readonly what: string;
+  readonly permission: string;
+}
+
+export type ReadAnswer =
+  | { readonly result: unknown }
+  | { readonly error: CocoonError; readonly kind: FailureKind };
+
+/** Reads an answer: its `Result`, or the error that it stands for. */
+export function readAnswer(question: Question, answer: RawAnswer): ReadAnswer {
   const body = parseJson(answer.body);
   if (!isRecord(body)) {
     const shown = answer.body.trim().slice(0, 80).replaceAll(/\s+/g, " ") || "an empty body";
-    return { error: protocolError(what, answer, shown) };
+    return protocolError(question, answer, shown);
   }
   const failure = readFailure(body);
-  if (failure !== undefined) return { error: toError(what, answer, failure) };
+  if (failure !== undefined) {
+    const kind = kindOf(answer.status, failure);
+    return { kind, error: toError(question, answer, failure, kind) };
+  }
   if (answer.status >= 300 || !isRecord(body.ResponseMetadata)) {
-    return { error: protocolError(what, answer, "no ResponseMetadata") };
+    return protocolError(question, answer, "no ResponseMetadata");
   }
   return { result: body.Result };
 }
@@ -114,27 +159,29 @@ function readFailure(body: Readonly<Record<string, unknown>>): Failure | undefin
   };
 }
 
-function toError(what: string, answer: RawAnswer, failure: Failure): CocoonError {
+function toError(question: Question, answer: RawAnswer, failure: Failure, kind: FailureKind): CocoonError {
   const name = failure.code || String(failure.codeN ?? `HTTP ${answer.status}`);
-  const message = `${what} was refused: ${name}${failure.message === "" ? "" : `: ${failure.message}`}`;
-  const hint = hints.find(([pattern]) => pattern.test(failure.code))?.[1];
+  const message = `${question.what} was refused: ${name}${failure.message === "" ? "" : `: ${failure.message}`}`;
+  const denied = /^(LackPolicy|AccessDenied)$/.test(failure.code);
+  const hint = denied
+    ? `grant ${question.permission} to the access key`
+    : hints.find(([pattern]) => pattern.test(failure.code))?.[1];
   const options = hint === undefined ? {} : { hint };
-  switch (kindOf(answer.status, failure)) {
-    case "throttled": {
-      const seconds = Number(answer.retryAfter ?? Number.NaN);
-      const retryAfter = seconds >= 0 ? { retryAfterMs: seconds * 1000 } : {};
-      return new ThrottledError(message, { ...options, ...retryAfter });
-    }
+  switch (kind) {
+    case "throttled":
+      return new ThrottledError(message, { ...options, ...retryAfter(answer) });
     case "busy":
       return new UnavailableError(message, { ...options, outcome: "none" });
     case "unknown":
+    case "unanswered":
       return new UnavailableError(message, { ...options, outcome: "unknown" });
     case "gone":
       return new NotFoundError(message, options);
     case "exhausted":
-      return new ExhaustedError(message, options);
+      return new QuotaError(failure.code, message, options);
     case "conflict":
       return new ConflictError(message, options);
+    case "expired":
     case "auth":
       return new AuthError(message, { hint: hint ?? "check the Volcengine access key" });
     case "invalid":
@@ -142,21 +189,31 @@ function toError(what: string, answer: RawAnswer, failure: Failure): CocoonError
   }
 }
 
+function retryAfter({ retryAfter: text }: RawAnswer): { retryAfterMs?: number } {
+  const seconds = Number(text ?? Number.NaN);
+  return seconds >= 0 ? { retryAfterMs: seconds * 1000 } : {};
+}
+
 /** By code, then by the gateway's number, then by HTTP status: the codes differ a little between sites. */
-function kindOf(status: number, failure: Failure): Kind {
+function kindOf(status: number, failure: Failure): FailureKind {
   if (status === 429) return "throttled";
   const byCode = kindByCode.find(([pattern]) => pattern.test(failure.code))?.[1];
   const known = byCode ?? (failure.codeN === undefined ? undefined : kindByCodeN[failure.codeN]);
   if (known !== undefined) return known;
-  if (status === 401 || status === 403) return "auth";
+  if (status === 401) return "expired";
+  if (status === 403) return "auth";
   return status >= 400 && status < 500 ? "invalid" : "unknown";
 }
 
 /** Not an answer of the API at all, e.g. a proxy's page: nothing is known about the request. */
-function protocolError(what: string, answer: RawAnswer, shown: string): CocoonError {
-  if (answer.status === 429) return new ThrottledError(`${what} was refused: HTTP 429`);
-  return new UnavailableError(`${what} got no API answer but HTTP ${answer.status} (${shown})`, {
+function protocolError({ what }: Question, answer: RawAnswer, shown: string): ReadAnswer {
+  if (answer.status === 429) {
+    const error = new ThrottledError(`${what} was refused: HTTP 429`, retryAfter(answer));
+    return { kind: "throttled", error };
+  }
+  const error = new UnavailableError(`${what} got no API answer but HTTP ${answer.status} (${shown})`, {
     outcome: "unknown",
     hint: "check the endpoint and any proxy on the way",
   });
+  return { kind: "unknown", error };
 }

@@ -1,8 +1,18 @@
-import { createRequire } from "node:module";
-import { CocoonError, ThrottledError, UnavailableError } from "@cocoon-net/core";
-import { type RawAnswer, readAnswer } from "./api-errors.ts";
-import type { Credentials } from "./settings.ts";
-import { Pauses, type Timing } from "./timing.ts";
+import {
+  type CallPurpose,
+  type CallRate,
+  type CloudBudget,
+  type CloudCall,
+  type CocoonError,
+  type Gate,
+  Pauses,
+  ThrottledError,
+  UnavailableError,
+} from "@cocoon-net/core";
+import { type FailureKind, type RawAnswer, type ReadAnswer, readAnswer } from "./api-errors.ts";
+import type { CredentialSource, Credentials } from "./credentials.ts";
+import { type Parameters, sign, subjectOf } from "./signing.ts";
+import type { Timing } from "./timing.ts";
 import { type Json, readPage } from "./wire.ts";
 
 /**
@@ -22,62 +32,86 @@ const actions = {
   DescribeSubnets: { service: "vpc", safe: true },
   DetachNetworkInterface: { service: "vpc", safe: false },
   TagResources: { service: "vpc", safe: true },
+  UnassignPrivateIpAddresses: { service: "vpc", safe: true },
 } as const;
-
-const version = "2020-04-01";
 
 export type Action = keyof typeof actions;
 export type ListAction = Extract<Action, `Describe${string}`>;
 
-export type ParameterValue =
-  | string
-  | number
-  | boolean
-  | undefined
-  | readonly ParameterValue[]
-  | { readonly [name: string]: ParameterValue };
-export type Parameters = Readonly<Record<string, ParameterValue>>;
+/**
+ * The vendor publishes no rates. These are below the ones that its own tools keep to (reads 4/s in bursts of 7, writes
+ * 2/s in bursts of 3) by one request: requests do not arrive as evenly as they are sent.
+ */
+const rates: Readonly<Record<"read" | "write", CallRate>> = {
+  read: { perSecond: 4, burst: 6 },
+  write: { perSecond: 2, burst: 2 },
+};
 
 export interface VolcengineApiOptions {
   readonly endpoint: string;
-  readonly credentials: () => Promise<Credentials>;
+  readonly credentials: CredentialSource;
   readonly timing: Timing;
+  readonly budget: CloudBudget;
+  readonly onCall: ((call: CloudCall) => void) | undefined;
 }
 
-/** Signed calls to vpc and ecs. Every refusal becomes one of core's errors. */
-export class VolcengineApi {
-  readonly timing: Timing;
-  readonly #endpoint: string;
-  readonly #loadCredentials: () => Promise<Credentials>;
-  #credentials: Promise<Credentials> | undefined;
+export interface RequestScope {
+  readonly purpose: CallPurpose;
+  readonly signal: AbortSignal | undefined;
+}
 
-  constructor(options: VolcengineApiOptions) {
+/** Signed calls to vpc and ecs on behalf of one operation. Every refusal becomes one of core's errors. */
+export class Requests {
+  readonly timing: Timing;
+  readonly signal: AbortSignal | undefined;
+  readonly #options: VolcengineApiOptions;
+  readonly #purpose: CallPurpose;
+  #waitedMs = 0;
+
+  constructor(options: VolcengineApiOptions, scope: RequestScope) {
     this.timing = options.timing;
-    this.#endpoint = options.endpoint;
-    this.#loadCredentials = options.credentials;
+    this.signal = scope.signal;
+    this.#options = options;
+    this.#purpose = scope.purpose;
   }
 
   async region(): Promise<string> {
-    return (await this.#resolvedCredentials()).region;
+    return (await this.#options.credentials.current()).region;
+  }
+
+  /** Pauses between looks or tries. What was waited for the budget does not count towards their end. */
+  pauses(totalMs: number): Pauses {
+    const { firstPauseMs: firstMs, maxPauseMs: maxMs } = this.timing;
+    return new Pauses({ firstMs, maxMs, totalMs, signal: this.signal, now: () => this.#now() });
+  }
+
+  /** While a subnet is made, the VPC is Pending, and refuses other subnets and new addresses. */
+  async gate(vpcID: string): Promise<Gate> {
+    const { account, region } = await this.#options.credentials.current();
+    return this.#options.budget.gate(`volcengine ${account} ${region} ${vpcID}`);
   }
 
   /**
-   * Calls an action and gives its `Result`. Tries again, for {@link Timing.retryMs} altogether, on throttling,
-   * and after an outage where that cannot do something twice.
+   * Calls an action and gives its `Result`. Tries again on throttling, while something is in the middle of a change,
+   * and after an outage where that cannot do something twice; with new credentials once, where they can be renewed.
    */
-  async call(action: Action, parameters: Parameters, signal?: AbortSignal): Promise<unknown> {
-    const pauses = new Pauses(this.timing, this.timing.retryMs, signal);
+  async call(action: Action, parameters: Parameters): Promise<unknown> {
+    const outage = this.pauses(this.timing.retryMs);
+    const busy = this.pauses(this.timing.busyMs);
+    let throttled = 0;
+    let renewed = false;
     for (;;) {
-      signal?.throwIfAborted();
-      try {
-        return await this.#once(action, parameters, signal);
-      } catch (error) {
-        const again =
-          error instanceof ThrottledError || (error instanceof UnavailableError && actions[action].safe);
-        if (!again) throw error;
-        const wait = error instanceof ThrottledError ? error.retryAfterMs : undefined;
-        if (!(await pauses.next(wait))) throw error;
+      const answer = await this.#once(action, parameters);
+      if ("result" in answer) return answer.result;
+      const { error, kind } = answer;
+      if (kind === "expired" && !renewed) {
+        renewed = true;
+        if (this.#options.credentials.renew(answer.used)) continue;
       }
+      if (kind === "throttled" && ++throttled < this.timing.throttledTries) continue;
+      const pauses = kind === "busy" ? busy : outage;
+      const again = error instanceof UnavailableError && actions[action].safe && (await pauses.next());
+      if (!again) throw error;
     }
   }
 
@@ -87,13 +121,12 @@ export class VolcengineApi {
     parameters: Parameters,
     key: string,
     read: (record: Json) => T,
-    signal?: AbortSignal,
   ): Promise<T[]> {
     const items: T[] = [];
     const tokens = new Set<string>();
     for (let token = ""; ; ) {
       const page = { MaxResults: 100, NextToken: token || undefined };
-      const result = readPage(await this.call(action, { ...parameters, ...page }, signal), key);
+      const result = readPage(await this.call(action, { ...parameters, ...page }), key);
       items.push(...result.items.map(read));
       token = result.nextToken;
       if (token === "") return items;
@@ -104,115 +137,65 @@ export class VolcengineApi {
     }
   }
 
-  #resolvedCredentials(): Promise<Credentials> {
-    // A failure is not kept: the file may be there the next time.
-    this.#credentials ??= this.#loadCredentials().catch((error: unknown) => {
-      this.#credentials = undefined;
-      throw error;
-    });
-    return this.#credentials;
+  async #once(action: Action, parameters: Parameters): Promise<Answer> {
+    const { credentials: source, budget, onCall } = this.#options;
+    const { account, region } = await source.current();
+    const kind = action.startsWith("Describe") ? "read" : "write";
+    const bucket = budget.bucket({ platform: "volcengine", account, region, class: kind }, rates[kind]);
+    const { signal, timing } = this;
+    const waitedMs = await bucket.take(this.#purpose, { signal, withinMs: timing.budgetMs });
+    this.#waitedMs += waitedMs;
+    // Signed after the wait: a signature carries its time, and the credentials may have been renewed.
+    const credentials = await source.current();
+    const startedAt = performance.now();
+    const answer = await this.#send(action, parameters, credentials);
+    const result = resultOf(answer);
+    if ("error" in answer && answer.error instanceof ThrottledError) {
+      bucket.throttled(answer.error.retryAfterMs);
+    } else if (result !== "unknown") bucket.succeeded();
+    const tookMs = performance.now() - startedAt;
+    onCall?.({ platform: "volcengine", action, result, tookMs, waitedMs });
+    return "error" in answer ? { ...answer, used: credentials } : answer;
   }
 
-  async #once(action: Action, parameters: Parameters, signal: AbortSignal | undefined): Promise<unknown> {
-    const credentials = await this.#resolvedCredentials();
-    const { query, headers } = sign(action, parameters, credentials);
+  /** @throws the signal's reason */
+  async #send(action: Action, parameters: Parameters, credentials: Credentials): Promise<ReadAnswer> {
+    const { endpoint } = this.#options;
+    const { signal, timing } = this;
+    const { service } = actions[action];
+    const { query, headers } = sign(service, action, parameters, credentials);
     const subject = subjectOf(parameters);
     const what = subject === undefined ? action : `${action} ${subject}`;
-    const timeout = AbortSignal.timeout(this.timing.requestMs);
+    const timeout = AbortSignal.timeout(timing.requestMs);
     const both = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
-    let answer: RawAnswer;
+    let raw: RawAnswer;
     try {
-      const url = `${this.#endpoint}/?${query}`;
       // A redirect would carry a signature that is no longer right.
-      const response = await fetch(url, { headers, signal: both, redirect: "error" });
+      const response = await fetch(`${endpoint}/?${query}`, { headers, signal: both, redirect: "error" });
       const body = await response.text();
-      answer = { status: response.status, body, retryAfter: response.headers.get("retry-after") };
+      raw = { status: response.status, body, retryAfter: response.headers.get("retry-after") };
     } catch (cause) {
       signal?.throwIfAborted();
-      throw unreachable(what, this.#endpoint, timeout.aborted ? this.timing.requestMs : undefined, cause);
+      const error = unreachable(what, endpoint, timeout.aborted ? timing.requestMs : undefined, cause);
+      return { error, kind: "unanswered" };
     }
-    const read = readAnswer(what, answer);
-    if ("result" in read) return read.result;
-    throw read.error;
+    return readAnswer({ what, permission: `${service}:${action}` }, raw);
+  }
+
+  #now(): number {
+    return performance.now() - this.#waitedMs;
   }
 }
 
-type SignerModule = typeof import("@volcengine/openapi/lib/base/sign.js", { with: {
-  "resolution-mode": "require",
-}});
+type Answer =
+  | { readonly result: unknown }
+  | { readonly error: CocoonError; readonly kind: FailureKind; readonly used: Credentials };
 
-/**
- * Only the vendor's Signer is loaded, and only for the first call: the package's index brings in every service
- * that it has (20 MB). It is CommonJS, and a `require` gives the same in every loader.
- */
-function loadSigner(): SignerModule {
-  return createRequire(import.meta.url)("@volcengine/openapi/lib/base/sign.js");
-}
-
-/** Sending is ours, because the vendor's client hides status and headers and cannot be aborted. */
-function sign(
-  action: Action,
-  parameters: Parameters,
-  credentials: Credentials,
-): { query: string; headers: Record<string, string> } {
-  const signing = loadSigner();
-  const headers: Record<string, string> = {};
-  const request = {
-    region: credentials.region,
-    method: "GET",
-    pathname: "/",
-    params: { ...flatten(parameters), Action: action, Version: version },
-    headers,
-  };
-  const signer = new signing.default(request, actions[action].service);
-  signer.addAuthorization({
-    accessKeyId: credentials.accessKeyID,
-    secretKey: credentials.secretAccessKey,
-    ...(credentials.sessionToken === undefined ? {} : { sessionToken: credentials.sessionToken }),
-  });
-  // The signer has sorted `params`; the same string must go out as was signed.
-  return { query: signing.queryParamsToString(request.params), headers };
-}
-
-/** `{ Tags: [{ Key: "a" }] }` → `Tags.1.Key=a`: what the API understands of lists, numbered from 1. */
-export function flatten(parameters: Parameters): Record<string, string> {
-  const flat: Record<string, string> = {};
-  const visit = (name: string, value: ParameterValue): void => {
-    if (value === undefined) return;
-    if (isList(value)) {
-      value.forEach((item, index) => {
-        visit(`${name}.${index + 1}`, item);
-      });
-    } else if (typeof value === "object") {
-      for (const [key, item] of Object.entries(value)) visit(`${name}.${key}`, item);
-    } else {
-      flat[name] = String(value);
-    }
-  };
-  for (const [name, value] of Object.entries(parameters)) visit(name, value);
-  return flat;
-}
-
-function isList(value: ParameterValue): value is readonly ParameterValue[] {
-  return Array.isArray(value);
-}
-
-/** What a call is about, for messages. */
-function subjectOf(parameters: Parameters): string | undefined {
-  const names = [
-    "NetworkInterfaceId",
-    "CidrBlock",
-    "SubnetId",
-    "InstanceId",
-    "NetworkInterfaceIds",
-    "InstanceIds",
-  ];
-  for (const name of names) {
-    const value = parameters[name];
-    const first = value !== undefined && isList(value) ? value[0] : value;
-    if (typeof first === "string") return first;
-  }
-  return undefined;
+function resultOf(answer: ReadAnswer): CloudCall["result"] {
+  if ("result" in answer) return "ok";
+  const { kind } = answer;
+  if (kind === "throttled") return "throttled";
+  return kind === "unanswered" || kind === "unknown" ? "unknown" : "refused";
 }
 
 /** Errors of node:net and undici that come before a request is sent. */
@@ -231,7 +214,6 @@ function unreachable(
   timeoutMs: number | undefined,
   error: unknown,
 ): CocoonError {
-  if (error instanceof CocoonError) return error;
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : undefined;
   const why = timeoutMs === undefined ? (code ?? String(cause)) : `no answer within ${timeoutMs} ms`;

@@ -9,7 +9,8 @@ const driver: CloudDriver = {
   platforms: ["volcengine"],
   open(platform: string, options: OpenCloudOptions = {}): VolcengineCloud {
     if (platform !== "volcengine") throw new InvalidError(`this driver knows volcengine, not "${platform}"`);
-    return new VolcengineCloud(options.env ?? process.env);
+    const { env = process.env, ...rest } = options;
+    return new VolcengineCloud(env, rest);
   },
   async detect(options: CloudCallOptions = {}): Promise<boolean> {
     return await new Metadata(metadataEndpoint(process.env), defaultTiming).answers(options.signal);

@@ -1,8 +1,8 @@
 import { ConflictError, NotFoundError, UnavailableError } from "@cocoon-net/core";
-import type { Action, Parameters, VolcengineApi } from "./api.ts";
-import type { JobLog } from "./job-log.ts";
+import type { Action } from "./api.ts";
 import { findEnis } from "./reads.ts";
-import { Pauses } from "./timing.ts";
+import type { Parameters } from "./signing.ts";
+import type { Steps } from "./steps.ts";
 import type { Eni } from "./wire.ts";
 
 /** Where an ENI stands on the way to a change. */
@@ -13,14 +13,6 @@ interface EniChange {
   readonly parameters: Parameters;
   /** @throws when the change can never happen */
   standing(eni: Eni | undefined): Standing;
-}
-
-/** Everything a step needs. */
-export interface Steps {
-  readonly api: VolcengineApi;
-  readonly job: JobLog;
-  readonly signal: AbortSignal | undefined;
-  readonly progress: (message: string) => void;
 }
 
 /** Asks for Available → Attaching; the caller waits for InUse. */
@@ -75,9 +67,8 @@ export async function deleteEni(steps: Steps, eni: Eni): Promise<void> {
  * Attach, detach and delete take no ClientToken: after a lost answer or a refusal the ENI is looked at before
  * anything is asked again.
  */
-async function change(steps: Steps, eni: Eni, wanted: EniChange): Promise<void> {
-  const { api, job, signal } = steps;
-  const pauses = new Pauses(api.timing, api.timing.changeMs, signal);
+async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise<void> {
+  const pauses = api.pauses(api.timing.changeMs);
   const { action } = wanted;
   let now: Eni | undefined = eni;
   let recorded = false;
@@ -85,15 +76,15 @@ async function change(steps: Steps, eni: Eni, wanted: EniChange): Promise<void> 
   for (;;) {
     const standing = wanted.standing(now);
     if (standing === "ready") {
-      if (!recorded) await job.intent(action, eni.eniID, {});
+      if (!recorded) await job.intent(action, eni.eniID);
       recorded = true;
       try {
-        await api.call(action, wanted.parameters, signal);
+        await api.call(action, wanted.parameters);
         break;
       } catch (error) {
         // NotFound: another look tells whether it is gone, or detached by somebody else.
         if (!(error instanceof UnavailableError || error instanceof NotFoundError)) {
-          await job.failed(action, eni.eniID, {});
+          await job.failed(action, eni.eniID);
           throw error;
         }
         reason = error;
@@ -109,7 +100,7 @@ async function change(steps: Steps, eni: Eni, wanted: EniChange): Promise<void> 
         hint: "run the command again",
       });
     }
-    now = (await findEnis(api, [eni.eniID], signal)).get(eni.eniID);
+    now = (await findEnis(api, [eni.eniID])).get(eni.eniID);
   }
-  await job.done(action, eni.eniID, {});
+  await job.done(action, eni.eniID);
 }

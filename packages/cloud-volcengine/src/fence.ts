@@ -5,45 +5,57 @@ import {
   type FenceResult,
   type NodeResources,
 } from "@cocoon-net/core";
-import { detachEni, type Steps } from "./eni-changes.ts";
+import { detachEni } from "./eni-changes.ts";
 import { describeInstance } from "./instance-state.ts";
-import { readNodeEnis } from "./node-enis.ts";
-import { whyNotOurs } from "./ownership.ts";
-import { waitForEnis } from "./reads.ts";
+import { NodeView } from "./node-enis.ts";
+import { useOf, whyNotOurs } from "./ownership.ts";
+import type { Steps } from "./steps.ts";
 import type { Eni } from "./wire.ts";
 
 /**
- * Detaches the node's ENIs and reads back who holds addresses of its subnet. An ENI that is attached to
- * another instance than the node's is not touched; it only keeps the fence from being verified.
+ * Detaches the node's ENIs and reads back who holds its addresses. An ENI that is attached to another instance than
+ * the node's is not touched; it only keeps the fence from being verified, unless it is there on purpose.
  */
 export async function fence(steps: Steps, target: NodeResources): Promise<FenceResult> {
-  const { api, signal, progress } = steps;
-  const before = await readNodeEnis(api, target, signal);
-  const toDetach = before.enis.filter((eni) => isNodes(eni, target));
-  const troubles = await detachAll(steps, toDetach);
+  const { api, progress } = steps;
+  const view = new NodeView(api, target);
+  const pauses = api.pauses(api.timing.changeMs);
+  const asked = new Set<string>();
+  const troubles = new Map<string, string>();
+  let seen = await view.look();
+  for (;;) {
+    const attached = seen.enis.filter((eni) => isNodes(eni, target));
+    const fresh = attached.filter(({ eniID }) => !asked.has(eniID));
+    for (const { eniID } of fresh) asked.add(eniID);
+    for (const [eniID, trouble] of await detachAll(steps, fresh)) troubles.set(eniID, trouble);
+    const waiting = attached.some(({ eniID }) => !troubles.has(eniID));
+    if (!waiting || !(await pauses.next())) break;
+    seen = await view.look();
+  }
 
+  const { subnets, doubt } = await view.witness(seen);
   const instance = target.instanceID;
-  const state = instance === undefined ? "unknown" : await describeInstance(api, instance, signal, progress);
-  const after = await readNodeEnis(api, target, signal);
-  const holders = after.enis.filter((eni) => eni.instanceID !== undefined);
+  const state = instance === undefined ? "unknown" : await describeInstance(api, instance, progress);
+  const holders = seen.enis.filter(
+    (eni) => eni.instanceID !== undefined && !isElsewhereOnPurpose(eni, target),
+  );
   const who = instance === undefined ? "no instance on record" : `instance ${instance} is ${state}`;
-
-  const place = after.subnets.map((subnet) => subnet.subnetID).join(", ");
-  if (after.doubt !== undefined) {
+  const place = seen.subnetIDs.join(", ");
+  if (doubt !== undefined) {
     // A node without a subnet at the cloud: nothing there holds its addresses once the instance is gone (G5). A
     // recorded subnet that is not to be seen says nothing, nor does a list that does not add up (G8).
-    const never = after.subnets.length === 0 && target.subnetID === undefined && holders.length === 0;
-    return { verified: never && state === "gone", evidence: [who, after.doubt, ...troubles].join("; ") };
+    const never = subnets.length === 0 && target.subnetID === undefined && holders.length === 0;
+    return { verified: never && state === "gone", evidence: [who, doubt, ...troubles.values()].join("; ") };
   }
   if (holders.length === 0) {
     // G5: asked after the detach, the cloud shows the subnet, and no instance holding any of its addresses.
     return {
       verified: true,
-      evidence: `${who}; none of the ${after.enis.length} ENIs in ${place} is attached`,
+      evidence: `${who}; none of the ${seen.enis.length} ENIs in ${place} is attached for it`,
     };
   }
   const held = holders.map((eni) => `${eni.eniID} is ${eni.status} on ${eni.instanceID}`);
-  return { verified: false, evidence: [who, ...held, ...troubles].join("; ") };
+  return { verified: false, evidence: [who, ...held, ...troubles.values()].join("; ") };
 }
 
 /** A secondary ENI that the node, and nobody else, is known to use. */
@@ -53,22 +65,29 @@ function isNodes(eni: Eni, target: NodeResources): boolean {
   return target.eniIDs.includes(eni.eniID) || whyNotOurs(eni, target) === undefined;
 }
 
-/** Asks for all, then waits for all. Returns what went wrong: the read-back decides, not this. */
-export async function detachAll(steps: Steps, enis: readonly Eni[]): Promise<string[]> {
-  const { api, signal, progress } = steps;
-  const troubles: string[] = [];
-  const asked: string[] = [];
+/** Another node serves addresses of the subnet there that were moved to it, and nothing else. */
+function isElsewhereOnPurpose(eni: Eni, target: NodeResources): boolean {
+  const away = new Set(target.movedAway);
+  const mark = useOf(eni) === "moved" || eni.secondaryAddresses.length > 0;
+  return (
+    mark &&
+    eni.instanceID !== target.instanceID &&
+    eni.secondaryAddresses.every((address) => away.has(address))
+  );
+}
+
+/** Asks for all; the caller waits. Returns what went wrong, by ENI: the read-back decides, not this. */
+export async function detachAll(steps: Steps, enis: readonly Eni[]): Promise<ReadonlyMap<string, string>> {
+  const troubles = new Map<string, string>();
   for (const eni of enis) {
     if (eni.instanceID === undefined) continue;
-    progress(`detaching ${eni.eniID} from ${eni.instanceID}`);
+    steps.progress(`detaching ${eni.eniID} from ${eni.instanceID}`);
     try {
       await detachEni(steps, eni, eni.instanceID);
-      asked.push(eni.eniID);
     } catch (error) {
       if (!(error instanceof CocoonError) || error instanceof AuthError) throw error;
-      troubles.push(describeError(error));
+      troubles.set(eni.eniID, describeError(error));
     }
   }
-  await waitForEnis(api, asked, (eni) => eni?.instanceID === undefined, signal);
   return troubles;
 }

@@ -1,5 +1,5 @@
 import { AuthError, CocoonError, type InstanceState } from "@cocoon-net/core";
-import type { VolcengineApi } from "./api.ts";
+import type { Requests } from "./api.ts";
 import { findInstance } from "./reads.ts";
 
 const states: Readonly<Record<string, InstanceState>> = {
@@ -18,15 +18,14 @@ const states: Readonly<Record<string, InstanceState>> = {
  * @throws {AuthError} because asking again will not help
  */
 export async function describeInstance(
-  api: VolcengineApi,
+  api: Requests,
   instanceID: string,
-  signal: AbortSignal | undefined,
   progress: (message: string) => void,
 ): Promise<InstanceState> {
   // An empty answer for something that is no instance id says nothing about a node.
   if (!/^i-[\w-]+$/.test(instanceID)) return "unknown";
   try {
-    const instance = await findInstance(api, instanceID, signal);
+    const instance = await findInstance(api, instanceID);
     return instance === undefined ? "gone" : (states[instance.status] ?? "unknown");
   } catch (error) {
     if (!(error instanceof CocoonError) || error instanceof AuthError) throw error;

@@ -1,5 +1,7 @@
-import { type InstanceIdentity, NotFoundError, UnavailableError } from "@cocoon-net/core";
-import { Pauses, type Timing } from "./timing.ts";
+import { type InstanceIdentity, NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
+import type { RoleCredentials } from "./credentials.ts";
+import { readRoleCredentials, readRoleName } from "./role-credentials.ts";
+import type { Timing } from "./timing.ts";
 
 /**
  * The instance metadata service: https://www.volcengine.com/docs/6396/113780. Items have underscores; some
@@ -28,21 +30,58 @@ export class Metadata {
 
   /** @throws {UnavailableError} when it does not answer @throws {NotFoundError} when an item is missing */
   async identity(signal?: AbortSignal): Promise<InstanceIdentity> {
-    const pauses = new Pauses(this.#timing, 4 * this.#timing.metadataMs, signal);
+    return await this.#patiently(signal, async () => {
+      const instanceID = await this.#item("instance_id", "instance-id", signal);
+      const zone = await this.#item("availability_zone", "placement/availability-zone", signal);
+      const network = await this.#item("vpc_id", "vpc-id", signal);
+      return { instanceID, zone, region: await this.#region(signal, zone), network };
+    });
+  }
+
+  async region(): Promise<string> {
+    return await this.#patiently(undefined, () => this.#region(undefined));
+  }
+
+  /** The role that the instance has. @throws {NotFoundError} when it has none */
+  async roleName(): Promise<string> {
+    const list = "security_credentials?type=user&format=json";
+    const text = await this.#patiently(undefined, () =>
+      this.#item(`iam/${list}`, "iam/security-credentials/", undefined),
+    );
+    const name = readRoleName(text);
+    if (name !== undefined) return name;
+    throw new NotFoundError(`the metadata service at ${this.#endpoint} names no role`);
+  }
+
+  /** @throws {NotFoundError} when the instance does not have the role */
+  async roleCredentials(role: string): Promise<RoleCredentials> {
+    const name = encodeURIComponent(role);
+    const text = await this.#patiently(undefined, () =>
+      this.#item(`iam/security_credentials/${name}`, `iam/security-credentials/${name}`, undefined),
+    );
+    return readRoleCredentials(text);
+  }
+
+  async #patiently<T>(signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
+    const { firstPauseMs: firstMs, maxPauseMs: maxMs, metadataMs } = this.#timing;
+    const pauses = new Pauses({ firstMs, maxMs, totalMs: 4 * metadataMs, signal });
     for (;;) {
       try {
-        const instanceID = await this.#item("instance_id", "instance-id", signal);
-        const zone = await this.#item("availability_zone", "placement/availability-zone", signal);
-        const network = await this.#item("vpc_id", "vpc-id", signal);
-        const region = await this.#item("region_id", "region-id", signal).catch((error: unknown) => {
-          // The hyphenated tree may lack it; a zone is its region and a letter.
-          if (error instanceof NotFoundError) return zone.replace(/-[a-z0-9]+$/, "");
-          throw error;
-        });
-        return { instanceID, zone, region, network };
+        return await read();
       } catch (error) {
         if (!(error instanceof UnavailableError) || !(await pauses.next())) throw error;
       }
+    }
+  }
+
+  async #region(signal: AbortSignal | undefined, zone?: string): Promise<string> {
+    try {
+      return await this.#item("region_id", "region-id", signal);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      // The hyphenated tree may lack it; a zone is its region and a letter.
+      const place = zone ?? (await this.#item("availability_zone", "placement/availability-zone", signal));
+      return place.replace(/-[a-z0-9]+$/, "");
     }
   }
 

@@ -1,16 +1,24 @@
 import {
   ConflictError,
+  ExhaustedError,
   NotFoundError,
   overlaps,
   type ProvisionRequest,
   parseCidr,
   UnavailableError,
 } from "@cocoon-net/core";
-import type { Steps } from "./eni-changes.ts";
+import { isRefusal, QuotaError } from "./api-errors.ts";
+import { tagList } from "./eni-requests.ts";
 import { subnetName, subnetOwner, subnetTags } from "./ownership.ts";
 import { listSubnets } from "./reads.ts";
-import { Pauses } from "./timing.ts";
+import type { Steps } from "./steps.ts";
 import { readID, type Subnet } from "./wire.ts";
+
+export interface NodeSubnet {
+  readonly subnet: Subnet;
+  /** Made by this run: nobody can have an ENI in it yet. */
+  readonly fresh: boolean;
+}
 
 /**
  * The VPC subnet with exactly the node's CIDR: the one that is there, also after another node of the cluster
@@ -18,51 +26,74 @@ import { readID, type Subnet } from "./wire.ts";
  *
  * @throws {ConflictError} when it is somebody else's, in another zone, or when another subnet overlaps it
  */
-export async function ensureSubnet(steps: Steps, request: ProvisionRequest): Promise<Subnet> {
-  const { api, job, signal, progress } = steps;
-  const { network: vpcID, zone } = request.instance;
-  const subnets = await listSubnets(api, { VpcId: vpcID }, signal);
+export async function ensureSubnet(steps: Steps, request: ProvisionRequest): Promise<NodeSubnet> {
+  const { api, job } = steps;
+  const { network: vpcID } = request.instance;
+  const subnets = await listSubnets(api, { VpcId: vpcID });
   const existing = subnets.find((subnet) => subnet.cidr === request.subnet);
   if (existing === undefined) refuseOverlap(request.subnet, subnets);
   else refuseForeign(request, existing);
-
-  let subnetID = existing?.subnetID;
-  if (subnetID === undefined) {
-    const key = request.subnet;
-    progress(`creating the subnet ${subnetName(request.node)} (${request.subnet}) in ${vpcID}`);
-    await job.intent("CreateSubnet", key, { vpcID, zone });
-    const parameters = {
-      VpcId: vpcID,
-      ZoneId: zone,
-      CidrBlock: request.subnet,
-      SubnetName: subnetName(request.node),
-      Tags: Object.entries(subnetTags(request)).map(([Key, Value]) => ({ Key, Value })),
-      ClientToken: job.token("CreateSubnet", key),
-    };
-    subnetID = readID(await api.call("CreateSubnet", parameters, signal), "SubnetId");
-    await job.done("CreateSubnet", key, { subnetID });
+  if (existing?.status === "Available") return { subnet: existing, fresh: false };
+  if (existing !== undefined) {
+    return { subnet: await waitForSubnet(steps, existing.subnetID, request.subnet), fresh: false };
   }
-  return await waitForSubnet(steps, subnetID, request.subnet);
+
+  const fresh = job.last("CreateSubnet", request.subnet) === undefined;
+  const gate = await api.gate(vpcID);
+  const make = async (): Promise<Subnet> => {
+    const subnetID = await createSubnet(steps, request, subnets.length);
+    // The VPC is Pending as long as the subnet is.
+    return await waitForSubnet(steps, subnetID, request.subnet);
+  };
+  return { subnet: await gate.alone(make, api.signal), fresh };
 }
 
-async function waitForSubnet({ api, job, signal }: Steps, subnetID: string, cidr: string): Promise<Subnet> {
-  const pauses = new Pauses(api.timing, api.timing.changeMs, signal);
-  for (;;) {
-    const subnet = (await listSubnets(api, { SubnetIds: [subnetID] }, signal).catch(absent)).find(
-      (candidate) => candidate.subnetID === subnetID,
-    );
-    if (subnet?.status === "Available") return subnet;
-    if (await pauses.next()) continue;
-    // The same token would name the same vanished subnet for ever.
-    if (subnet === undefined) await job.failed("CreateSubnet", cidr, { subnetID });
-    throw new UnavailableError(
-      `the subnet ${subnetID} is ${subnet?.status ?? "not to be seen"}, not Available`,
-      {
-        outcome: "none",
-        hint: "run the command again",
-      },
-    );
+async function createSubnet(steps: Steps, request: ProvisionRequest, present: number): Promise<string> {
+  const { api, job, progress } = steps;
+  const { network: vpcID, zone } = request.instance;
+  const action = "CreateSubnet";
+  const key = request.subnet;
+  progress(`creating the subnet ${subnetName(request.node)} (${request.subnet}) in ${vpcID}`);
+  await job.intent(action, key, { vpcID, zone });
+  const parameters = {
+    VpcId: vpcID,
+    ZoneId: zone,
+    CidrBlock: request.subnet,
+    SubnetName: subnetName(request.node),
+    Tags: tagList(subnetTags(request)),
+    ClientToken: job.token(action, key),
+  };
+  let subnetID: string;
+  try {
+    subnetID = readID(await api.call(action, parameters), "SubnetId");
+  } catch (error) {
+    if (isRefusal(error)) await job.failed(action, key);
+    if (!(error instanceof QuotaError)) throw error;
+    const hint = error.hint === undefined ? {} : { hint: error.hint };
+    throw new ExhaustedError(`${error.message} (in use: ${present} subnets of ${vpcID})`, {
+      cause: error,
+      ...hint,
+    });
   }
+  await job.done(action, key, { subnetID });
+  return subnetID;
+}
+
+async function waitForSubnet({ api, job }: Steps, subnetID: string, cidr: string): Promise<Subnet> {
+  const pauses = api.pauses(api.timing.changeMs);
+  let status = "Pending";
+  while (await pauses.next()) {
+    const found = await listSubnets(api, { SubnetIds: [subnetID] }).catch(absent);
+    const subnet = found.find((candidate) => candidate.subnetID === subnetID);
+    if (subnet?.status === "Available") return subnet;
+    status = subnet?.status ?? "not to be seen";
+  }
+  // The same token would name the same vanished subnet for ever.
+  if (status === "not to be seen") await job.failed("CreateSubnet", cidr, { subnetID });
+  throw new UnavailableError(`the subnet ${subnetID} is ${status}, not Available`, {
+    outcome: "none",
+    hint: "run the command again",
+  });
 }
 
 function absent(error: unknown): Subnet[] {

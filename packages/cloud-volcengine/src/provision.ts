@@ -1,6 +1,7 @@
 import {
-  CocoonError,
+  type CocoonError,
   ConflictError,
+  contains,
   ExhaustedError,
   InvalidError,
   type NodeNetwork,
@@ -10,53 +11,52 @@ import {
   parseCidr,
   UnavailableError,
 } from "@cocoon-net/core";
-import { attachEni, deleteEni, type Steps } from "./eni-changes.ts";
-import { createEni, creationKey, fillEni, tagEni } from "./eni-requests.ts";
-import { eniNumber, isAdoptable, isTaggedFor } from "./ownership.ts";
+import { QuotaError } from "./api-errors.ts";
+import { bringUp, type Rising } from "./bring-up.ts";
+import { createEni, fillEni, sizeOfWanted, tagEnis, type Wanted } from "./eni-requests.ts";
+import type { TypeLimits } from "./limits.ts";
+import { networkOf } from "./network.ts";
+import { eniName, eniNumber, eniTags, isAdoptable, isMovedFor, isTaggedFor, isWarmFor } from "./ownership.ts";
+import { type Need, type Plan, planRequests } from "./plan.ts";
 import { ensureSubnet } from "./provision-subnet.ts";
-import { findInstance, instanceTypeLimits, listEnis, listSecurityGroupIDs, waitForEnis } from "./reads.ts";
+import { withUse } from "./quota-use.ts";
+import { findInstance, listEnis, listSubnets } from "./reads.ts";
+import { securityGroupsOf } from "./security-groups.ts";
+import type { Steps } from "./steps.ts";
 import { type Eni, type Instance, isChanging, type Subnet } from "./wire.ts";
 
-/** Seen on bare-metal types, used when the API does not say: 1 + 7 ENIs, 20 secondary addresses each. */
-const fallbackLimits = { enis: 8, secondariesPerEni: 20 };
-
 /**
- * Gives the node its subnet and enough ENIs in it for `poolSize` secondary addresses. Every run looks at what
- * there is and does what is missing, so that an interrupted one is finished by the next.
+ * Gives the node its subnet and the addresses that it needs, on ENIs. Every run looks at what there is and does what
+ * is missing, so that an interrupted one is finished by the next.
  */
 export async function provision(steps: Steps, request: ProvisionRequest): Promise<NodeNetwork> {
   checkRequest(request);
   const instance = await ownInstance(steps, request);
-  const limits = await limitsOf(steps, instance);
-  const subnet = await ensureSubnet(steps, request);
-  const attached = await listEnis(steps.api, { InstanceId: instance.instanceID }, steps.signal);
-  const mine = await existingEnis(steps, request, subnet);
-
-  const others = attached.filter((eni) => !mine.some((own) => own.eniID === eni.eniID));
-  const room = limits.enis - others.length;
-  const enis = await completeEnis(steps, request, { subnet, attached, mine, room, limits });
-  await attachAll(steps, request, enis);
-  return await readBack(steps, request, subnet);
+  const { subnet, fresh } = await ensureSubnet(steps, request);
+  const listed = fresh ? [] : await listEnis(steps.api, { SubnetId: subnet.subnetID });
+  return await new Provisioning(steps, request, instance, subnet).run(listed);
 }
 
 function checkRequest(request: ProvisionRequest): void {
-  parseCidr(request.subnet, "subnet");
+  const subnet = parseCidr(request.subnet, "subnet");
   if (!Number.isInteger(request.poolSize) || request.poolSize < 1) {
     throw new InvalidError(`the pool size ${request.poolSize} is not a whole number above 0`);
   }
+  for (const address of request.addresses ?? []) {
+    if (contains(subnet, { base: parseAddress(address), prefix: 32 })) continue;
+    throw new InvalidError(`${address} is not an address of ${request.subnet}`);
+  }
 }
 
-async function ownInstance({ api, signal }: Steps, request: ProvisionRequest): Promise<Instance> {
+async function ownInstance({ api }: Steps, request: ProvisionRequest): Promise<Instance> {
   const { instanceID, network, region } = request.instance;
-  if ((await api.region()) !== region) {
-    throw new InvalidError(
-      `the access key is used for ${await api.region()}, but this node is in ${region}`,
-      {
-        hint: "set VOLCENGINE_REGION",
-      },
-    );
+  const keyRegion = await api.region();
+  if (keyRegion !== region) {
+    throw new InvalidError(`the access key is used for ${keyRegion}, but this node is in ${region}`, {
+      hint: "set VOLCENGINE_REGION",
+    });
   }
-  const instance = await findInstance(api, instanceID, signal);
+  const instance = await findInstance(api, instanceID);
   if (instance === undefined) {
     throw new NotFoundError(`the account of this access key has no instance ${instanceID} in ${region}`, {
       hint: "use an access key of the account that owns this node",
@@ -66,200 +66,318 @@ async function ownInstance({ api, signal }: Steps, request: ProvisionRequest): P
   throw new ConflictError(`${instanceID} is in ${instance.vpcID}, its metadata says ${network}`);
 }
 
-async function limitsOf(steps: Steps, instance: Instance): Promise<typeof fallbackLimits> {
-  const { api, signal, progress } = steps;
-  try {
-    const found = await instanceTypeLimits(api, instance.type, signal);
-    if (found?.enis !== undefined && found.addressesPerEni !== undefined) {
-      // The type's number counts the primary address.
-      return { enis: found.enis, secondariesPerEni: found.addressesPerEni - 1 };
+class Provisioning {
+  readonly #steps: Steps;
+  readonly #request: ProvisionRequest;
+  readonly #instance: Instance;
+  readonly #subnet: Subnet;
+  /** The node's ENIs as last seen. */
+  readonly #mine = new Map<string, Eni>();
+  /** Asked for and not seen yet: how many addresses the ENI shall have. */
+  readonly #rising = new Map<string, number>();
+  /** ENIs that take no more addresses, as the cloud says. */
+  readonly #full = new Set<string>();
+  #warm: Eni[] = [];
+  #free: number;
+  #mayCreate = true;
+  #refusal: CocoonError | undefined;
+  #securityGroupIDs: readonly string[] | undefined;
+
+  constructor(steps: Steps, request: ProvisionRequest, instance: Instance, subnet: Subnet) {
+    this.#steps = steps;
+    this.#request = request;
+    this.#instance = instance;
+    this.#subnet = subnet;
+    this.#free = subnet.freeAddresses;
+  }
+
+  async run(listed: readonly Eni[]): Promise<NodeNetwork> {
+    await this.#sortOut(listed);
+    for (;;) {
+      // What is in the middle of a change takes no addresses.
+      if ([...this.#mine.values()].some(isChanging)) await this.#bringUp();
+      const need = this.#need();
+      if (need.count + need.addresses.length === 0 || !(await this.#grow(need))) break;
+      await this.#bringUp();
     }
-    progress(`the limits of ${instance.type} are not known`);
-  } catch (error) {
-    // A key without this permission can still provision.
-    if (!(error instanceof CocoonError) || error instanceof UnavailableError) throw error;
-    progress(`the limits of ${instance.type} are not known: ${error.message}`);
+    await this.#bringUp();
+    return await this.#network();
   }
-  progress(
-    `assuming ${fallbackLimits.enis} ENIs with ${fallbackLimits.secondariesPerEni} secondary addresses`,
-  );
-  return fallbackLimits;
-}
 
-/** The node's ENIs of earlier runs, none of them in the middle of a change. */
-async function existingEnis(steps: Steps, request: ProvisionRequest, subnet: Subnet): Promise<Eni[]> {
-  const { api, signal, progress } = steps;
-  const { instanceID } = request.instance;
-  const mine: Eni[] = [];
-  for (const eni of await listEnis(api, { SubnetId: subnet.subnetID }, signal)) {
-    if (eni.instanceID !== undefined && eni.instanceID !== instanceID) {
-      throw new ConflictError(
-        `the subnet ${subnet.subnetID} (${subnet.cidr}) is in use: ${eni.eniID} is attached to ${eni.instanceID}`,
-        { hint: "choose another --subnet, or release the other node first" },
-      );
+  /** Which of the subnet's ENIs are the node's, and which could be. */
+  async #sortOut(listed: readonly Eni[]): Promise<void> {
+    const { progress } = this.#steps;
+    const { instance, tags } = this.#request;
+    const unmarked: Eni[] = [];
+    for (const eni of listed) {
+      if (eni.instanceID !== undefined && eni.instanceID !== instance.instanceID) {
+        if (isMovedFor(eni, tags)) continue;
+        const { subnetID, cidr } = this.#subnet;
+        throw new ConflictError(
+          `the subnet ${subnetID} (${cidr}) is in use: ${eni.eniID} is attached to ${eni.instanceID}`,
+          { hint: "choose another --subnet, or release the other node first" },
+        );
+      }
+      if (isWarmFor(eni, tags)) this.#warm.push(eni);
+      else if (isTaggedFor(eni, instance.instanceID)) this.#mine.set(eni.eniID, eni);
+      else if (isAdoptable(eni, this.#request)) unmarked.push(eni);
+      else progress(`leaving ${eni.eniID} ("${eni.name}") alone: it is not this node's`);
     }
-    if (isTaggedFor(eni, instanceID)) mine.push(eni);
-    else if (isAdoptable(eni, request)) mine.push(await tagEni(steps, request, eni));
-    else progress(`leaving ${eni.eniID} ("${eni.name}") alone: it is not this node's`);
-  }
-  const ids = mine.map((eni) => eni.eniID);
-  const settled = await waitForEnis(api, ids, (eni) => eni === undefined || !isChanging(eni), signal);
-  return [...settled.values()].filter((eni) => ["Available", "InUse"].includes(eni.status));
-}
-
-interface Plan {
-  readonly subnet: Subnet;
-  readonly attached: readonly Eni[];
-  readonly mine: readonly Eni[];
-  /** How many ENIs of ours the instance can have. */
-  readonly room: number;
-  readonly limits: typeof fallbackLimits;
-}
-
-/** Fills the ENIs that there are, then creates the missing ones with their addresses inside. */
-async function completeEnis(steps: Steps, request: ProvisionRequest, plan: Plan): Promise<Eni[]> {
-  const { job, progress } = steps;
-  const enis = [...plan.mine];
-  let missing = request.poolSize - enis.reduce((sum, eni) => sum + eni.secondaryAddresses.length, 0);
-  let free = plan.subnet.freeAddresses;
-  for (const [index, eni] of enis.entries()) {
-    const count = Math.min(missing, plan.limits.secondariesPerEni - eni.secondaryAddresses.length, free);
-    if (count < 1) continue;
-    const filled = await fillEni(steps, eni, count);
-    enis[index] = filled;
-    missing -= count;
-    free -= count;
+    const wanted = new Set(this.#request.addresses);
+    for (const eni of listed) {
+      if (this.#mine.has(eni.eniID) || this.#warm.includes(eni) || unmarked.includes(eni)) continue;
+      const held = [eni.primaryAddress, ...eni.secondaryAddresses].find((a) => a && wanted.has(a));
+      if (held !== undefined) throw new ConflictError(`${held} is in use: ${eni.eniID} has it`);
+    }
+    if (unmarked.length > 0) await this.#take(unmarked);
   }
 
-  const numbers = new Set(plan.mine.map((eni) => eniNumber(request.node, eni.name)));
-  const created = new Map<string, number>();
-  const securityGroupIDs = missing > 0 ? await securityGroups(steps, request, plan) : [];
-  let refusal: CocoonError | undefined;
-  for (let number = 1; missing > 0 && enis.length + created.size < plan.room; number++) {
-    if (numbers.has(number)) continue;
-    // Each ENI also takes a primary address of the subnet.
-    const count = Math.min(missing, plan.limits.secondariesPerEni, free - 1);
-    if (count < 1) break;
+  /** Marks ENIs as the node's. */
+  async #take(enis: readonly Eni[]): Promise<void> {
+    const { job, progress } = this.#steps;
+    for (const eni of enis) progress(`taking ${eni.eniID} ("${eni.name}") over`);
+    const tags = eniTags(this.#request, job.id, "pool");
+    await tagEnis(
+      this.#steps,
+      enis.map((eni) => eni.eniID),
+      tags,
+    );
+    for (const eni of enis) this.#mine.set(eni.eniID, { ...eni, tags: { ...eni.tags, ...tags } });
+  }
+
+  #need(): Need {
+    const have = new Set([...this.#mine.values()].flatMap((eni) => eni.secondaryAddresses));
+    const addresses = [...new Set(this.#request.addresses)].filter((address) => !have.has(address));
+    return { addresses, count: Math.max(0, this.#request.poolSize - have.size - addresses.length) };
+  }
+
+  /** Asks for what is missing. False when there is no room for any of it. */
+  async #grow(need: Need): Promise<boolean> {
+    const { api, progress, limits: book } = this.#steps;
+    const { type } = this.#instance;
+    const limits = await book.of(api, type, progress);
+    const slots = Math.max(0, limits.enis - (await this.#others()) - this.#mine.size);
+    const warm = this.#chooseWarm(need, slots, limits);
+    if (warm.length > 0) {
+      await this.#take(warm);
+      this.#warm = this.#warm.filter((eni) => !warm.includes(eni));
+      return true;
+    }
+    const plan = planRequests(need, {
+      enis: [...this.#mine.values()].map((eni) => ({
+        eniID: eni.eniID,
+        free: this.#full.has(eni.eniID) ? 0 : limits.secondariesPerEni - eni.secondaryAddresses.length,
+      })),
+      newEnis: this.#mayCreate ? slots : 0,
+      perEni: limits.secondariesPerEni,
+      freeInSubnet: this.#free,
+    });
+    if (plan.fills.length + plan.creations.length > 0) {
+      await this.#carryOut(plan);
+      return true;
+    }
+    if (!limits.sure && this.#free > 0 && slots === 0) return await this.#tryOneMore(need, limits);
+    this.#refusal ??= this.#noRoom(limits);
+    return false;
+  }
+
+  /** As few as do. They only have to be attached. */
+  #chooseWarm(need: Need, slots: number, limits: TypeLimits): Eni[] {
+    const names = new Set(need.addresses);
+    const named = (eni: Eni): number => eni.secondaryAddresses.filter((address) => names.has(address)).length;
+    const fitting = this.#warm
+      .filter(
+        (eni) => eni.status === "Available" && eni.secondaryAddresses.length <= limits.secondariesPerEni,
+      )
+      .sort((a, b) => named(b) - named(a) || b.secondaryAddresses.length - a.secondaryAddresses.length);
+    const chosen: Eni[] = [];
+    let missing = need.count + need.addresses.length;
+    for (const eni of fitting) {
+      if (chosen.length >= slots || missing <= 0) break;
+      if (eni.secondaryAddresses.length === 0 && named(eni) === 0) continue;
+      chosen.push(eni);
+      missing -= eni.secondaryAddresses.length;
+    }
+    return chosen;
+  }
+
+  /** ENIs of the instance that are not in the node's pool. */
+  async #others(): Promise<number> {
+    const { nics, instanceID } = this.#instance;
+    const all = nics ?? (await listEnis(this.#steps.api, { InstanceId: instanceID }));
+    return all.filter(({ eniID }) => !this.#mine.has(eniID)).length;
+  }
+
+  async #carryOut(plan: Plan): Promise<void> {
+    for (const { eniID, wanted } of plan.fills) {
+      const eni = this.#mine.get(eniID);
+      if (eni !== undefined && !this.#full.has(eniID)) await this.#fill(eni, wanted);
+    }
+    const numbers = new Set([...this.#mine.values()].map((eni) => eniNumber(this.#request.node, eni.name)));
+    let number = 0;
+    for (const wanted of plan.creations) {
+      do number++;
+      while (numbers.has(number));
+      if (!(await this.#create(number, wanted))) return;
+    }
+  }
+
+  async #fill(eni: Eni, wanted: Wanted): Promise<boolean> {
+    const { eniID } = eni;
+    const has = this.#rising.get(eniID) ?? eni.secondaryAddresses.length;
     try {
-      const subnetID = plan.subnet.subnetID;
-      created.set(await createEni(steps, request, { number, subnetID, securityGroupIDs, count }), number);
+      await fillEni(this.#steps, eniID, this.#instance.vpcID, has, wanted);
     } catch (error) {
       if (!(error instanceof ExhaustedError)) throw error;
-      progress(error.message);
-      refusal = error;
-      break;
+      await this.#refused(error);
+      this.#full.add(eniID);
+      return false;
     }
-    missing -= count;
-    free -= count + 1;
+    this.#free -= sizeOfWanted(wanted);
+    this.#rising.set(eniID, has + sizeOfWanted(wanted));
+    return true;
   }
-  if (enis.length + created.size === 0) {
-    throw (
-      refusal ??
-      new ExhaustedError(`${request.instance.instanceID} has no room for an ENI in ${plan.subnet.cidr}`, {
-        hint: "detach ENIs that are not needed, or choose a larger subnet",
-      })
+
+  async #create(number: number, wanted: Wanted): Promise<boolean> {
+    const { node } = this.#request;
+    const { job } = this.#steps;
+    this.#securityGroupIDs ??= await securityGroupsOf(this.#steps.api, this.#instance);
+    try {
+      const eniID = await createEni(this.#steps, {
+        key: creationKey(number),
+        name: eniName(node, number),
+        vpcID: this.#instance.vpcID,
+        subnetID: this.#subnet.subnetID,
+        securityGroupIDs: this.#securityGroupIDs,
+        wanted,
+        tags: eniTags(this.#request, job.id),
+      });
+      this.#rising.set(eniID, sizeOfWanted(wanted));
+      this.#free -= sizeOfWanted(wanted) + 1;
+      return true;
+    } catch (error) {
+      if (!(error instanceof ExhaustedError)) throw error;
+      await this.#refused(error);
+      // Where it was the subnet, its present count decides.
+      this.#mayCreate = isOfSubnet(error) && this.#free > 1;
+      return false;
+    }
+  }
+
+  async #refused(error: ExhaustedError): Promise<void> {
+    this.#steps.progress(error.message);
+    if (!isOfSubnet(error)) {
+      this.#refusal = error;
+      return;
+    }
+    const known = this.#free;
+    const [now] = await listSubnets(this.#steps.api, { SubnetIds: [this.#subnet.subnetID] });
+    // A count that has not changed is not right: nothing more is asked of this subnet.
+    this.#free = now === undefined || now.freeAddresses >= known ? 0 : now.freeAddresses;
+    this.#refusal = error;
+  }
+
+  /** Whether the type's number of addresses counts the primary one, the first ENI tells. */
+  async #tryOneMore(need: Need, limits: TypeLimits): Promise<boolean> {
+    const eni = [...this.#mine.values()].find(
+      ({ eniID, secondaryAddresses }) =>
+        !this.#full.has(eniID) && secondaryAddresses.length === limits.secondariesPerEni,
+    );
+    const { limits: book } = this.#steps;
+    const { type } = this.#instance;
+    if (eni === undefined) {
+      this.#refusal ??= this.#noRoom(limits);
+      return false;
+    }
+    const [name] = need.addresses;
+    const wanted = name === undefined ? { count: 1 } : { addresses: [name] };
+    const fits = await this.#fill(eni, wanted);
+    const learnt = fits ? { ...limits, secondariesPerEni: limits.secondariesPerEni + 1 } : limits;
+    book.learn(type, learnt);
+    if (!fits) this.#refusal = this.#noRoom(learnt);
+    return fits;
+  }
+
+  #noRoom(limits: TypeLimits): ExhaustedError {
+    const { subnetID, cidr } = this.#subnet;
+    const { instanceID, type } = this.#instance;
+    // The smallest thing that could be added is an address, on an ENI of its own where all others are full.
+    if (this.#free < 2) {
+      return new ExhaustedError(`the subnet ${subnetID} (${cidr}) has ${this.#free} free addresses left`, {
+        hint: "delete unused ENIs of the subnet, or choose a larger one",
+      });
+    }
+    return new ExhaustedError(
+      `${instanceID} (${type}) has no room: it may have ${limits.enis} ENIs, each with ${limits.secondariesPerEni} addresses for VMs`,
+      { hint: "detach ENIs that are not needed, or ask for a smaller pool" },
     );
   }
-  if (missing > 0)
-    progress(`the pool is ${missing} addresses smaller than asked: limits of the instance or subnet`);
 
-  const ready = await waitForEnis(
-    steps.api,
-    [...created.keys()],
-    (eni) => eni !== undefined && eni.status !== "Creating",
-    steps.signal,
-  );
-  for (const [eniID, number] of created) {
-    const eni = ready.get(eniID);
-    if (eni === undefined || eni.status === "Creating") {
-      // The same token would name the same vanished ENI for ever.
-      if (eni === undefined) await job.failed("CreateNetworkInterface", creationKey(number), { eniID });
-      throw new UnavailableError(`the new ENI ${eniID} is ${eni?.status ?? "not to be seen"}`, {
-        outcome: "none",
-        hint: "run the command again",
-      });
+  /** Brings what there is, and what was asked for, to InUse. */
+  async #bringUp(): Promise<void> {
+    const rising = new Map<string, Rising>();
+    for (const eni of this.#mine.values()) {
+      if (eni.status === "InUse") continue;
+      rising.set(eni.eniID, { eniID: eni.eniID, known: eni, expected: 0 });
     }
-    enis.push(eni);
+    for (const [eniID, expected] of this.#rising) {
+      rising.set(eniID, { eniID, known: this.#mine.get(eniID), expected });
+    }
+    if (rising.size === 0) return;
+    const { instanceID } = this.#instance;
+    const { enis, refusal, vanished } = await bringUp(this.#steps, instanceID, [...rising.values()]);
+    for (const eniID of rising.keys()) this.#mine.delete(eniID);
+    for (const eni of enis) {
+      this.#mine.set(eni.eniID, eni);
+      this.#checkFill(eni, rising.get(eni.eniID));
+    }
+    const made = vanished.filter((eniID) => this.#rising.has(eniID));
+    this.#rising.clear();
+    if (refusal !== undefined) {
+      this.#refusal = refusal;
+      this.#mayCreate = false;
+    }
+    for (const eniID of made) await this.#forget(eniID);
   }
-  return enis;
+
+  /** An ENI that was filled, and does not show it, is not filled once more. */
+  #checkFill(eni: Eni, asked: Rising | undefined): void {
+    if (asked?.known === undefined || eni.secondaryAddresses.length >= asked.expected) return;
+    this.#full.add(eni.eniID);
+    const shown = `${eni.secondaryAddresses.length} addresses instead of ${asked.expected}`;
+    this.#refusal = new UnavailableError(`${eni.eniID} shows ${shown}`, { outcome: "unknown" });
+  }
+
+  /** The same token would name the same vanished ENI for ever. */
+  async #forget(eniID: string): Promise<never> {
+    const { job } = this.#steps;
+    for (const [key, step] of job.lastOf("CreateNetworkInterface")) {
+      if (step.detail?.eniID === eniID) await job.failed("CreateNetworkInterface", key, { eniID });
+    }
+    throw new UnavailableError(`the new ENI ${eniID} is not to be seen`, {
+      outcome: "none",
+      hint: "run the command again",
+    });
+  }
+
+  async #network(): Promise<NodeNetwork> {
+    const network = networkOf([...this.#mine.values()], this.#subnet.subnetID);
+    const { count, addresses: names } = this.#need();
+    const missing = count + names.length;
+    if (missing === 0) return network;
+    const none = new ExhaustedError(`no ENI in ${this.#subnet.subnetID} takes more addresses`);
+    const reason = await withUse(this.#steps, this.#refusal ?? none, this.#instance, this.#subnet);
+    if (network.addresses.length === 0) throw reason;
+    this.#steps.progress(`the pool is ${missing} addresses smaller than asked: ${reason.message}`);
+    return { ...network, short: { addresses: missing, reason: reason.message } };
+  }
 }
 
-/** Those of the instance's primary ENI; else the first of the VPC. */
-async function securityGroups(
-  steps: Steps,
-  request: ProvisionRequest,
-  plan: Plan,
-): Promise<readonly string[]> {
-  const primary = plan.attached.find((eni) => eni.type === "primary");
-  if (primary !== undefined && primary.securityGroupIDs.length > 0) return primary.securityGroupIDs;
-  const first = (await listSecurityGroupIDs(steps.api, request.instance.network, steps.signal))[0];
-  if (first !== undefined) return [first];
-  throw new NotFoundError(`the VPC ${request.instance.network} has no security group`, {
-    hint: "create one that allows all traffic from inside the VPC",
-  });
+/** Where an ENI's creation is written down within the job. */
+function creationKey(number: number): string {
+  return `eni-${number}`;
 }
 
-/** Asks for all attachments, then waits for all. What cannot be attached is deleted. */
-async function attachAll(steps: Steps, request: ProvisionRequest, enis: readonly Eni[]): Promise<void> {
-  const { api, job, signal, progress } = steps;
-  const { instanceID } = request.instance;
-  const asked: Eni[] = [];
-  let refusal: CocoonError | undefined;
-  const giveUp = async (eni: Eni, error: CocoonError): Promise<void> => {
-    progress(`skipping ${eni.eniID}: ${error.message}`);
-    refusal = error;
-    await deleteEni(steps, eni);
-  };
-  for (const eni of enis) {
-    if (eni.status === "InUse") continue;
-    progress(`attaching ${eni.eniID} (${eni.secondaryAddresses.length} addresses)`);
-    try {
-      await attachEni(steps, eni, instanceID);
-      asked.push(eni);
-    } catch (error) {
-      const refused =
-        error instanceof ExhaustedError || error instanceof InvalidError || error instanceof ConflictError;
-      if (!refused) throw error;
-      await giveUp(eni, error);
-    }
-  }
-  const ids = asked.map((eni) => eni.eniID);
-  const settled = await waitForEnis(api, ids, (eni) => eni === undefined || !isChanging(eni), signal);
-  let inUse = enis.filter((eni) => eni.status === "InUse").length;
-  for (const { eniID } of asked) {
-    const eni = settled.get(eniID);
-    if (eni?.status === "InUse") inUse++;
-    else if (eni?.status === "Available") {
-      await job.failed("AttachNetworkInterface", eniID, {});
-      await giveUp(eni, new ConflictError(`the cloud took the attachment to ${instanceID} back`));
-    } else if (eni !== undefined) {
-      throw new UnavailableError(`the ENI ${eniID} stays ${eni.status}`, {
-        outcome: "none",
-        hint: "run the command again",
-      });
-    }
-  }
-  if (inUse === 0 && refusal !== undefined) throw refusal;
-}
-
-/** What the VPC delivers now, as it says itself. */
-async function readBack(
-  { api, signal }: Steps,
-  request: ProvisionRequest,
-  subnet: Subnet,
-): Promise<NodeNetwork> {
-  const { instanceID } = request.instance;
-  const enis = (await listEnis(api, { SubnetId: subnet.subnetID }, signal)).filter(
-    (eni) => eni.instanceID === instanceID && eni.status === "InUse" && isTaggedFor(eni, instanceID),
-  );
-  const addresses = enis.flatMap((eni) => eni.secondaryAddresses);
-  if (addresses.length === 0) {
-    throw new ExhaustedError(`no ENI in ${subnet.subnetID} delivers an address to ${instanceID}`);
-  }
-  return {
-    addresses: addresses.sort((a, b) => parseAddress(a) - parseAddress(b)),
-    subnetID: subnet.subnetID,
-    eniIDs: enis.map((eni) => eni.eniID),
-    nicMACs: enis.map((eni) => eni.mac),
-  };
+function isOfSubnet(error: ExhaustedError): boolean {
+  return error instanceof QuotaError && error.vendorCode === "InsufficientIpInSubnet";
 }

@@ -5,49 +5,47 @@ import {
   type NodeResources,
   type ReleaseResult,
 } from "@cocoon-net/core";
-import { deleteEni, type Steps } from "./eni-changes.ts";
+import { deleteEni } from "./eni-changes.ts";
+import { tagEnis } from "./eni-requests.ts";
 import { detachAll } from "./fence.ts";
 import { describeInstance } from "./instance-state.ts";
-import { type NodeEnis, readNodeEnis } from "./node-enis.ts";
-import { whyNotOurs } from "./ownership.ts";
-import { findEnis, waitForEnis } from "./reads.ts";
+import { type NodeEnis, NodeView } from "./node-enis.ts";
+import { useOf, useTags, whyNotOurs } from "./ownership.ts";
+import { waitForEnis } from "./reads.ts";
+import type { Steps } from "./steps.ts";
 import { type Eni, isChanging } from "./wire.ts";
 
 /**
- * Detaches and deletes the node's ENIs. Only tagged ones are touched (G11); recorded ones that are not ours
- * are reported. The VPC subnet stays: the next node that gets the block uses it.
+ * Detaches the node's ENIs and deletes them, but for those that are kept warm. Only tagged ones are touched (G11);
+ * recorded ones that are not ours are reported. The VPC subnet stays: the next node that gets the block uses it.
  */
 export async function release(steps: Steps, target: NodeResources): Promise<ReleaseResult> {
-  const { api, signal, progress } = steps;
-  const found = await readNodeEnis(api, target, signal);
-  const released = new Set<string>();
+  const { api, progress } = steps;
+  const view = new NodeView(api, target);
+  const found = await view.look();
   const remaining = new Map<string, string>();
-  const ours: Eni[] = [];
+  const ours = new Map<string, Eni>();
   for (const eni of found.enis) {
     const notOurs = whyNotOurs(eni, target);
     const elsewhere = attachedElsewhere(eni, target);
     if (notOurs !== undefined) {
       if (target.eniIDs.includes(eni.eniID)) remaining.set(eni.eniID, notOurs);
     } else if (elsewhere !== undefined) remaining.set(eni.eniID, elsewhere);
-    else ours.push(eni);
+    else ours.set(eni.eniID, eni);
   }
+  const released = new Set<string>();
   // Recorded, but not to be seen: gone, unless there is reason not to trust what is shown (G8).
-  const doubt =
-    found.doubt !== undefined && !(await seesInstance(steps, found, target)) ? found.doubt : undefined;
+  const doubt = found.vanished.length > 0 ? await doubtAbout(steps, view, found, target) : undefined;
   for (const id of found.vanished) {
     if (doubt === undefined) released.add(id);
     else remaining.set(id, `whether it is gone cannot be told: ${doubt}`);
   }
 
-  // What is still coming up would refuse to be detached or deleted.
-  const ids = ours.map((eni) => eni.eniID);
-  const steady = (eni: Eni | undefined) => eni === undefined || !isChanging(eni);
-  const settled = await waitForEnis(api, ids, steady, signal);
-  const troubles = await detachAll(steps, [...settled.values()]);
-  for (const trouble of troubles) progress(trouble);
-
+  for (const [id, reason] of await freeAll(steps, ours)) progress(`${id}: ${reason}`);
+  const warm = await keepWarm(steps, target, found, [...ours.values()]);
   const reasons = new Map<string, string>();
-  for (const eni of (await findEnis(api, ids, signal)).values()) {
+  for (const eni of ours.values()) {
+    if (warm.has(eni.eniID)) continue;
     progress(`deleting ${eni.eniID}`);
     try {
       await deleteEni(steps, eni);
@@ -56,22 +54,71 @@ export async function release(steps: Steps, target: NodeResources): Promise<Rele
       reasons.set(eni.eniID, describeError(error));
     }
   }
-  // A refused delete is not waited for; the read-back decides for all.
-  const deleting = ids.filter((id) => !reasons.has(id));
-  await waitForEnis(api, deleting, (eni) => eni === undefined, signal);
-  const left = await findEnis(api, ids, signal);
-  for (const id of ids) {
+  const deleting = [...ours.keys()].filter((id) => !warm.has(id) && !reasons.has(id));
+  const left = await waitForEnis(api, deleting, (eni) => eni === undefined);
+  for (const id of deleting) {
     const eni = left.get(id);
     if (eni === undefined) released.add(id);
-    else remaining.set(id, reasons.get(id) ?? `it is still ${eni.status}`);
+    else remaining.set(id, `it is still ${eni.status}`);
   }
-  for (const subnet of found.subnets) {
-    progress(`keeping the subnet ${subnet.subnetID} (${subnet.cidr}) for the next node that gets the block`);
+  for (const [id, reason] of reasons) remaining.set(id, reason);
+  for (const subnetID of found.subnetIDs) {
+    progress(`keeping the subnet ${subnetID} (${target.subnet}) for the next node that gets the block`);
   }
   return {
     released: [...released],
+    ...(warm.size > 0 ? { warm: [...warm] } : {}),
     remaining: [...remaining].map(([id, reason]) => ({ id, reason })),
   };
+}
+
+/** Detaches all, and brings `ours` up to date. Returns what went wrong. */
+async function freeAll(steps: Steps, ours: Map<string, Eni>): Promise<ReadonlyMap<string, string>> {
+  const update = async (
+    ids: readonly string[],
+    settled: (eni: Eni | undefined) => boolean,
+  ): Promise<void> => {
+    const now = await waitForEnis(steps.api, ids, settled);
+    for (const id of ids) {
+      const eni = now.get(id);
+      // What has gone meanwhile is still deleted: that finds it gone.
+      if (eni !== undefined) ours.set(id, eni);
+    }
+  };
+  // What is still coming up would refuse to be detached or deleted.
+  const changing = [...ours.values()].filter(isChanging).map((eni) => eni.eniID);
+  await update(changing, (eni) => eni === undefined || !isChanging(eni));
+  const attached = [...ours.values()].filter((eni) => eni.instanceID !== undefined);
+  const troubles = await detachAll(steps, attached);
+  const asked = attached.map((eni) => eni.eniID).filter((id) => !troubles.has(id));
+  await update(asked, (eni) => eni?.instanceID === undefined);
+  return troubles;
+}
+
+/** Marks as many as shall be kept. Ids of all that are warm then. */
+async function keepWarm(
+  steps: Steps,
+  target: NodeResources,
+  { subnetIDs }: NodeEnis,
+  ours: readonly Eni[],
+): Promise<ReadonlySet<string>> {
+  const fit = ours.filter(
+    (eni) =>
+      eni.status === "Available" &&
+      subnetIDs.includes(eni.subnetID) &&
+      useOf(eni) !== "moved" &&
+      eni.secondaryAddresses.length > 0,
+  );
+  // A run before this one may have marked some; then the fullest.
+  const isWarm = (eni: Eni): number => (useOf(eni) === "warm" ? 1 : 0);
+  fit.sort((a, b) => isWarm(b) - isWarm(a) || b.secondaryAddresses.length - a.secondaryAddresses.length);
+  const kept = fit.slice(0, target.keepWarm ?? 0);
+  const unmarked = kept.filter((eni) => isWarm(eni) === 0).map((eni) => eni.eniID);
+  if (unmarked.length > 0) await tagEnis(steps, unmarked, useTags("warm"));
+  for (const eni of kept) {
+    steps.progress(`keeping ${eni.eniID} warm, with ${eni.secondaryAddresses.length} addresses`);
+  }
+  return new Set(kept.map((eni) => eni.eniID));
 }
 
 /** Somebody has attached it to another instance since: not a thing to undo on the quiet. */
@@ -82,12 +129,14 @@ function attachedElsewhere(eni: Eni, target: NodeResources): string | undefined 
 }
 
 /** A missing subnet is believed when the access key can see the node's instance: it is the right account. */
-async function seesInstance(
-  { api, signal, progress }: Steps,
+async function doubtAbout(
+  { api, progress }: Steps,
+  view: NodeView,
   found: NodeEnis,
   target: NodeResources,
-): Promise<boolean> {
-  if (found.subnets.length > 0 || target.instanceID === undefined) return false;
-  const state = await describeInstance(api, target.instanceID, signal, progress);
-  return state === "running" || state === "stopped";
+): Promise<string | undefined> {
+  const { doubt, subnets } = await view.witness(found);
+  if (doubt === undefined || subnets.length > 0 || target.instanceID === undefined) return doubt;
+  const state = await describeInstance(api, target.instanceID, progress);
+  return state === "running" || state === "stopped" ? undefined : doubt;
 }

@@ -1,38 +1,57 @@
-import type {
-  Cloud,
-  CloudCallOptions,
-  CloudJob,
-  FenceResult,
-  InstanceIdentity,
-  InstanceState,
-  NodeNetwork,
-  NodeResources,
-  ProvisionRequest,
-  ReleaseResult,
+import {
+  type CallPurpose,
+  type Cloud,
+  CloudBudget,
+  type CloudCallOptions,
+  type CloudJob,
+  type CloudLimits,
+  type CloudResource,
+  type FenceResult,
+  type InstanceIdentity,
+  type InstanceState,
+  JobLog,
+  type ListResourcesRequest,
+  type MoveRequest,
+  type MoveResult,
+  type NodeNetwork,
+  type NodeResources,
+  type OpenCloudOptions,
+  type ProvisionRequest,
+  type ReleaseResult,
 } from "@cocoon-net/core";
-import { VolcengineApi } from "./api.ts";
-import type { Steps } from "./eni-changes.ts";
+import { Requests, type VolcengineApiOptions } from "./api.ts";
+import { CredentialSource } from "./credentials.ts";
 import { fence } from "./fence.ts";
 import { describeInstance } from "./instance-state.ts";
-import { JobLog } from "./job-log.ts";
+import { describeLimits, LimitsBook } from "./limits.ts";
+import { listResources } from "./list-resources.ts";
 import { Metadata } from "./metadata.ts";
+import { move } from "./move.ts";
 import { provision } from "./provision.ts";
 import { release } from "./release.ts";
-import { apiEndpoint, type Environment, loadCredentials, metadataEndpoint } from "./settings.ts";
+import { apiEndpoint, type Environment, metadataEndpoint } from "./settings.ts";
+import { shrink } from "./shrink.ts";
+import type { Steps } from "./steps.ts";
 import { defaultTiming, type Timing } from "./timing.ts";
+
+export interface VolcengineCloudOptions extends Omit<OpenCloudOptions, "env"> {
+  readonly timing?: Timing;
+}
 
 /** Secondary addresses on ENIs, through the vpc and ecs APIs (version 2020-04-01). */
 export class VolcengineCloud implements Cloud {
   readonly platform = "volcengine";
-  readonly #api: VolcengineApi;
+  readonly #api: VolcengineApiOptions;
   readonly #metadata: Metadata;
+  readonly #limits = new LimitsBook();
   readonly #closing = new AbortController();
 
   /** @throws {InvalidError} when an endpoint in the environment is malformed */
-  constructor(env: Environment, timing: Timing = defaultTiming) {
-    const credentials = () => loadCredentials(env);
-    this.#api = new VolcengineApi({ endpoint: apiEndpoint(env), credentials, timing });
+  constructor(env: Environment, options: VolcengineCloudOptions = {}) {
+    const { timing = defaultTiming, budget = new CloudBudget(), onCall } = options;
     this.#metadata = new Metadata(metadataEndpoint(env), timing);
+    const credentials = new CredentialSource(env, this.#metadata);
+    this.#api = { endpoint: apiEndpoint(env), credentials, timing, budget, onCall };
   }
 
   async describeSelf(options: CloudCallOptions = {}): Promise<InstanceIdentity> {
@@ -40,8 +59,12 @@ export class VolcengineCloud implements Cloud {
   }
 
   async describeInstance(instanceID: string, options: CloudCallOptions = {}): Promise<InstanceState> {
-    const progress = options.onProgress ?? (() => {});
-    return await describeInstance(this.#api, instanceID, this.#signal(options), progress);
+    return await describeInstance(this.#requests(options, "release"), instanceID, progressOf(options));
+  }
+
+  async describeLimits(instance: InstanceIdentity, options: CloudCallOptions = {}): Promise<CloudLimits> {
+    const api = this.#requests(options, "allocate");
+    return await describeLimits(api, this.#limits, instance.instanceID, progressOf(options));
   }
 
   async provision(
@@ -49,11 +72,31 @@ export class VolcengineCloud implements Cloud {
     job: CloudJob,
     options: CloudCallOptions = {},
   ): Promise<NodeNetwork> {
-    return await provision(this.#steps(job, options), request);
+    return await provision(this.#steps(job, options, "allocate"), request);
+  }
+
+  async shrink(
+    target: NodeResources,
+    addresses: readonly string[],
+    job: CloudJob,
+    options: CloudCallOptions = {},
+  ): Promise<NodeNetwork> {
+    return await shrink(this.#steps(job, options, "release"), target, addresses);
+  }
+
+  async move(request: MoveRequest, job: CloudJob, options: CloudCallOptions = {}): Promise<MoveResult> {
+    return await move(this.#steps(job, options, "allocate"), request);
+  }
+
+  async listResources(
+    request: ListResourcesRequest,
+    options: CloudCallOptions = {},
+  ): Promise<readonly CloudResource[]> {
+    return await listResources(this.#requests(options, "clean-up"), request);
   }
 
   async fence(target: NodeResources, job: CloudJob, options: CloudCallOptions = {}): Promise<FenceResult> {
-    return await fence(this.#steps(job, options), target);
+    return await fence(this.#steps(job, options, "release"), target);
   }
 
   async release(
@@ -61,7 +104,7 @@ export class VolcengineCloud implements Cloud {
     job: CloudJob,
     options: CloudCallOptions = {},
   ): Promise<ReleaseResult> {
-    return await release(this.#steps(job, options), target);
+    return await release(this.#steps(job, options, "release"), target);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -73,12 +116,21 @@ export class VolcengineCloud implements Cloud {
     return options.signal === undefined ? closing : AbortSignal.any([closing, options.signal]);
   }
 
-  #steps(job: CloudJob, options: CloudCallOptions): Steps {
+  #requests(options: CloudCallOptions, purpose: CallPurpose): Requests {
+    const scope = { purpose: options.purpose ?? purpose, signal: this.#signal(options) };
+    return new Requests(this.#api, scope);
+  }
+
+  #steps(job: CloudJob, options: CloudCallOptions, purpose: CallPurpose): Steps {
     return {
-      api: this.#api,
+      api: this.#requests(options, purpose),
       job: new JobLog(job),
-      signal: this.#signal(options),
-      progress: options.onProgress ?? (() => {}),
+      limits: this.#limits,
+      progress: progressOf(options),
     };
   }
+}
+
+function progressOf(options: CloudCallOptions): (message: string) => void {
+  return options.onProgress ?? (() => {});
 }

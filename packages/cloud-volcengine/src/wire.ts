@@ -17,6 +17,7 @@ export interface Eni {
   readonly subnetID: string;
   /** Undefined while unattached. */
   readonly instanceID: string | undefined;
+  readonly primaryAddress: string | undefined;
   readonly secondaryAddresses: readonly string[];
   /** Primary and secondary ones. */
   readonly addressCount: number;
@@ -48,6 +49,14 @@ export interface Instance {
   readonly status: string;
   readonly vpcID: string;
   readonly zone: string;
+  /** All that it has, those of the platform included; undefined where the API does not say. */
+  readonly nics: readonly InstanceNic[] | undefined;
+}
+
+export interface InstanceNic {
+  readonly eniID: string;
+  readonly type: string;
+  readonly securityGroupIDs: readonly string[];
 }
 
 /** What an instance type allows; undefined where the API does not say. */
@@ -64,12 +73,12 @@ export function isRecord(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function malformed(what: string): UnavailableError {
+export function malformed(what: string): UnavailableError {
   return new UnavailableError(`the Volcengine API answered without a usable ${what}`, { outcome: "unknown" });
 }
 
 /** A required string; the empty string counts only where `mayBeEmpty`. */
-function text(record: Json, name: string, mayBeEmpty = false): string {
+export function text(record: Json, name: string, mayBeEmpty = false): string {
   const value = record[name];
   if (typeof value === "string" && (mayBeEmpty || value !== "")) return value;
   throw malformed(name);
@@ -109,6 +118,7 @@ export function readEni(record: Json): Eni {
     mac: text(record, "MacAddress").toLowerCase(),
     subnetID: text(record, "SubnetId"),
     instanceID: text(record, "DeviceId", true) || undefined,
+    primaryAddress: addresses.filter((a) => a.Primary === true).map((a) => text(a, "PrivateIpAddress"))[0],
     secondaryAddresses: addresses.filter((a) => a.Primary !== true).map((a) => text(a, "PrivateIpAddress")),
     addressCount: addresses.length,
     securityGroupIDs: strings(record.SecurityGroupIds, "SecurityGroupIds"),
@@ -140,7 +150,18 @@ export function readInstance(record: Json): Instance {
     status: text(record, "Status"),
     vpcID: text(record, "VpcId"),
     zone: text(record, "ZoneId"),
+    nics: readNics(record.NetworkInterfaces),
   };
+}
+
+/** An instance has at least its primary ENI: an empty list says nothing. */
+function readNics(value: unknown): InstanceNic[] | undefined {
+  if (!Array.isArray(value) || value.length === 0) return undefined;
+  return records(value, "NetworkInterfaces").map((nic) => ({
+    eniID: text(nic, "NetworkInterfaceId"),
+    type: text(nic, "Type"),
+    securityGroupIDs: strings(nic.SecurityGroupIds ?? [], "SecurityGroupIds"),
+  }));
 }
 
 export function readSecurityGroupID(record: Json): string {

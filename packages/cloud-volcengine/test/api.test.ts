@@ -9,13 +9,15 @@ import {
 } from "@cocoon-net/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { flatten } from "../src/api.ts";
 import { readAnswer } from "../src/api-errors.ts";
+import { flatten } from "../src/signing.ts";
 import { readPage } from "../src/wire.ts";
+
+const question = { what: "DescribeX eni-1", permission: "vpc:DescribeX" };
 
 function errorOf(status: number, body: unknown, retryAfter: string | null = null): unknown {
   const text = typeof body === "string" ? body : JSON.stringify(body);
-  const read = readAnswer("DescribeX eni-1", { status, body: text, retryAfter });
+  const read = readAnswer(question, { status, body: text, retryAfter });
   return "error" in read ? read.error : undefined;
 }
 
@@ -80,7 +82,7 @@ describe("answers", () => {
 
   it("carry the result", () => {
     const body = JSON.stringify({ ResponseMetadata: { RequestId: "r" }, Result: { A: 1 } });
-    expect(readAnswer("X", { status: 200, body, retryAfter: null })).toEqual({ result: { A: 1 } });
+    expect(readAnswer(question, { status: 200, body, retryAfter: null })).toEqual({ result: { A: 1 } });
   });
 });
 

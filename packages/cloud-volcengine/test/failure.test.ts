@@ -3,7 +3,7 @@ import { AuthError, ThrottledError, UnavailableError } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
 import { VolcengineCloud } from "../src/volcengine-cloud.ts";
 import { NodeFixture } from "./node-fixture.ts";
-import { impatient, patience, VolcengineWorld } from "./volcengine-world.ts";
+import { impatient, patience, unlimited, VolcengineWorld } from "./volcengine-world.ts";
 
 const writes = (calls: Readonly<Record<string, number>>): number =>
   Object.entries(calls)
@@ -159,7 +159,10 @@ describe("an API in trouble", () => {
       ...(await world.environment(world.addInstance())),
       COCOON_NET_VOLCENGINE_ENDPOINT: gone.api,
     };
-    await using cloud = new VolcengineCloud(env, { ...impatient, retryMs: 50 });
+    await using cloud = new VolcengineCloud(env, {
+      timing: { ...impatient, retryMs: 50 },
+      budget: unlimited(),
+    });
     const node = await NodeFixture.start(world);
     await expect(cloud.provision(node.request, node.job())).rejects.toThrow(`${gone.api}: ECONNREFUSED`);
     expect(await cloud.describeInstance(node.instanceID)).toBe("unknown");
@@ -174,7 +177,7 @@ describe("refused credentials fail at once", () => {
   ])("%s", async (_, change, message) => {
     await using world = await VolcengineWorld.open();
     const env = { ...(await world.environment(world.addInstance())), ...change };
-    await using cloud = new VolcengineCloud(env, impatient);
+    await using cloud = new VolcengineCloud(env, { timing: impatient, budget: unlimited() });
     const failure = cloud.describeInstance("i-any");
     await expect(failure).rejects.toThrow(AuthError);
     await expect(failure).rejects.toThrow(message);
@@ -201,9 +204,12 @@ describe("refused credentials fail at once", () => {
     await using world = await VolcengineWorld.open({ accessKeys: [key] });
     const instance = world.addInstance();
     const env = await world.environment(instance);
-    await using right = new VolcengineCloud({ ...env, VOLCENGINE_SESSION_TOKEN: "token" }, impatient);
+    await using right = new VolcengineCloud(
+      { ...env, VOLCENGINE_SESSION_TOKEN: "token" },
+      { timing: impatient },
+    );
     expect(await right.describeInstance(instance)).toBe("running");
-    await using wrong = new VolcengineCloud(env, impatient);
+    await using wrong = new VolcengineCloud(env, { timing: impatient, budget: unlimited() });
     await expect(wrong.describeInstance(instance)).rejects.toThrow(/InvalidSecretToken/);
   });
 });

@@ -4,11 +4,17 @@ import { VolcengineSimulator } from "@cocoon-net/cloud-testkit";
 import { NotFoundError, UnavailableError } from "@cocoon-net/core";
 import { expect, it, onTestFinished } from "vitest";
 import { Metadata } from "../src/metadata.ts";
+import type { Timing } from "../src/timing.ts";
 import { impatient } from "./volcengine-world.ts";
 
-const timing = { ...impatient, metadataMs: 200 };
+const timing = { ...impatient, metadataMs: 1_000 };
+/** For those who wait in vain. */
+const brief = { ...timing, metadataMs: 50 };
 
-async function metadataOf(answer: (path: string) => string | undefined | Promise<never>): Promise<Metadata> {
+async function metadataOf(
+  answer: (path: string) => string | undefined | Promise<never>,
+  patience: Timing = timing,
+): Promise<Metadata> {
   const server = createServer(async (request, response) => {
     const body = await answer(request.url ?? "");
     response.writeHead(body === undefined ? 404 : 200).end(body);
@@ -21,7 +27,7 @@ async function metadataOf(answer: (path: string) => string | undefined | Promise
   });
   const address = server.address();
   const port = typeof address === "object" ? address?.port : undefined;
-  return new Metadata(`http://127.0.0.1:${port}`, timing);
+  return new Metadata(`http://127.0.0.1:${port}`, patience);
 }
 
 it.each([false, true])("knows the instance, token required: %s", async (tokenRequired) => {
@@ -61,7 +67,7 @@ it("another web server is not taken for it", async () => {
 });
 
 it("silence is not waited for longer than a second or so", async () => {
-  const client = await metadataOf(() => new Promise<never>(() => {}));
+  const client = await metadataOf(() => new Promise<never>(() => {}), brief);
   expect(await client.answers()).toBe(false);
   await expect(client.identity()).rejects.toThrow(UnavailableError);
 });

@@ -3,7 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AuthError, describeError, InvalidError } from "@cocoon-net/core";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { apiEndpoint, type Environment, loadCredentials, metadataEndpoint } from "../src/settings.ts";
+import { CredentialSource, type Credentials } from "../src/credentials.ts";
+import { Metadata } from "../src/metadata.ts";
+import { apiEndpoint, type Environment, metadataEndpoint } from "../src/settings.ts";
+import { impatient } from "./volcengine-world.ts";
 
 const key: Environment = {
   HOME: "/nonexistent",
@@ -11,6 +14,12 @@ const key: Environment = {
   VOLCENGINE_SECRET_ACCESS_KEY: "SK",
   VOLCENGINE_REGION: "cn-beijing",
 };
+
+/** On a machine whose metadata service does not answer. */
+async function loadCredentials(env: Environment): Promise<Credentials> {
+  const metadata = new Metadata("http://127.0.0.1:1", { ...impatient, metadataMs: 20 });
+  return await new CredentialSource(env, metadata).current();
+}
 
 async function homeWith(config: string): Promise<string> {
   const home = await mkdtemp(join(tmpdir(), "cocoon-net-home-"));
@@ -29,6 +38,7 @@ describe("credentials", () => {
       secretAccessKey: "SK",
       sessionToken: "T",
       region: "cn-beijing",
+      account: "AK",
     });
   });
 
@@ -40,6 +50,7 @@ describe("credentials", () => {
       secretAccessKey: "FSK",
       sessionToken: undefined,
       region: "cn-shanghai",
+      account: "FAK",
     });
   });
 

@@ -1,10 +1,11 @@
 import {
+  type HeldRequest,
   isDelivering,
   VolcengineSimulator,
   type VolcengineSimulatorOptions,
 } from "@cocoon-net/cloud-testkit";
 import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
-import { DisposeStack } from "@cocoon-net/core";
+import { CloudBudget, type CloudCall, DisposeStack } from "@cocoon-net/core";
 import type { Environment } from "../src/settings.ts";
 import type { Timing } from "../src/timing.ts";
 import { VolcengineCloud } from "../src/volcengine-cloud.ts";
@@ -12,12 +13,21 @@ import { VolcengineCloud } from "../src/volcengine-cloud.ts";
 /** Changes take a few milliseconds here, so the driver may look as often. */
 export const impatient: Timing = {
   requestMs: 2_000,
+  budgetMs: 5_000,
   retryMs: 5_000,
+  busyMs: 5_000,
   changeMs: 5_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
   metadataMs: 1_000,
+  throttledTries: 5,
 };
+
+/** A budget that is no obstacle, and makes no pauses after a refusal. */
+export function unlimited(): CloudBudget {
+  const rate = { perSecond: 1e6, burst: 1e6 };
+  return new CloudBudget({ rates: { volcengine: { read: rate, write: rate } }, random: () => 0 });
+}
 
 /** For `expect.poll`, on a busy machine. */
 export const patience = { timeout: 10_000 };
@@ -35,6 +45,8 @@ const delays = {
 export class VolcengineWorld implements CloudWorld {
   readonly simulator: VolcengineSimulator;
   readonly api: string;
+  /** Every request of every cloud that was opened here. */
+  readonly requests: CloudCall[] = [];
   readonly #opened = new DisposeStack();
 
   private constructor(simulator: VolcengineSimulator, api: string) {
@@ -74,7 +86,9 @@ export class VolcengineWorld implements CloudWorld {
 
   async cloudOn(instanceID: string, timing: Partial<Timing> = {}): Promise<VolcengineCloud> {
     const env = await this.environment(instanceID);
-    return this.#opened.use(new VolcengineCloud(env, { ...impatient, ...timing }));
+    const options = { timing: { ...impatient, ...timing }, budget: unlimited() };
+    const onCall = (call: CloudCall): void => void this.requests.push(call);
+    return this.#opened.use(new VolcengineCloud(env, { ...options, onCall }));
   }
 
   block(n: number): string {
@@ -94,6 +108,10 @@ export class VolcengineWorld implements CloudWorld {
   resources(block: string): readonly string[] {
     const { enis } = this.simulator.describeState();
     return enis.filter((eni) => eni.subnet === block).map((eni) => eni.eniID);
+  }
+
+  hold(n: number, when: "before" | "after"): HeldRequest {
+    return this.simulator.hold(n, when);
   }
 
   addForeign(block: string): string {

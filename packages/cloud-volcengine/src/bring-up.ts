@@ -1,0 +1,106 @@
+import {
+  type CocoonError,
+  ConflictError,
+  ExhaustedError,
+  InvalidError,
+  UnavailableError,
+} from "@cocoon-net/core";
+import { attachEni, deleteEni } from "./eni-changes.ts";
+import { findEnis } from "./reads.ts";
+import type { Steps } from "./steps.ts";
+import type { Eni } from "./wire.ts";
+
+/** An ENI on its way to being InUse with its addresses. */
+export interface Rising {
+  readonly eniID: string;
+  /** What is known of it; undefined when it was just made. */
+  readonly known: Eni | undefined;
+  /** Secondary addresses that it shall show. */
+  readonly expected: number;
+}
+
+export interface Risen {
+  /** InUse on the instance, as the cloud shows them. */
+  readonly enis: readonly Eni[];
+  /** Why one was given up, and deleted. */
+  readonly refusal: CocoonError | undefined;
+  /** Made and not to be seen at the end: deleted by somebody. */
+  readonly vanished: readonly string[];
+}
+
+/** How many looks may show what was there before the request: a list may lag behind. */
+const stalePatience = 6;
+
+/**
+ * Attaches each ENI as soon as it is Available and waits until all are InUse, with one look at all of them at a time.
+ * What cannot be attached is deleted.
+ */
+export async function bringUp(steps: Steps, instanceID: string, rising: readonly Rising[]): Promise<Risen> {
+  const { api, progress } = steps;
+  const waiting = new Map(rising.map((each) => [each.eniID, { ...each, attached: false, stale: 0 }]));
+  const enis: Eni[] = [];
+  let refusal: CocoonError | undefined;
+  const giveUp = async (eni: Eni, error: CocoonError): Promise<void> => {
+    progress(`skipping ${eni.eniID}: ${error.message}`);
+    refusal = error;
+    waiting.delete(eni.eniID);
+    await deleteEni(steps, eni);
+  };
+  /** Does what can be done with it now. True when that has brought it on. */
+  const advance = async (eni: Eni): Promise<boolean> => {
+    const state = waiting.get(eni.eniID);
+    if (state === undefined) return false;
+    if (eni.status === "InUse" && eni.instanceID === instanceID) {
+      const complete = eni.secondaryAddresses.length >= state.expected;
+      if (!complete && state.stale++ < stalePatience) return false;
+      enis.push(eni);
+      waiting.delete(eni.eniID);
+      return true;
+    }
+    if (eni.status === "InUse") {
+      throw new ConflictError(`the ENI ${eni.eniID} was attached to ${eni.instanceID} by somebody else`);
+    }
+    if (eni.status !== "Available") return false;
+    if (state.attached) {
+      if (state.stale++ < stalePatience) return false;
+      await steps.job.failed("AttachNetworkInterface", eni.eniID);
+      await giveUp(eni, new ConflictError(`the cloud took the attachment to ${instanceID} back`));
+      return true;
+    }
+    progress(`attaching ${eni.eniID} (${eni.secondaryAddresses.length} addresses)`);
+    try {
+      await attachEni(steps, eni, instanceID);
+      state.attached = true;
+    } catch (error) {
+      const refused =
+        error instanceof ExhaustedError || error instanceof InvalidError || error instanceof ConflictError;
+      if (!refused) throw error;
+      await giveUp(eni, error);
+    }
+    return true;
+  };
+
+  for (const { known, expected } of rising) {
+    // Whether what was just asked for is there, only another look can tell.
+    if (known !== undefined && (known.status !== "InUse" || known.secondaryAddresses.length >= expected)) {
+      await advance(known);
+    }
+  }
+  let pauses = api.pauses(api.timing.changeMs);
+  let seen = new Map<string, Eni>();
+  while (waiting.size > 0 && (await pauses.next())) {
+    seen = await findEnis(api, [...waiting.keys()]);
+    let moving = false;
+    for (const eni of seen.values()) moving = (await advance(eni)) || moving;
+    if (moving) pauses = api.pauses(api.timing.changeMs);
+  }
+  const vanished = [...waiting.keys()].filter((id) => !seen.has(id));
+  const [stuck] = [...waiting.keys()].filter((id) => seen.has(id));
+  if (stuck !== undefined) {
+    throw new UnavailableError(`the ENI ${stuck} stays ${seen.get(stuck)?.status}`, {
+      outcome: "none",
+      hint: "run the command again",
+    });
+  }
+  return { enis, refusal, vanished };
+}
