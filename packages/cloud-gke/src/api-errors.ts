@@ -55,6 +55,10 @@ export function refusal(what: string, answer: RawAnswer): CocoonError {
   }
   const { reason } = failure;
   const message = `${what} was refused: ${reason === "" ? `HTTP ${answer.status}` : reason}: ${failure.message}`;
+  // Too many changes of one thing: that is no reason to ask less often about others.
+  if (/^operation rate exceeded/i.test(failure.message)) {
+    return new UnavailableError(message, { outcome: "none", hint: "try again later" });
+  }
   const isRate = /^rate_?limit_?exceeded$/i.test(reason) || rateMessage.test(failure.message);
   if (answer.status === 429 || (answer.status === 403 && isRate)) return throttled(message, answer);
   if (reason === "quotaExceeded" || quotaMessage.test(failure.message)) return exhausted(message);

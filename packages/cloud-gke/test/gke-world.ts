@@ -1,5 +1,10 @@
-import { type GceInstance, GceSimulator, type GceSimulatorOptions } from "@cocoon-net/cloud-testkit";
-import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
+import {
+  type GceInstance,
+  GceSimulator,
+  type GceSimulatorOptions,
+  type HeldRequest,
+} from "@cocoon-net/cloud-testkit";
+import type { LimitedWorld } from "@cocoon-net/cloud-testkit/conformance";
 import {
   CloudBudget,
   type CloudCall,
@@ -39,27 +44,40 @@ export const patience = { timeout: 10_000 };
 const delays = { pendingMs: 1, operationMs: 3, instanceMs: 4 };
 
 /** A simulated project with its API on a loopback port, and the driver on it. */
-export class GkeWorld implements CloudWorld {
+export class GkeWorld implements LimitedWorld {
   readonly simulator: GceSimulator;
   readonly api: string;
   /** What the driver says of its requests. */
   readonly madeCalls: CloudCall[] = [];
   readonly #opened = new DisposeStack();
+  readonly #budget: CloudBudget;
 
-  private constructor(simulator: GceSimulator, api: string) {
+  private constructor(simulator: GceSimulator, api: string, budget: CloudBudget) {
     this.simulator = this.#opened.use(simulator);
     this.api = api;
+    this.#budget = budget;
   }
 
   /** With the pod range of a cluster, unless the options say otherwise. */
-  static async open(options: GceSimulatorOptions = {}): Promise<GkeWorld> {
+  static async open(
+    options: GceSimulatorOptions = {},
+    budget: CloudBudget = generousBudget(),
+  ): Promise<GkeWorld> {
     const simulator = new GceSimulator({
       secondaryRanges: { "cocoon-pods": "172.20.0.0/16" },
       ...options,
       delays: { ...delays, ...options.delays },
     });
     const { api } = await simulator.listen({ api: { host: "127.0.0.1", port: 0 } });
-    return new GkeWorld(simulator, api ?? "");
+    return new GkeWorld(simulator, api ?? "", budget);
+  }
+
+  get refused(): number {
+    return this.madeCalls.filter(({ result }) => result === "throttled").length;
+  }
+
+  hold(n: number, when: "before" | "after"): HeldRequest {
+    return this.simulator.hold(n, when);
   }
 
   addInstance(name?: string): string {
@@ -90,7 +108,7 @@ export class GkeWorld implements CloudWorld {
     options: Partial<GkeCloudOptions> = {},
   ): Promise<GkeCloud> {
     const env = { ...(await this.environment(instanceID)), ...options.env };
-    const budget = options.budget ?? generousBudget();
+    const budget = options.budget ?? this.#budget;
     const onCall = (call: CloudCall) => this.madeCalls.push(call);
     return this.#opened.use(
       new GkeCloud({ onCall, ...options, env, budget, timing: { ...impatient, ...timing } }),
