@@ -17,7 +17,7 @@ export interface Sizes {
   readonly watchMs: number;
   readonly sessions: number;
   readonly sessionTtlMs: number;
-  /** How long heartbeats are looked at. */
+  /** How long heartbeats are looked at: whole periods of both sides, a half and a third of the TTL. */
   readonly heartbeatMs: number;
   readonly pausedMs: number;
   readonly downMs: number;
@@ -38,7 +38,7 @@ export const fullSizes: Sizes = {
   watchMs: 8_000,
   sessions: 5_000,
   sessionTtlMs: 30_000,
-  heartbeatMs: 20_000,
+  heartbeatMs: 30_000,
   pausedMs: 3_000,
   downMs: 2_000,
   blackholeMs: 10_000,
@@ -55,7 +55,7 @@ export const quickSizes: Sizes = {
   watchMs: 1_000,
   sessions: 200,
   sessionTtlMs: 3_000,
-  heartbeatMs: 1_500,
+  heartbeatMs: 3_000,
   pausedMs: 500,
   downMs: 500,
   blackholeMs: 1_000,

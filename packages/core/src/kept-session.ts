@@ -43,9 +43,15 @@ export function serverTtlMs(ttlMs: number): number {
   return ttlMs + 500 + ttlMs / 100;
 }
 
+/** Longest wait for the answer to one renewal. */
+const mostRenewalMs = 2_000;
+/** What stays for further tries when a renewal is not answered: three of them, with their pauses. */
+const retryingMs = 3 * mostRenewalMs;
+
 /**
- * The client's side of a session, the same for every backend: renews it at a third of its time, and aborts
- * `signal` before the server can have expired it, counted from before the last acknowledged renewal was sent.
+ * The client's side of a session, the same for every backend: renews it at half of its time, a short one sooner so
+ * that a lost renewal does not cost the session, and aborts `signal` before the server can have expired it, counted
+ * from before the last acknowledged renewal was sent.
  */
 export class KeptSession implements Session {
   readonly id: string;
@@ -54,6 +60,7 @@ export class KeptSession implements Session {
   readonly #clock: MonotonicClock;
   readonly #over = new AbortController();
   readonly #backoff: Backoff;
+  readonly #renewalMs: number;
   #endsAt: number;
   #cancelDeadline: () => void = () => {};
   #cancelRenewal: () => void = () => {};
@@ -68,7 +75,8 @@ export class KeptSession implements Session {
     this.#backoff = new Backoff({ firstMs: Math.min(200, ttlMs / 10), maxMs: Math.min(1_000, ttlMs / 6) });
     this.#endsAt = sentAt + ttlMs;
     this.#provenAt(sentAt);
-    this.#renewAfter(ttlMs / 3);
+    this.#renewalMs = Math.max(ttlMs / 3, Math.min(ttlMs / 2, ttlMs - retryingMs));
+    this.#renewAfter(this.#renewalMs);
   }
 
   get signal(): AbortSignal {
@@ -122,9 +130,9 @@ export class KeptSession implements Session {
 
   async #renew(): Promise<void> {
     const sentAt = this.#clock.now();
-    let nextMs = this.ttlMs / 3;
+    let nextMs = this.#renewalMs;
     try {
-      const timeoutMs = Math.max(1, Math.round(Math.min(this.ttlMs / 3, 2_000)));
+      const timeoutMs = Math.max(1, Math.round(Math.min(this.ttlMs / 3, mostRenewalMs)));
       if (await this.#options.renew(timeoutMs, this.signal)) this.#provenAt(sentAt);
       else this.abandon("the server has ended it");
       this.#backoff.reset();

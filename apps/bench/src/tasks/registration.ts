@@ -27,9 +27,10 @@ export interface RegistrationResult {
 
 /**
  * Nodes that register beforehand in each process, elsewhere. In a cluster each node has a machine of its own; here four
- * processes stand for all of them, and should not be busy compiling.
+ * processes stand for all of them, and should not be busy compiling. After 50 they still are: a request of either client
+ * then costs 0.45 ms of processor, later 0.2 ms.
  */
-const warmUps = 50;
+const warmUps = 250;
 
 /** All nodes at once. */
 export const registerNodes: Task<RegistrationParams, RegistrationResult> = async (params, context) => {
