@@ -48,7 +48,7 @@ export async function claimSome(
     const wanted = claimOf(subnet, cluster);
     const result = await claim(wanted, wanted.slots);
     if (result.type !== "taken") return result;
-    const holder = [...result.seen.values()].find((slot) => slot !== undefined);
+    const holder = [...result.seen.slots.values()].find((slot) => slot !== undefined);
     if (holder) throw ownerConflict(subnet, holder);
     return { type: "outdated" };
   }

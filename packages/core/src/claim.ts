@@ -33,8 +33,12 @@ export interface Claim {
   readonly extra: readonly Operation[];
 }
 
-/** What was read of slots: undefined where one is free. */
-export type SlotsSeen = ReadonlyMap<Cidr, Entry | undefined>;
+/** Slots as they were at a revision. */
+export interface SlotsSeen {
+  readonly revision: Revision;
+  /** Undefined where one is free. */
+  readonly slots: ReadonlyMap<Cidr, Entry | undefined>;
+}
 
 export type ClaimResult =
   | { readonly type: "owned"; readonly subnet: string; readonly epoch: Revision }
@@ -116,7 +120,15 @@ export async function tryClaim(
   const same =
     config?.modRevision === cluster.revision && "value" in holds && incarnation?.value === holds.value;
   if (registered || !same) return { type: "outdated" };
-  return { type: "taken", seen: new Map(asked.map((cidr, index) => [cidr, slots[index]])) };
+  return { type: "taken", seen: slotsSeen(asked, slots, result.revision) };
+}
+
+export function slotsSeen(
+  slots: readonly Cidr[],
+  reads: readonly (Entry | undefined)[],
+  revision: Revision,
+): SlotsSeen {
+  return { revision, slots: new Map(slots.map((slot, index) => [slot, reads[index]])) };
 }
 
 /** Undoes a claim that was made just before the store lost writes, if it stands. */

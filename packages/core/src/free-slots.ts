@@ -1,21 +1,23 @@
-import type { SlotsSeen } from "./claim.ts";
+import { type SlotsSeen, slotsSeen } from "./claim.ts";
 import type { ClusterView } from "./cluster-config.ts";
 import { ExhaustedError } from "./errors.ts";
-import { type Cidr, formatCidr, parseCidr, sizeOf } from "./ipv4.ts";
+import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { candidateSlots, type SlotLayout, SlotTable } from "./slots.ts";
 import type { CallOptions, Entry, Revision, Store } from "./store.ts";
 
-/** Slots at the lower end, and slots by the hash of the node's name, that the first claim asks about. */
-const lowSlots = 16;
-const candidatesPerLook = 16;
+/** Slots by the hash of the node's name, of which one look, or one lost claim, tells. */
+const candidatesPerLook = 12;
+const looks = 20;
 /**
- * With about as many slots in use, judging by the candidates, all are read: then the lowest free one is exact. A larger
- * cluster is only looked at here and there: a thousand nodes that join it must not read all of it a thousand times.
+ * With about as many slots in use, judging by the candidates, all are read, and a node that joins alone gets the lowest
+ * that is free. A larger cluster is only looked at here and there: a thousand nodes must not read all of it a thousand
+ * times.
  */
 const smallCluster = 256;
-const looks = 8;
+/** With more written between the look and the first claim, others are believed to join at the same time. */
+const calmRevisions = 8;
 /** Claims on one reading of all slots: what the others take meanwhile is learned by losing to them. */
 const claimsPerReading = 8;
 const readings = 64;
@@ -28,7 +30,7 @@ export interface SlotTry {
 
 export interface Seeker {
   readonly node: string;
-  /** A slot that was taken after this revision was taken by somebody who joins at the same time. */
+  /** When the node looked: what is written after that, somebody writes who may join at the same time. */
   readonly since: Revision;
 }
 
@@ -53,26 +55,20 @@ export async function* slotsToTry(
     looksLeft -= 1;
     return looksLeft < 0 ? [] : freeAmong(open, candidates, candidatesPerLook);
   };
-  const low = Array.from({ length: lowSlots }, (_, at) => ({
-    base: first.base + at * sizeOf(first.prefix),
-    prefix: first.prefix,
-  })).filter((slot) => open.isFree(slot));
   let hashed = nextCandidates();
-  let seen = yield { slot: first, ask: [...low, ...hashed] };
+  let seen = yield { slot: first, ask: [first, ...hashed] };
   const inUse = open.total * (1 - freeOf(hashed, seen).length / hashed.length);
   hashed = freeOf(hashed, seen);
-  const raced = low.some((slot) => (seen.get(slot)?.createRevision ?? 0) > since);
-  let [lowest] = freeOf(low, seen);
-  if (!lowest && !raced && inUse <= smallCluster) {
-    lowest = tableOf(cluster, (await listAll(store, prefixes.slots, options)).entries).lowestFree();
-  }
-  if (lowest && !raced) {
-    seen = yield { slot: lowest, ask: hashed };
+  const alone =
+    seen.revision - since <= calmRevisions && (seen.slots.get(first)?.createRevision ?? 0) <= since;
+  if (alone && inUse <= smallCluster) {
+    seen = yield { slot: await lowestFreeSlot(store, cluster, options), ask: hashed };
     hashed = freeOf(hashed, seen);
   }
   while (hashed.length > 0 || looksLeft > 0) {
     yield* inTurn(hashed, nextCandidates);
     const next = nextCandidates();
+    if (next.length === 0) break;
     hashed = freeOf(next, await lookAt(store, next, options));
   }
   // So little is free that it takes all to find it.
@@ -109,7 +105,7 @@ async function* inTurn(
 }
 
 function freeOf(slots: readonly Cidr[], seen: SlotsSeen): Cidr[] {
-  return slots.filter((slot) => seen.has(slot) && seen.get(slot) === undefined);
+  return slots.filter((slot) => seen.slots.has(slot) && seen.slots.get(slot) === undefined);
 }
 
 /** The next `count` of the slots in `order` that are free in the table; fewer at the end. */
@@ -124,10 +120,9 @@ function freeAmong(table: SlotTable, order: Iterator<Cidr>, count: number): Cidr
 }
 
 async function lookAt(store: Store, slots: readonly Cidr[], options: CallOptions): Promise<SlotsSeen> {
-  if (slots.length === 0) return new Map();
   const gets = slots.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
-  const { reads } = await store.txn({ then: gets }, options);
-  return new Map(slots.map((slot, index) => [slot, reads[index]]));
+  const { reads, revision } = await store.txn({ then: gets }, options);
+  return slotsSeen(slots, reads, revision);
 }
 
 function layoutOf({ parent, config }: ClusterView): Pick<SlotLayout, "parent" | "nodePrefix"> {
