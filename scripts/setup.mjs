@@ -25,6 +25,8 @@ const programs = {
   iptables: "iptables",
   udhcpc: "udhcpc",
   dhclient: "isc-dhcp-client",
+  dhcpcd: "dhcpcd-base",
+  networkctl: "systemd",
   ping: "iputils-ping",
 };
 

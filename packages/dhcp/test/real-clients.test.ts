@@ -1,106 +1,10 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { describe, expect, it, onTestFinished } from "vitest";
-import { scratchDirectory, until } from "./scratch-directory.ts";
-
-const run = promisify(execFile);
-const program = fileURLToPath(new URL("./namespace-server.ts", import.meta.url));
-
-async function need(name: string, how: string): Promise<void> {
-  await run("sh", ["-c", `command -v ${name}`]).catch(() => {
-    throw new Error(`${name} is missing: ${how}`);
-  });
-}
-
-/** A host namespace with a bridge, and guests on it. Everything goes away with the test. */
-class Lan {
-  readonly #id = randomBytes(3).toString("hex");
-  readonly host = `dh${this.#id}`;
-  readonly directory: string;
-  server: ChildProcess | undefined;
-  output = "";
-
-  constructor(directory: string) {
-    this.directory = directory;
-  }
-
-  static async make(): Promise<Lan> {
-    await need("ip", "apt-get install iproute2");
-    const lan = new Lan(await scratchDirectory());
-    await lan.#namespace(lan.host);
-    await lan.ip("link", "add", "cni0", "type", "bridge");
-    await lan.ip("addr", "add", "10.99.0.1/24", "dev", "cni0");
-    await lan.ip("link", "set", "cni0", "up");
-    await lan.ip("route", "add", "255.255.255.255/32", "dev", "cni0");
-    return lan;
-  }
-
-  async #namespace(name: string): Promise<void> {
-    await run("ip", ["netns", "add", name]).catch((cause: unknown) => {
-      throw new Error("this test makes network namespaces: run it as root", { cause });
-    });
-    onTestFinished(async () => {
-      await run("ip", ["netns", "del", name]);
-    });
-  }
-
-  async ip(...args: string[]): Promise<string> {
-    return (await run("ip", ["-n", this.host, ...args])).stdout;
-  }
-
-  /** A namespace with eth0 on the bridge. @returns its name */
-  async guest(index: number, mac: string): Promise<string> {
-    const name = `dg${this.#id}${index}`;
-    const port = `p${this.#id}${index}`;
-    await this.#namespace(name);
-    await this.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", name);
-    await this.ip("link", "set", port, "master", "cni0", "up");
-    await run("ip", ["-n", name, "link", "set", "lo", "up"]);
-    await run("ip", ["-n", name, "link", "set", "eth0", "up"]);
-    return name;
-  }
-
-  async start(): Promise<void> {
-    const node = [process.execPath, "--conditions=@cocoon-net/source", program, this.directory, "cni0"];
-    const server = spawn("ip", ["netns", "exec", this.host, ...node], { stdio: ["ignore", "pipe", "pipe"] });
-    this.server = server;
-    this.output = "";
-    for (const stream of [server.stdout, server.stderr]) {
-      stream.on("data", (data) => {
-        this.output += data;
-      });
-    }
-    onTestFinished(() => this.kill());
-    await until(() => this.output.includes("ready"), "the server", 20_000).catch((error: unknown) => {
-      throw new Error(`the server did not start: ${this.output}`, { cause: error });
-    });
-  }
-
-  /** Like a power cut for the process: nothing is flushed. */
-  async kill(): Promise<void> {
-    const { server } = this;
-    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
-    const gone = new Promise((resolve) => server.once("exit", resolve));
-    server.kill("SIGKILL");
-    await gone;
-  }
-
-  async leases(): Promise<string[]> {
-    const entries: { ip: string; mac: string }[] = JSON.parse(
-      await readFile(join(this.directory, "leases.json"), "utf8"),
-    );
-    return entries.map(({ ip, mac }) => `${ip} ${mac}`);
-  }
-
-  async routes(): Promise<string[]> {
-    const lines = (await this.ip("route", "show", "dev", "cni0")).split("\n");
-    return lines.map((line) => line.split(" ")[0] ?? "").filter((to) => /^10\.99\.0\.\d+$/.test(to));
-  }
-}
+import { describe, expect, it } from "vitest";
+import { type Client, Dhclient, Dhcpcd, Networkd, ReleasingUdhcpc, Udhcpc } from "./real/clients.ts";
+import { Lan, need, run } from "./real/lan.ts";
+import { until } from "./scratch-directory.ts";
 
 /** Runs udhcpc until it has a lease. @returns the address it got */
 async function udhcpc(directory: string, guest: string, ...more: string[]): Promise<string> {
@@ -240,4 +144,113 @@ describe("real clients", () => {
     await until(async () => (await lan.leases()).length === 3, "three leases in leases.json");
     expect(lan.output).toContain("pool-empty");
   });
+
+  it("get, renew, rebind, reboot and release, over a restart of the server: dhclient, dhcpcd, udhcpc, systemd-networkd", {
+    timeout: 90_000,
+  }, async () => {
+    const lan = await Lan.make();
+    const [one, two, three, four] = macs;
+    const guest = (index: number): Promise<string> => lan.guest(index, macs[index] ?? "");
+    const clients = new Map<string, Client>([
+      [one, new Dhclient(await guest(0), lan.directory)],
+      [two, new Dhcpcd(await guest(1), lan.directory)],
+      [three, new ReleasingUdhcpc(await guest(2), lan.directory)],
+      [four, new Networkd(await guest(3), lan.directory)],
+    ]);
+    const settings = { poolSize: 9, leaseMs: 24_000, renewMs: 3000, rebindMs: 6000 };
+    await lan.start(settings);
+    const all = (what: string, of: readonly string[], seen: (mac: string) => boolean): Promise<void> =>
+      until(() => of.every(seen), what, 40_000).catch((cause: unknown) => {
+        const missing = of.filter((mac) => !seen(mac)).map((mac) => clients.get(mac)?.log());
+        throw new Error(`no ${what}: ${missing.join("\n")}\nserver: ${lan.output.slice(-3000)}`, { cause });
+      });
+    const renewed = (mac: string): number => lan.count("renewed", mac);
+
+    await Promise.all([...clients.values()].map((client) => client.start()));
+    await all("lease", macs, (mac) => lan.count("granted", mac) === 1);
+    const leases = new Map((await settled(lan, 4)).map((line) => [line.split(" ")[1], line]));
+    await lan.kill();
+    await lan.start(settings);
+    await all("renewal", [one, two, four], (mac) => renewed(mac) > 0);
+
+    // Unicast goes nowhere: what renews now is a broadcast. udhcpc always does that when a lease is short.
+    const before = new Map<string, number>(macs.map((mac) => [mac, renewed(mac)]));
+    const drop = ["INPUT", "-d", "10.99.0.1", "-p", "udp", "--dport", "67", "-j", "DROP"];
+    await run("ip", ["netns", "exec", lan.host, "iptables", "-A", ...drop]);
+    await all("rebinding", macs, (mac) => renewed(mac) > (before.get(mac) ?? 0));
+    await run("ip", ["netns", "exec", lan.host, "iptables", "-D", ...drop]);
+
+    const rebooting: readonly string[] = [one, two];
+    for (const mac of rebooting) await clients.get(mac)?.kill();
+    const heard = lan.heard().length;
+    const asked = new Map(rebooting.map((mac) => [mac, renewed(mac)]));
+    for (const mac of rebooting) await clients.get(mac)?.start();
+    // INIT-REBOOT: option 50, neither option 54 nor ciaddr.
+    await all("INIT-REBOOT", rebooting, (mac) =>
+      lan
+        .heard()
+        .slice(heard)
+        .some(
+          ({ mac: from, type, packet }) =>
+            from === mac &&
+            type === 3 &&
+            packet.ciaddr === 0 &&
+            packet.options.has(50) &&
+            !packet.options.has(54),
+        ),
+    );
+    await all("answer to it", rebooting, (mac) => renewed(mac) > (asked.get(mac) ?? 0));
+    for (const line of await settled(lan, 4)) expect(leases.get(line.split(" ")[1])).toBe(line);
+
+    await Promise.all([...clients.values()].map((client) => client.release()));
+    await all("release", macs, (mac) => lan.count("released", mac) === 1);
+    await settled(lan, 0);
+    await until(async () => (await lan.routes()).length === 0, "the removal of all routes");
+    await capture(lan, clients);
+  });
+
+  it("decline an address that somebody uses: it goes aside, and they get another one", {
+    timeout: 60_000,
+  }, async () => {
+    const lan = await Lan.make();
+    const [taken, one, two] = macs;
+    // Not isolated: the clients have to hear the one that uses the address.
+    const squatter = await lan.guest(0, taken);
+    await run("ip", ["-n", squatter, "addr", "add", "10.99.0.2/24", "dev", "eth0"]);
+    await run("ip", ["-n", squatter, "addr", "add", "10.99.0.3/24", "dev", "eth0"]);
+    const clients = new Map<string, Client>([
+      [one, new Udhcpc(await lan.guest(1, one), lan.directory, "-a")],
+      [two, new Dhcpcd(await lan.guest(2, two), lan.directory, "")],
+    ]);
+    await lan.join();
+    await lan.start({ poolSize: 9 });
+    await Promise.all([...clients.values()].map((client) => client.start()));
+    for (const [mac, client] of clients) {
+      await until(() => lan.count("declined", mac) > 0, "DECLINE", 30_000).catch((cause: unknown) => {
+        throw new Error(`no DECLINE of ${client.log()}`, { cause });
+      });
+    }
+    const fresh = ["10.99.0.4", "10.99.0.5"];
+    await until(
+      async () =>
+        fresh.every((ip) => lan.events().some((event) => event.type === "granted" && event.lease.ip === ip)),
+      "other addresses",
+      30_000,
+    );
+    await capture(lan, clients);
+  });
 });
+
+/** The entries of `leases.json` once there are so many. */
+async function settled(lan: Lan, count: number): Promise<string[]> {
+  await until(async () => (await lan.leases()).length === count, `${count} leases in leases.json`);
+  return (await lan.leases()).toSorted();
+}
+
+/** Adds what the clients sent to the file that `CAPTURE` names: the seeds of the fuzzer were taken so. */
+async function capture(lan: Lan, clients: ReadonlyMap<string, Client>): Promise<void> {
+  const path = process.env.CAPTURE;
+  if (path === undefined) return;
+  const lines = lan.heard().map(({ mac, hex }) => `${clients.get(mac)?.name} ${hex}\n`);
+  await writeFile(path, lines.join(""), { flag: "a" });
+}

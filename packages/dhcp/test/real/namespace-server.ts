@@ -1,4 +1,7 @@
-/** The server as a process in a network namespace; `real-clients.test.ts` runs it. Arguments: directory, device. */
+/**
+ * The server as a process in a network namespace; `lan.ts` runs it. Arguments: directory, device, settings as JSON. It
+ * prints the packets that it gets and its events, one JSON a line.
+ */
 import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -12,9 +15,12 @@ import {
   type LeaseNetwork,
   LeasesFile,
   loadLeases,
+  type OptionSettings,
 } from "@cocoon-net/dhcp";
+import type { ServerSettings } from "./lan.ts";
 
-const [, , directory = "", device = ""] = process.argv;
+const [, , directory = "", device = "", settings = "{}"] = process.argv;
+const { poolSize = 3, leaseMs = 86_400_000, renewMs, rebindMs }: ServerSettings = JSON.parse(settings);
 const run = promisify(execFile);
 const ip = async (...args: string[]): Promise<void> => {
   await run("ip", args);
@@ -37,7 +43,10 @@ const socket: DhcpSocket = {
       udp.send(packet, to.port, to.address, (error) => (error ? reject(error) : resolve()));
     }),
   onPacket: (listener) => {
-    udp.on("message", (message, { address, port }) => listener(message, { address, port }));
+    udp.on("message", (message, { address, port }) => {
+      console.log(JSON.stringify({ type: "packet", hex: message.toString("hex") }));
+      listener(message, { address, port });
+    });
   },
   close: () => {
     udp.close();
@@ -47,13 +56,20 @@ const socket: DhcpSocket = {
 const leasesFilePath = join(directory, "leases.json");
 const loaded = await loadLeases({ journalPath: join(directory, "journal"), leasesFilePath, now: Date.now() });
 const base = parseAddress("10.99.0.2");
+const options: OptionSettings = {
+  domain: "guests.example",
+  ...(renewMs !== undefined && { renewMs }),
+  ...(rebindMs !== undefined && { rebindMs }),
+};
 const engine = new LeaseEngine(
   {
     subnet: parseCidr("10.99.0.0/24"),
     gateway: parseAddress("10.99.0.1"),
-    pool: Array.from({ length: 3 }, (_, index) => base + index),
+    pool: Array.from({ length: poolSize }, (_, index) => base + index),
     dns: [parseAddress("8.8.8.8")],
     placement: "sequential",
+    leaseMs,
+    options,
   },
   loaded.state,
 );
