@@ -8,6 +8,8 @@ import {
   incarnationSchema,
   intentHeadSchema,
   keys,
+  type MovedRecord,
+  movedSchema,
   type NodeRecord,
   nodeSchema,
   prefixes,
@@ -72,6 +74,7 @@ export class ClusterState {
   readonly #nodes: Table<NodeRecord>;
   readonly #subnets: Table<string>;
   readonly #alive: Table<true>;
+  readonly #moved: Table<MovedRecord>;
   readonly #quarantine: Table<QuarantineRecord>;
   readonly #intents: Table<IntentHead>;
 
@@ -82,6 +85,7 @@ export class ClusterState {
     this.#nodes = new Table(prefixes.nodes, (entry) => decode(nodeSchema, entry), onProblem);
     this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
     this.#alive = new Table(prefixes.alive, () => true, onProblem);
+    this.#moved = new Table(prefixes.moved, (entry) => decode(movedSchema, entry), onProblem);
     this.#quarantine = new Table(prefixes.quarantine, (entry) => decode(quarantineSchema, entry), onProblem);
     this.#intents = new Table(prefixes.intents, (entry) => decode(intentHeadSchema, entry), onProblem);
   }
@@ -99,6 +103,11 @@ export class ClusterState {
   /** An operator has stopped everything that frees. */
   get paused(): boolean {
     return this.#pause.rows.has("");
+  }
+
+  /** By address. */
+  get moved(): ReadonlyMap<string, Seen<MovedRecord>> {
+    return this.#moved.rows;
   }
 
   get quarantine(): ReadonlyMap<string, Seen<QuarantineRecord>> {
@@ -135,6 +144,7 @@ export class ClusterState {
       this.#nodes,
       this.#subnets,
       this.#alive,
+      this.#moved,
       this.#quarantine,
       this.#intents,
     ];

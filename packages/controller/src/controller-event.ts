@@ -21,7 +21,15 @@ export type ControllerEventType =
   | "subnet-freed"
   | "drain-requested"
   | "drain-cancelled"
-  | "drain-waiting";
+  | "drain-waiting"
+  | "move-requested"
+  | "move-retry"
+  | "move-undoing"
+  | "move-aborted"
+  | "move-ended"
+  | "move-finished"
+  | "address-moved"
+  | "address-returned";
 
 /** Why, as a stable word; the message says it for people. */
 export type EventReason =
@@ -51,6 +59,18 @@ export type EventReason =
   /** What a drain waits for. */
   | "agent-has-not-stopped"
   | "leases-left"
+  | "moves-left"
+  /** Why a move does not go on, or ends. */
+  | "source-silent"
+  | "target-silent"
+  | "target-not-ready"
+  | "lease-changed"
+  | "agents-not-ready"
+  | "cloud-refused"
+  | "cancelled"
+  | "overtaken"
+  | "guest-gone"
+  | "served"
   | "failed";
 
 /** `time` is RFC 3339 in UTC; `node`, `subnet`, `ip` and `vmID` are set where the event is about one. */

@@ -2,6 +2,7 @@ import { decode, type Entry, leaseSchema, type Store } from "@cocoon-net/core";
 import type { NodeView } from "./detection.ts";
 import type { Told } from "./durable-event.ts";
 import { leasesIn } from "./lease-deletion.ts";
+import { listMoved, movedOfNode } from "./moved-addresses.ts";
 
 /** Whether a draining node may be fenced, or what that waits for. */
 export type DrainState = "drained" | Told;
@@ -17,6 +18,15 @@ export async function drainState(store: Store, view: NodeView, signal: AbortSign
       type: "drain-waiting",
       reason: "agent-has-not-stopped",
       message: `${node} is to leave; its agent has not said yet that it grants nothing new`,
+    };
+  }
+  const moved = movedOfNode(await listMoved(store, signal), node, subnet);
+  const busy = moved.records.filter(({ ip, record }) => record.move !== undefined || moved.in.includes(ip));
+  if (busy.length > 0) {
+    return {
+      type: "drain-waiting",
+      reason: "moves-left",
+      message: `${node} is to leave; ${busy.map(({ ip }) => ip).join(", ")} is being moved, or served for another node`,
     };
   }
   const left = await leasesIn(store, subnet, node, signal);

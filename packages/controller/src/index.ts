@@ -4,6 +4,7 @@ export type { Controller, RunOptions } from "./controller.ts";
 export { createController } from "./controller.ts";
 export type { ControllerEvent, ControllerEventType, EventReason } from "./controller-event.ts";
 export { type EventQuery, type LoggedEvent, readEvents } from "./event-log.ts";
+export * from "./migration-requests.ts";
 export * from "./operator-requests.ts";
 export type { OperatorOptions } from "./operator-write.ts";
 export type { ControllerOptions, ControllerSettings, ReclaimPolicy, SilentNode } from "./options.ts";

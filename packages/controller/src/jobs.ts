@@ -3,10 +3,13 @@ import type { ClusterState } from "./cluster-state.ts";
 import type { IntentBase } from "./intent.ts";
 import { IntentLog, type IntentLogOptions } from "./intent-log.ts";
 import { type RunnableJob, runJob } from "./intent-run.ts";
+import { Move } from "./move.ts";
+import { type MoveIntent, moveIntentSchema } from "./move-intent.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { Reclaim } from "./reclaim.ts";
 import { isAskedFor, type ReclaimIntent, reclaimIntentSchema } from "./reclaim-intent.ts";
 import type { TaskGroup } from "./task-group.ts";
+import { clusterTags, placeOf, warmRoom } from "./warm-nics.ts";
 
 export interface JobsContext extends IntentLogOptions {
   readonly options: ResolvedOptions;
@@ -62,8 +65,36 @@ export class Jobs {
       retryFirstMs: settings.retryFirstMs,
       retryMaxMs: settings.retryMaxMs,
       tickMs: settings.tickMs,
+      stepOf: (other) => state.intents.get(other)?.value.step,
+      keepWarm: async () => {
+        const { keepWarm } = settings;
+        const place = placeOf(state.owners());
+        if (keepWarm === 0 || !place) return 0;
+        return warmRoom(await cloudFor(intent.platform), config, place, keepWarm, group.signal);
+      },
       massSilence: () => !isAskedFor(intent) && massSilence(),
       paused: () => state.paused,
+      recovering: () => state.recovering,
+    });
+    this.#run(id, job);
+  }
+
+  move(id: string, intent: MoveIntent, revision: Revision, config: ClusterConfig): void {
+    const { options, group, state } = this.#context;
+    const { store, clock, cloudFor, settings } = options;
+    const log = this.#log(id, intent, revision, ({ ip, vmID, from }) => ({
+      ip,
+      node: from,
+      ...(vmID === undefined ? {} : { vmID }),
+    }));
+    const job = new Move(log, {
+      ...settings,
+      store,
+      clock,
+      cloudFor,
+      signal: group.signal,
+      tags: clusterTags(config),
+      prepareMs: settings.prepareMoveMs,
       recovering: () => state.recovering,
     });
     this.#run(id, job);
@@ -72,6 +103,8 @@ export class Jobs {
   #start(id: string, kind: string, entry: Entry, config: ClusterConfig): void {
     if (kind === "reclaim") {
       this.reclaim(id, decode(reclaimIntentSchema, entry), entry.modRevision, config);
+    } else if (kind === "move") {
+      this.move(id, decode(moveIntentSchema, entry), entry.modRevision, config);
     }
   }
 

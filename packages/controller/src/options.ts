@@ -42,7 +42,7 @@ export interface ControllerSettings {
   readonly leaderTtlMs?: number | undefined;
   /** How long a node's session must be seen gone before the node is suspect. Default 5,000. */
   readonly suspectAfterMs?: number | undefined;
-  /** The same for a node that has registered and was never alive since: it is being set up. Default 600,000. */
+  /** The same for a node that has registered, and of which nothing shows that its agent ran. Default 600,000. */
   readonly firstHeardWithinMs?: number | undefined;
   /** How long a node must be silent before the cloud is asked. Default: the cluster's config. */
   readonly reclaimAfterMs?: number | undefined;
@@ -59,6 +59,10 @@ export interface ControllerSettings {
   readonly proveEveryMs?: number | undefined;
   /** Without such a proof for this long it gives the lead up. Default 20,000. */
   readonly resignAfterMs?: number | undefined;
+  /** How many NICs of reclaimed nodes are kept with their addresses for the next ones, in all. Default 0. */
+  readonly keepWarm?: number | undefined;
+  /** How long agents may take to agree to a move. Default 30,000. */
+  readonly prepareMoveMs?: number | undefined;
   /** The event log keeps so many events, default 10,000, for so long, default 30 days. */
   readonly keepEvents?: number | undefined;
   readonly keepEventsMs?: number | undefined;
@@ -82,6 +86,8 @@ export interface ResolvedSettings {
   readonly tickMs: number;
   readonly proveEveryMs: number;
   readonly resignAfterMs: number;
+  readonly keepWarm: number;
+  readonly prepareMoveMs: number;
   readonly keepEvents: number;
   readonly keepEventsMs: number;
   readonly breakerShare: number;
@@ -114,6 +120,8 @@ export function resolveOptions(options: ControllerOptions): ResolvedOptions {
     tickMs: options.tickMs ?? 500,
     proveEveryMs: options.proveEveryMs ?? 5_000,
     resignAfterMs: options.resignAfterMs ?? 20_000,
+    keepWarm: options.keepWarm ?? 0,
+    prepareMoveMs: options.prepareMoveMs ?? 30_000,
     keepEvents: options.keepEvents ?? 10_000,
     keepEventsMs: options.keepEventsMs ?? 30 * 86_400_000,
     breakerShare: options.breakerShare ?? 0.2,

@@ -8,6 +8,7 @@ import {
   type Entry,
   encode,
   keys,
+  type MovedRecord,
   type NodeRecord,
   nodeSchema,
   notPaused,
@@ -24,6 +25,7 @@ import { LeadLostError } from "./fenced-writer.ts";
 import type { IntentLog } from "./intent-log.ts";
 import { cloudJob, type Next, type RunContext, type RunnableJob } from "./intent-run.ts";
 import { deleteLeases } from "./lease-deletion.ts";
+import { isInBlock, listMoved, type MovedOfNode, movedOfNode, withMoved } from "./moved-addresses.ts";
 import { forcedQuarantineMs } from "./quarantine-length.ts";
 import { type Facts, readFacts, readSlots, unchanged } from "./reclaim-facts.ts";
 import { type ReclaimIntent, reclaimedResources } from "./reclaim-intent.ts";
@@ -38,6 +40,10 @@ export interface ReclaimContext extends RunContext {
   readonly silentMs: () => number;
   /** How often a wait looks whether it may go on. */
   readonly tickMs: number;
+  /** How far another job is; undefined when there is none. */
+  readonly stepOf: (intent: string) => string | undefined;
+  /** How many NICs of this node may be kept with their addresses for the next one. */
+  readonly keepWarm: () => Promise<number>;
   /** Whether the breaker holds everything that has not passed the fence (G13). */
   readonly massSilence: () => boolean;
   /** Whether an operator has stopped everything that frees. */
@@ -58,7 +64,9 @@ export interface ReclaimContext extends RunContext {
  * 3. Nothing is freed before the fence was read back (G5), the cloud's resources are gone, and the quarantine was
  *    waited for in full by the clock of the one who frees. A forced reclaim may do without the first two, and waits for
  *    the leases instead (G6).
- * 4. What frees, and each request to the cloud, is noted only while `pause` is absent.
+ * 4. Moves of the node end before its fence, which takes in the addresses that are moved to it. The block is not free
+ *    before those that are moved away have come back.
+ * 5. What frees, and each request to the cloud, is noted only while `pause` is absent.
  */
 export class Reclaim implements RunnableJob<ReclaimIntent> {
   readonly log: IntentLog<ReclaimIntent>;
@@ -128,6 +136,8 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
       });
     }
     if (this.#context.paused() || this.#context.massSilence()) return this.#context.tickMs;
+    const moved = await this.#moved();
+    if (moved.records.some(({ record }) => this.#isMoving(record))) return this.#context.tickMs;
     if (untouched && cause === "instance-gone") {
       // G8: once more, just before acting.
       const state = await this.#instanceState();
@@ -139,7 +149,7 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
         });
       }
     }
-    const { verified, evidence } = await this.#tryFence();
+    const { verified, evidence } = await this.#tryFence(moved);
     // G5, and G6 for what no fence could verify.
     if (!verified && !this.#forced) {
       throw new UnavailableError(`the fence of ${node} is not verified: ${evidence}`, { outcome: "none" });
@@ -157,13 +167,13 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
     throw new UnavailableError(`${platform} does not say what became of ${instanceID}`, { outcome: "none" });
   }
 
-  async #tryFence(): Promise<{ readonly verified: boolean; readonly evidence: string }> {
+  async #tryFence(moved: MovedOfNode): Promise<{ readonly verified: boolean; readonly evidence: string }> {
     const { node, epoch, platform, instanceID } = this.#intent;
     const held = { key: keys.subnet(node), modRevision: epoch };
     try {
       if (instanceID === undefined) throw new ConflictError(`${node} has no instance id`);
       const cloud = await this.#context.cloudFor(platform);
-      return await cloud.fence(reclaimedResources(this.#intent), this.#job(held), {
+      return await cloud.fence(withMoved(reclaimedResources(this.#intent), moved), this.#job(held), {
         signal: this.#context.signal,
       });
     } catch (error) {
@@ -252,8 +262,10 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
     if (!quarantine) return this.#takenBack();
     if (this.#context.paused()) return this.#context.tickMs;
     const held = { key: quarantine.key, modRevision: quarantine.modRevision };
-    if (!(await deleteLeases(this.#context, this.log, [held, notPaused]))) return this.#context.tickMs;
-    const left = await this.#tryRelease(held);
+    const moved = await this.#moved();
+    const deleted = await deleteLeases(this.#context, this.log, moved.in, [held, notPaused]);
+    if (!deleted) return this.#context.tickMs;
+    const left = await this.#tryRelease(held, moved);
     if (left !== undefined && decode(quarantineSchema, quarantine).fenced) {
       throw new ConflictError(`the cloud still has ${left}`);
     }
@@ -270,14 +282,14 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
   }
 
   /** What is left, for people; undefined when that is nothing. */
-  async #tryRelease(held: Compare): Promise<string | undefined> {
+  async #tryRelease(held: Compare, moved: MovedOfNode): Promise<string | undefined> {
     const { instanceID, eniIDs, platform } = this.#intent;
     if (this.#forced && instanceID === undefined && eniIDs.length === 0) return undefined;
     try {
       const cloud = await this.#context.cloudFor(platform);
-      const { remaining } = await cloud.release(reclaimedResources(this.#intent), this.#job(held), {
-        signal: this.#context.signal,
-      });
+      const keepWarm = await this.#context.keepWarm();
+      const target = { ...withMoved(reclaimedResources(this.#intent), moved), keepWarm };
+      const { remaining } = await cloud.release(target, this.#job(held), { signal: this.#context.signal });
       if (remaining.length === 0) return undefined;
       return remaining.map(({ id, reason }) => `${id} (${reason})`).join(", ");
     } catch (error) {
@@ -300,6 +312,10 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
     // In a hundred looks or fewer: whether the node has taken its block back is worth no more.
     if (left > 0) return Math.min(left, Math.max(length / 100, 1_000));
     if (this.#context.paused()) return this.#context.tickMs;
+    // G2: an address that another node serves is its guest's, whoever the block belongs to.
+    const { subnet } = this.#intent;
+    const moved = await this.#moved();
+    if (moved.records.some(({ ip }) => isInBlock(subnet, ip))) return Math.max(this.#context.tickMs, 5_000);
     return this.#free(quarantine, owned, node);
   }
 
@@ -338,6 +354,18 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
   #slots(expected: (record: SlotRecord) => boolean): Promise<Entry[]> {
     const { store, nodePrefix, signal } = this.#context;
     return readSlots(store, this.#intent, nodePrefix, expected, signal);
+  }
+
+  async #moved(): Promise<MovedOfNode> {
+    const all = await listMoved(this.#context.store, this.#context.signal);
+    return movedOfNode(all, this.#intent.node, this.#intent.subnet);
+  }
+
+  /** One that is being undone goes on beside the fence, which takes the address in. */
+  #isMoving({ move, node }: MovedRecord): boolean {
+    if (!move || move.to === node) return false;
+    const step = this.#context.stepOf(move.intent);
+    return step === "preparing" || step === "moving";
   }
 
   #stillSilent(): readonly Compare[] {

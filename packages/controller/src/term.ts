@@ -17,6 +17,7 @@ import { incarnationOf, proveLeadership } from "./leader-proof.ts";
 import { markReady, markSuspect, startReclaim, type TransitionContext, tell } from "./node-transitions.ts";
 import type { ReclaimPolicy, ResolvedOptions } from "./options.ts";
 import type { ReclaimCause } from "./reclaim-intent.ts";
+import { Returns, startReturn } from "./returns.ts";
 import { TaskGroup } from "./task-group.ts";
 
 /**
@@ -46,6 +47,8 @@ export async function leadTerm(
 const trimEveryMs = 600_000;
 /** How often it is looked whether a draining node has leases left. */
 const drainLookMs = 5_000;
+/** How often it is looked whether moved addresses have guests left. */
+const returnLookMs = 10_000;
 
 class Term {
   readonly #options: ResolvedOptions;
@@ -58,6 +61,8 @@ class Term {
   readonly #orphans = new Map<string, number>();
   /** By node: when to look again at one that is draining, and what was told of it last. */
   readonly #draining = new Map<string, { lookAt: number; told: string }>();
+  readonly #returns = new Returns();
+  #returnsAt = 0;
   #recovering = false;
 
   constructor(options: ResolvedOptions, writer: FencedWriter, group: TaskGroup) {
@@ -108,7 +113,9 @@ class Term {
     for (const verdict of this.#detection.decide(owners, detection, now, held)) {
       await this.#act(verdict, config, detection);
     }
-    if (!this.#state.paused && !this.#state.recovering) await this.#drain(owners, config, now);
+    if (this.#state.recovering) return;
+    if (!this.#state.paused) await this.#drain(owners, config, now);
+    this.#sendHome(owners, config, now);
   }
 
   async #act(verdict: Verdict, config: ClusterConfig, detection: DetectionSettings): Promise<void> {
@@ -210,6 +217,45 @@ class Term {
         known.lookAt = this.#options.clock.monotonic() + drainLookMs;
       });
     }
+  }
+
+  /** Addresses that were moved go home when their guests are gone. */
+  #sendHome(owners: readonly NodeView[], config: ClusterConfig, now: number): void {
+    const { store, clock } = this.#options;
+    if (now < this.#returnsAt || this.#state.moved.size === 0) return;
+    this.#returnsAt = Number.POSITIVE_INFINITY;
+    this.#group.spawn(async (signal) => {
+      try {
+        const all = [...this.#state.moved].map(([ip, { value, entry }]) => ({
+          ip,
+          record: value,
+          revision: entry.modRevision,
+        }));
+        for (const moved of await this.#returns.look(store, all, signal)) {
+          const { node, uid, subnet } = moved.record;
+          // Its reclaim deletes the lease while its block is in quarantine; the address rests as long.
+          if (this.#isReclaimed(node)) continue;
+          const home = owners.find((owner) => owner.subnet === subnet);
+          const server = owners.find((owner) => owner.node === node && owner.record.uid === uid);
+          if ((home && !home.alive) || (server && !server.alive)) continue;
+          const platform = (home ?? server)?.record.platform ?? config.platform;
+          const started = await startReturn(this.#context, moved, home, platform);
+          if (started) this.#jobs.move(started.id, started.intent, started.revision, config);
+        }
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof LeadLostError) throw error;
+        this.#problem(describeError(error));
+      }
+      this.#returnsAt = clock.monotonic() + returnLookMs;
+    });
+  }
+
+  #isReclaimed(node: string): boolean {
+    for (const { value } of this.#state.intents.values()) {
+      if (value.kind === "reclaim" && value.node === node) return true;
+    }
+    return false;
   }
 
   /** G8: a rule that fails is no ground to take anything. */

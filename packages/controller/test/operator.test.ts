@@ -113,6 +113,8 @@ test("a node that registers and is not alive yet is being set up, not suspect", 
   cluster.start("a");
   await cluster.pass(1_000);
   const registration = await cluster.registry.register({ node: "n1", uid: "i-n1", agentVersion: "1.0.0" });
+  // As `init` does.
+  await registration.update({ pool: { size: 140, leased: 0, free: 140 } });
   await cluster.pass(590_000);
   expect(await cluster.history("n1")).toEqual(["node-registered"]);
   const session = await cluster.store.session(10_000);

@@ -53,7 +53,7 @@ class Node implements AsyncDisposable {
     );
     await registration.update({
       eniIDs: network.eniIDs,
-      pool: { size: 20, leased: 0, free: 20 },
+      pool: { size: 20, leased: 1, free: 19 },
       ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
     });
     return new Node(store, registration, network.eniIDs);

@@ -1,0 +1,380 @@
+import { cancelMigration, pauseReclaim, requestDrain, requestMigration } from "@cocoon-net/controller";
+import {
+  decode,
+  type LeaseRecord,
+  leaseSchema,
+  movedSchema,
+  UnavailableError,
+  writeMovedLease,
+} from "@cocoon-net/core";
+import { expect, test } from "vitest";
+import { changesCluster } from "./interposed-store.ts";
+import { SimulatedAgent } from "./simulated-agent.ts";
+import { TestCluster, type TestNode } from "./test-cluster.ts";
+
+const ip = "10.0.0.2";
+const vm = "vm-1";
+
+interface Fleet extends AsyncDisposable {
+  readonly cluster: TestCluster;
+  readonly nodes: readonly [TestNode, TestNode, TestNode];
+  readonly agents: readonly [SimulatedAgent, SimulatedAgent, SimulatedAgent];
+}
+
+/** n1, n2 and n3 with 10.0.0.0/24 and so on; 10.0.0.2 is vm-1's. */
+async function threeNodes(): Promise<Fleet> {
+  const cluster = await TestCluster.open();
+  const nodes = [await cluster.join("n1"), await cluster.join("n2"), await cluster.join("n3")] as const;
+  const agents = [
+    new SimulatedAgent(cluster.store, nodes[0]),
+    new SimulatedAgent(cluster.store, nodes[1]),
+    new SimulatedAgent(cluster.store, nodes[2]),
+  ] as const;
+  const { entry } = await cluster.store.get(`pool/${ip}`);
+  if (!entry) throw new Error("there is no lease");
+  await nodes[0].registration.mirror([[ip, { ...decode(leaseSchema, entry), vmID: vm }]]);
+  return {
+    cluster,
+    nodes,
+    agents,
+    [Symbol.asyncDispose]: async () => {
+      for (const agent of agents) await agent.stop();
+      await cluster[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const now = (cluster: TestCluster) => ({ now: () => cluster.date() });
+
+async function isOver(cluster: TestCluster): Promise<boolean> {
+  return Object.keys(await cluster.records()).every((key) => !key.startsWith("intents/"));
+}
+
+async function move(cluster: TestCluster, to: string): Promise<void> {
+  await requestMigration(cluster.store, { ip, to }, now(cluster));
+  await cluster.until(`it is moved to ${to}`, () => isOver(cluster));
+}
+
+function at(records: Record<string, unknown>, key: string): LeaseRecord & { readonly move?: unknown } {
+  return Object(records[key]) as LeaseRecord & { readonly move?: unknown };
+}
+
+async function eventsOf(cluster: TestCluster): Promise<string[]> {
+  return (await cluster.history("n1")).filter(
+    (type) => /^(move-|address-)/.test(type) && type !== "move-retry",
+  );
+}
+
+test("a guest keeps its address over three moves in a row, and back home", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, agents } = fleet;
+  cluster.start("a");
+  const before = await cluster.records();
+  await move(cluster, "n2");
+  const first = await cluster.records();
+  expect(first[`moved/${ip}`]).toEqual({
+    home: "n1",
+    subnet: "10.0.0.0/24",
+    node: "n2",
+    uid: "i-n2",
+    mac: "02:00:00:00:00:02",
+    vmID: vm,
+    seq: 1,
+  });
+  expect(at(first, `pool/${ip}`)).toMatchObject({ node: "n2", seq: 2, vmID: vm });
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+  await cluster.pass(1_000);
+  expect(agents.map(({ served, frozen }) => [served.has(ip), frozen.has(ip)])).toEqual([
+    [false, true],
+    [true, false],
+    [false, false],
+  ]);
+  await requestMigration(cluster.store, { vm, to: "n3" }, now(cluster));
+  await cluster.until("it is moved on", () => isOver(cluster));
+  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ home: "n1", node: "n3", seq: 2 });
+  await move(cluster, "n1");
+  await cluster.pass(1_000);
+  expect(await cluster.records()).toEqual(before);
+  expect(cluster.vpc.holders.size).toBe(0);
+  expect(agents[0].frozen.has(ip)).toBe(false);
+  expect(cluster.vpc.mutations.map((line) => line.slice(2))).toEqual(
+    Array.from({ length: 3 }, () => [`unassign ${ip}`, `assign ${ip}`]).flat(),
+  );
+});
+
+test("what cannot be moved is refused before anything is written", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  const before = await cluster.records();
+  const ask = (request: Parameters<typeof requestMigration>[1]) => requestMigration(cluster.store, request);
+  await expect(ask({ ip: "10.0.0.99", to: "n2" })).rejects.toThrow("no guest has 10.0.0.99");
+  await expect(ask({ vm: "vm-9", to: "n2" })).rejects.toThrow("no guest on record is VM vm-9");
+  await expect(ask({ ip, to: "n1" })).rejects.toThrow("10.0.0.2 is at n1 already");
+  await expect(ask({ ip, to: "n9" })).rejects.toThrow("node n9 owns no subnet");
+  expect(await cluster.records()).toEqual(before);
+  await cluster.silence(nodes[1]);
+  await expect(ask({ ip, to: "n2" })).rejects.toThrow("node n2 is silent");
+  await requestDrain(cluster.store, "n3");
+  await expect(ask({ ip, to: "n3" })).rejects.toThrow("node n3 is draining");
+});
+
+// Guard: Move.#prepare waits for both agents before the cloud is told, not for ever (peers: slow target).
+test.each([0, 1] as const)(
+  "an agent that does not answer (node %i) leaves everything as it was",
+  async (deaf) => {
+    await using fleet = await threeNodes();
+    const { cluster, agents } = fleet;
+    cluster.start("a");
+    const before = await cluster.records();
+    const agent = agents[deaf];
+    agent.deaf = true;
+    await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+    await cluster.pass(25_000);
+    expect(await isOver(cluster)).toBe(false);
+    await cluster.until("it is given up", () => isOver(cluster), 10_000);
+    expect(await cluster.records()).toEqual(before);
+    expect(cluster.vpc.mutations).toEqual([]);
+    expect(await eventsOf(cluster)).toEqual(["move-requested", "move-aborted"]);
+  },
+);
+
+// Guard: isFinal in Move.#move. The NIC of the target is full: GCE's limit of alias ranges, say.
+test("a target without room is a clear refusal, and leaves everything as it was", async () => {
+  await using fleet = await threeNodes();
+  const { cluster } = fleet;
+  const a = cluster.start("a");
+  const before = await cluster.records();
+  cluster.vpc.full.add("n2");
+  await move(cluster, "n2");
+  expect(await cluster.records()).toEqual(before);
+  expect(cluster.vpc.mutations).toEqual([]);
+  expect(a.events.at(-1)).toMatchObject({
+    type: "move-aborted",
+    reason: "cloud-refused",
+    ip,
+    message: `${ip} was not moved to n2: n2 has no room for ${ip}`,
+  });
+});
+
+// Guard: mostFailures in Move, and the way back.
+test("a cloud that fails half-way is asked again, and in the end the address goes back", async () => {
+  await using fleet = await threeNodes();
+  const { cluster } = fleet;
+  cluster.start("a");
+  const before = await cluster.records();
+  let failing = true;
+  cluster.vpc.before = (call) => {
+    if (failing && call === `a assign ${ip}`) throw new UnavailableError("no answer", { outcome: "unknown" });
+    // The way back works.
+    if (call === `a move ${ip} n2 n1`) failing = false;
+  };
+  await move(cluster, "n2");
+  expect(await cluster.records()).toEqual(before);
+  expect(cluster.vpc.holders.size).toBe(0);
+  expect(await eventsOf(cluster)).toEqual(["move-requested", "move-undoing", "move-aborted"]);
+});
+
+// Guard: Move.#obstacle and #sidesHold; the way back is taken although the target is gone.
+test.each(["unassign", "assign"])(
+  "a target that dies at the %s loses the address to where it was",
+  async (at) => {
+    await using fleet = await threeNodes();
+    const { cluster, nodes } = fleet;
+    cluster.start("a");
+    let done = false;
+    cluster.vpc.before = async (call) => {
+      if (done || call !== `a ${at} ${ip}`) return;
+      done = true;
+      await cluster.die(nodes[1]);
+    };
+    await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+    await cluster.until("n2 is reclaimed", async () =>
+      (await cluster.history("n2")).includes("subnet-freed"),
+    );
+    const records = await cluster.records();
+    expect(records[`moved/${ip}`]).toBeUndefined();
+    expect(at ? records[`pool/${ip}`] : undefined).toMatchObject({ node: "n1" });
+    expect(cluster.vpc.holders.size).toBe(0);
+    expect(Object.keys(records).filter((key) => /intents|quarantine/.test(key))).toEqual([]);
+  },
+);
+
+test("a source that dies half-way is reclaimed, and the address is nobody's any more", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  cluster.vpc.before = async (call) => {
+    if (call !== `a unassign ${ip}` || !nodes[0].session) return;
+    await cluster.die(nodes[0]);
+  };
+  await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+  await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
+  const records = await cluster.records();
+  expect(Object.keys(records).filter((key) => /intents|quarantine|moved|10\.0\.0\./.test(key))).toEqual([]);
+  expect(cluster.vpc.holders.get(ip) ?? undefined).toBeUndefined();
+});
+
+// Guard: movedIn in Reclaim's fence; leasesOf; Returns.
+test("the reclaim of a node takes the address that was moved to it, and it goes home", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  await cluster.die(nodes[1]);
+  let seen: unknown = "nothing";
+  await cluster.until("n2 is reclaimed", async () => {
+    if ((await cluster.records())["quarantine/10.0.1.0/24"] && seen === "nothing")
+      seen = cluster.vpc.holders.get(ip);
+    return (await cluster.history("n2")).includes("subnet-freed");
+  });
+  // The fence took it from n2 before the block was taken.
+  expect(seen).toBeUndefined();
+  await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
+  expect((await cluster.records())[`pool/${ip}`]).toBeUndefined();
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
+// Guards: the listing of moves in Reclaim.#await; movedAway in its fence (ScriptedCloud would refuse nothing, so the block).
+test("a block is not free while one of its addresses is served elsewhere", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  await cluster.die(nodes[0]);
+  await cluster.until("quarantine", async () => (await cluster.history("n1")).includes("subnet-quarantined"));
+  await cluster.pass(600_000);
+  expect((await cluster.records())["slots/10.0.0.0/24"]).toBeDefined();
+  expect(at(await cluster.records(), `pool/${ip}`)).toMatchObject({ node: "n2" });
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+  // The guest goes.
+  const { entry } = await cluster.store.get(`moved/${ip}`);
+  if (!entry) throw new Error("there is no record");
+  expect(await writeMovedLease(cluster.store, nodes[1].registration, entry, undefined)).toBe(true);
+  await cluster.until("it is free", async () => (await cluster.history("n1")).includes("subnet-freed"));
+  expect((await cluster.records())[`moved/${ip}`]).toBeUndefined();
+  expect(cluster.vpc.holders.get(ip)).toBeUndefined();
+});
+
+// Guard: Returns looks twice, a pause apart (G8), and startReturn compares the lease.
+test("an address whose guest is gone goes home, not when the guest comes back", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes, agents } = fleet;
+  const a = cluster.start("a");
+  await move(cluster, "n2");
+  const { entry } = await cluster.store.get(`moved/${ip}`);
+  const { entry: lease } = await cluster.store.get(`pool/${ip}`);
+  if (!entry || !lease) throw new Error("there is no record");
+  const part = nodes[1].registration;
+  let back = false;
+  // It has a guest again, so it does not say that it has none.
+  agents[1].deaf = true;
+  a.store.intercept = async (request, forward) => {
+    const result = await forward();
+    const starts = (request.then ?? []).some(
+      (operation) => "put" in operation && /^intents.return/.test(operation.put),
+    );
+    if (!starts || back) return result;
+    back = true;
+    const { entry: now } = await cluster.store.get(`moved/${ip}`);
+    if (now) await writeMovedLease(cluster.store, part, now, decode(leaseSchema, lease));
+    return result;
+  };
+  await writeMovedLease(cluster.store, part, entry, undefined);
+  await cluster.pass(9_000);
+  expect(back).toBe(false);
+  await cluster.until("its return is given up", async () => back && (await isOver(cluster)));
+  const after = await cluster.store.get(`moved/${ip}`);
+  expect(JSON.parse(after.entry?.value ?? "")).toEqual(JSON.parse(entry.value));
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+  if (!after.entry) throw new Error("there is no record");
+  agents[1].deaf = false;
+  await writeMovedLease(cluster.store, part, after.entry, undefined);
+  await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
+// Guard: writeMovedLease compares the record and the epoch (G3, G4; peers: late release from a revived node).
+test("once it has moved, the former node can write nothing about it", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  const { entry: early } = await cluster.store.get(`moved/${ip}`);
+  await move(cluster, "n3");
+  if (!early) throw new Error("there is no record");
+  expect(decode(movedSchema, early).node).toBe("n2");
+  expect(await writeMovedLease(cluster.store, nodes[1].registration, early, undefined)).toBe(false);
+  await expect(writeMovedLease(cluster.store, nodes[0].registration, early, undefined)).rejects.toMatchObject(
+    { code: "conflict" },
+  );
+  expect(at(await cluster.records(), `pool/${ip}`)).toMatchObject({ node: "n3" });
+});
+
+// Guard: the lease is compared in the swap (G4).
+test("a lease that ends while the cloud moves the address is not moved", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  cluster.vpc.before = async (call) => {
+    if (call !== `a assign ${ip}`) return;
+    const { entry } = await cluster.store.get(`moved/${ip}`);
+    if (entry) await writeMovedLease(cluster.store, nodes[0].registration, entry, undefined);
+  };
+  await move(cluster, "n2");
+  const records = await cluster.records();
+  expect(records[`moved/${ip}`]).toBeUndefined();
+  expect(records[`pool/${ip}`]).toBeUndefined();
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
+test("an operator can stop a move before the swap, and not after it", async () => {
+  await using fleet = await threeNodes();
+  const { cluster } = fleet;
+  cluster.start("a");
+  const before = await cluster.records();
+  expect(await cancelMigration(cluster.store, ip)).toBe(false);
+  cluster.vpc.before = async (call) => {
+    if (call === `a assign ${ip}`) await cancelMigration(cluster.store, ip, now(cluster));
+  };
+  await move(cluster, "n2");
+  expect(await cluster.records()).toEqual(before);
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
+test("a pause does not stop a move: between two nodes an address is delivered to nobody", async () => {
+  await using fleet = await threeNodes();
+  const { cluster } = fleet;
+  cluster.start("a");
+  await pauseReclaim(cluster.store, "maintenance");
+  await move(cluster, "n2");
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+});
+
+/** prepared → moving, 2 × (intent, done) of the cloud, swap, end */
+const writesOfAMove = 7;
+const everyWrite = Array.from({ length: writesOfAMove }, (_, index) => index + 1);
+
+// Guards: the intent's revision and `moved/{ip}` in every write, the steps of the cloud job.
+test.each([...everyWrite.map((n) => [n, false] as const), ...everyWrite.map((n) => [n, true] as const)])(
+  "the leader is killed at write %i (applied: %s): the next one finishes the move",
+  async (n, applied) => {
+    await using fleet = await threeNodes();
+    const { cluster } = fleet;
+    const a = cluster.start("a");
+    await cluster.pass(1_000);
+    cluster.start("b");
+    let writes = 0;
+    a.store.intercept = async (request, forward) => {
+      if (!changesCluster(request) || ++writes !== n) return forward();
+      if (applied) await forward();
+      a.kill();
+      throw new UnavailableError("killed", { outcome: "unknown" });
+    };
+    await move(cluster, "n2");
+    expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", seq: 1 });
+    expect(at(await cluster.records(), `moved/${ip}`).move).toBeUndefined();
+    expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+    expect(writes).toBeGreaterThanOrEqual(n);
+    expect(await eventsOf(cluster)).toEqual(["move-requested", "address-moved", "move-finished"]);
+  },
+);
