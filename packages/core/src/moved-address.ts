@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ConflictError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
-import { decode, encode, type LeaseRecord } from "./model.ts";
+import { decode, encode, type LeaseRecord, leaseSchema } from "./model.ts";
 import type { Registration } from "./registration.ts";
 import type { CallOptions, Compare, Entry, Operation, Store } from "./store.ts";
 
@@ -102,6 +102,42 @@ export async function writeMovedLease(
     : { delete: keys.pool(address) };
   const { succeeded } = await store.txn({ if: [fence, unchanged(entry)], then: [write] }, options);
   return succeeded;
+}
+
+/**
+ * Says again that a node serves a moved address, where a store that may have lost writes has lost that. Nothing is
+ * written where the address is on record as moved, or has another node's lease: whoever is on record keeps it.
+ * @returns whether the record is now, or was already, this node's
+ */
+export async function reassertMoved(
+  store: Store,
+  { node, fence }: MovePart,
+  address: string,
+  known: MovedRecord,
+  lease: LeaseRecord,
+  options?: CallOptions,
+): Promise<boolean> {
+  const [moved, pool] = [keys.moved(address), keys.pool(address)];
+  const { move: _, ...settled } = known;
+  for (let round = 0; round < 8; round++) {
+    const { reads } = await store.txn({ then: [{ get: moved }, { get: pool }] }, options);
+    const [record, other] = reads;
+    if (record) return decode(movedSchema, record).node === node;
+    // G2
+    if (other && decode(leaseSchema, other).node !== node) return false;
+    const { succeeded } = await store.txn(
+      {
+        if: [fence, { key: moved, exists: false }, other ? unchanged(other) : { key: pool, exists: false }],
+        then: [
+          { put: moved, value: encode(settled) },
+          { put: pool, value: encode({ ...lease, node }) },
+        ],
+      },
+      options,
+    );
+    if (succeeded) return true;
+  }
+  return false;
 }
 
 function unchanged({ key, modRevision }: Entry): Compare {
