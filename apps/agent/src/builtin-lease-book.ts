@@ -68,9 +68,13 @@ export class BuiltinLeaseBook implements LeaseBook {
   #granting: Granting;
   #leaseMs: number;
   #listener: (address: string, lease: LeaseRecord | undefined) => void = () => {};
+  #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
+  /** The grantable addresses; they follow demand where the node has a policy for that. */
+  #ips: readonly string[];
 
   private constructor(options: BuiltinOptions, socket: LentSocket) {
     this.#options = options;
+    this.#ips = options.pool.ips;
     this.#socket = socket;
     this.#granting = options.granting;
     this.#leaseMs = options.leaseMs ?? day;
@@ -107,7 +111,7 @@ export class BuiltinLeaseBook implements LeaseBook {
       const routes = await network.listRoutes();
       const known: EngineState = { seq: this.#engine.seq, records: [...this.#engine.records()] };
       const unknown = unknownLeases(known, stored, pool.nodeName, this.#clock.now());
-      const { unexplained } = examineRoutes(routes, pool.ips, known);
+      const { unexplained } = examineRoutes(routes, this.#ips, known);
       if (unknown.length === 0 && unexplained.length === 0) return 0;
     }
     // Rare: local files were lost. What is taken in goes the way of everything else, over the journal.
@@ -123,6 +127,25 @@ export class BuiltinLeaseBook implements LeaseBook {
   setLeaseTime(leaseMs: number): void {
     this.#leaseMs = leaseMs;
     this.#engine?.configure({ leaseMs });
+  }
+
+  setPool(ips: readonly string[]): void {
+    this.#ips = ips;
+    this.#engine?.configure({ pool: ips.map((ip) => parseAddress(ip)) });
+  }
+
+  /** Takes up to `count` addresses that nobody has out of the pool. */
+  setAside(count: number): readonly string[] {
+    const free = this.#ips.filter((ip) => this.#engine?.isFree(parseAddress(ip)));
+    const aside = free.slice(-Math.min(count, free.length));
+    const gone = new Set(aside);
+    this.setPool(this.#ips.filter((ip) => !gone.has(ip)));
+    return aside;
+  }
+
+  /** Told of guests that got an address, and of those that got none because none was free. */
+  onGuest(listener: (mac: string, outcome: "served" | "refused") => void): void {
+    this.#onGuest = listener;
   }
 
   async withdraw(): Promise<void> {
@@ -159,7 +182,7 @@ export class BuiltinLeaseBook implements LeaseBook {
       {
         subnet: parseCidr(pool.subnet),
         gateway: parseAddress(pool.gateway),
-        pool: pool.ips.map((ip) => parseAddress(ip)),
+        pool: this.#ips.map((ip) => parseAddress(ip)),
         dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
         granting: this.#granting,
         leaseMs: this.#leaseMs,
@@ -217,8 +240,8 @@ export class BuiltinLeaseBook implements LeaseBook {
    * left to ask (`last`), it rests until that lease must have ended.
    */
   async #explainRoutes(state: EngineState, { journal }: LoadedLeases, last: boolean): Promise<EngineState> {
-    const { pool, network, log } = this.#options;
-    const { stale, unexplained } = examineRoutes(await network.listRoutes(), pool.ips, state);
+    const { network, log } = this.#options;
+    const { stale, unexplained } = examineRoutes(await network.listRoutes(), this.#ips, state);
     for (const ip of stale) await network.removeRoute(ip);
     if (!last || unexplained.length === 0) return state;
     const neighbours = await network.listNeighbours?.();
@@ -249,6 +272,7 @@ export class BuiltinLeaseBook implements LeaseBook {
       case "renewed":
         log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
         this.#listener(event.lease.ip, this.#record(event.lease));
+        this.#onGuest(event.lease.mac, "served");
         break;
       case "released":
       case "expired":
@@ -261,6 +285,7 @@ export class BuiltinLeaseBook implements LeaseBook {
         break;
       case "refused":
         log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");
+        if (event.reason === "pool-empty") this.#onGuest(event.mac, "refused");
         break;
       case "problem":
         log.error({ err: event.error }, event.message);

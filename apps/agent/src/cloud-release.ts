@@ -1,4 +1,5 @@
-import { type CallOptions, ConflictError, type NodeResources } from "@cocoon-net/core";
+import { type CallOptions, ConflictError } from "@cocoon-net/core";
+import { resourcesOf } from "./cloud-provision.ts";
 import type { CommandContext } from "./command-context.ts";
 import { openCloud } from "./drivers.ts";
 import { FileJob } from "./job-file.ts";
@@ -28,13 +29,7 @@ export async function releaseAtCloud(
   const call: CallOptions = { signal: context.signal };
   await using cloud = await openCloud(pool.platform, context.drivers);
   const job = await FileJob.open(state.jobPath, "release");
-  const target: NodeResources = {
-    node: pool.nodeName,
-    instanceID: registration?.instanceID ?? (await cloud.describeSelf(call)).instanceID,
-    subnet: pool.subnet,
-    ...(pool.subnetID === undefined ? {} : { subnetID: pool.subnetID }),
-    eniIDs: pool.eniIDs ?? [],
-  };
+  const target = await resourcesOf(cloud, pool, registration, context);
   const options = { ...call, onProgress: (message: string) => context.say(message) };
   const fence = await cloud.fence(target, job, options);
   const { released, remaining } = await cloud.release(target, job, options);

@@ -48,6 +48,9 @@ export interface ClusterLinkOptions {
  */
 export class ClusterLink {
   readonly #options: ClusterLinkOptions;
+  #facts: NodeUpdate;
+  /** Set while the subnet is ours. */
+  #sayFacts: (() => Promise<void>) | undefined;
   #state: LinkState = "connecting";
   /** Grows with every change of what the store has confirmed; what began before a change is out of date. */
   #turn = 0;
@@ -59,6 +62,7 @@ export class ClusterLink {
 
   constructor(options: ClusterLinkOptions) {
     this.#options = options;
+    this.#facts = options.facts ?? {};
     this.#joined = options.joined ?? true;
   }
 
@@ -69,6 +73,12 @@ export class ClusterLink {
   /** Addresses whose newest state is not in the store yet. */
   get mirrorLag(): number {
     return this.#mirror?.lag ?? 0;
+  }
+
+  /** Says something new about the node: at once, or when the store is there. */
+  async tell(facts: NodeUpdate): Promise<void> {
+    this.#facts = { ...this.#facts, ...facts };
+    await this.#sayFacts?.();
   }
 
   /** Resolves when `signal` aborts, or when the subnet is lost for good. @throws what retrying cannot mend */
@@ -219,7 +229,7 @@ export class ClusterLink {
     mirror: LeaseMirror,
     signal: AbortSignal,
   ): Promise<void> {
-    const { book, log, facts = {} } = this.#options;
+    const { book, log } = this.#options;
     const turn = ++this.#turn;
     // G9: merged before the first grant.
     const stored = await registration.mirrored({ signal });
@@ -236,7 +246,8 @@ export class ClusterLink {
     this.#allow();
     const differences = mirror.catchUp(book.leases(), stored);
     log.info({ subnet: registration.subnet, epoch: registration.epoch, differences }, "the subnet is ours");
-    await this.#publish(registration, facts, signal);
+    this.#sayFacts = () => this.#publish(registration, this.#facts, signal);
+    await this.#sayFacts();
   }
 
   async #publish(registration: Registration, facts: NodeUpdate, signal: AbortSignal): Promise<void> {

@@ -98,6 +98,7 @@ export async function joinCluster(
     epoch,
     ...(incarnation === undefined ? {} : { incarnation }),
     clusterUID: config.clusterUID,
+    parentCIDR: config.parentCIDR,
     leaseMs: config.leaseMs,
   });
   return registration;

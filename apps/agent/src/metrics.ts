@@ -4,6 +4,9 @@ export interface MetricSource {
   readonly grants: () => { readonly ok: number; readonly failed: number };
   readonly available: () => number;
   readonly active: () => number;
+  /** Set on a node whose pool follows demand: guests that wait, and whether it is smaller than it should be. */
+  readonly waiting?: () => number;
+  readonly short?: () => boolean;
   /** Set on a node with a store. */
   readonly link?: () => { readonly state: LinkState; readonly mirrorLag: number };
 }
@@ -23,6 +26,17 @@ export function renderMetrics(source: MetricSource): string {
     gauge("cocoon_net_dhcp_pool_available", "Addresses that can be granted now.", source.available()),
     gauge("cocoon_net_dhcp_lease_active", "Live leases.", source.active()),
   ];
+  if (source.waiting && source.short) {
+    const { waiting, short } = source;
+    families.push(
+      gauge(
+        "cocoon_net_dhcp_waiting_guests",
+        "Guests that found no free address in the last minute.",
+        waiting(),
+      ),
+      gauge("cocoon_net_pool_short", "1 while the pool cannot grow as demanded.", Number(short())),
+    );
+  }
   if (link) {
     const owned = Number(link.state === "owned");
     families.push(

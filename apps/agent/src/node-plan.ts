@@ -9,6 +9,7 @@ import {
   sizeOf,
 } from "@cocoon-net/core";
 import type { HostPlan } from "@cocoon-net/host-linux";
+import { checkPolicy, type PoolPolicy } from "./pool-policy.ts";
 import type { PoolFile } from "./state-directory.ts";
 
 /** What `init` and `adopt` were asked to do, as given on the command line. */
@@ -17,6 +18,11 @@ export interface NodeFlags {
   readonly nodeName: string;
   readonly subnet?: string | undefined;
   readonly poolSize: number;
+  readonly poolMin?: number | undefined;
+  readonly poolTarget?: number | undefined;
+  readonly poolMax?: number | undefined;
+  /** Milliseconds. */
+  readonly poolReleaseAfter?: number | undefined;
   readonly gateway?: string | undefined;
   readonly primaryNic?: string | undefined;
   readonly dns: string;
@@ -38,6 +44,8 @@ export interface NodeSettings {
   readonly dnsServers: readonly string[];
   readonly dropInternalAccess: boolean;
   readonly dropCIDRs: readonly string[];
+  /** Undefined where the pool keeps its size. */
+  readonly poolPolicy: PoolPolicy | undefined;
 }
 
 const primaryNICs: Readonly<Record<string, string>> = { volcengine: "eth0", gke: "ens4" };
@@ -61,8 +69,17 @@ export function resolveSettings(flags: NodeFlags, platform: string): NodeSetting
       .filter((text) => text !== "")
       .map((text) => formatAddress(parseAddress(text, "--dns server"))),
     dropInternalAccess: flags.dropInternalAccess,
+    poolPolicy: policyOf(flags),
     dropCIDRs: flags.dropCidr.map((text) => formatCidr(parseCidr(text, "--drop-cidr"))),
   };
+}
+
+/** Naming one of its three numbers is what makes a pool follow demand. */
+function policyOf({ poolMin, poolTarget, poolMax, poolReleaseAfter }: NodeFlags): PoolPolicy | undefined {
+  if (poolMin === undefined && poolTarget === undefined && poolMax === undefined) return undefined;
+  const max = poolMax ?? 253;
+  const target = poolTarget ?? Math.min(16, max);
+  return checkPolicy({ min: poolMin ?? 0, target, max, releaseAfterMs: poolReleaseAfter ?? 600_000 });
 }
 
 /** The gateway of a subnet: the one asked for, else the first host address. @throws {InvalidError} */

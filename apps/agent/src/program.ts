@@ -63,7 +63,18 @@ export function createProgram(given: CommandContext): Command {
     add(program, "init", "provision this node's addresses at the cloud, then set the host up"),
     context,
     "140",
-  ).action(async (flags) => (await setUpNode()).init(flags, context));
+  )
+    .option(
+      "--pool-target <count>",
+      "so many free addresses are kept ready: the pool follows demand",
+      checked(wholeNumber),
+    )
+    .option("--pool-min <count>", "at least so many addresses in all (default: 0)", checked(wholeNumber))
+    .option("--pool-max <count>", "at most so many in all (default: 253)", checked(wholeNumber))
+    .addOption(
+      duration("--pool-release-after", "how long a surplus lasts before it is given back (default: 10m)"),
+    )
+    .action(async (flags) => (await setUpNode()).init(flags, context));
   nodeOptions(
     add(program, "adopt", "set up a node whose addresses are already routed to it; no cloud call"),
     context,
@@ -129,6 +140,14 @@ export function createProgram(given: CommandContext): Command {
   add(program, "status", "print what this node is set up with")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .action(async (flags) => (await import("./commands/status.ts")).status(flags, context));
+
+  add(program, "resize", "change how many addresses the node has at the cloud, while its daemon runs")
+    .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
+    .option("--pool-size <count>", "how many addresses VMs may have, in all", checked(wholeNumber))
+    .option("--release <addresses>", "addresses to give back, comma-separated; nobody may have them")
+    .option("--skip-iptables", "leave iptables alone", false)
+    .addOption(conflistOption())
+    .action(async (flags) => (await import("./commands/resize.ts")).resize(flags, context));
 
   const doctorCommand = add(program, "doctor", "look at all that this node needs; changes nothing")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { CocoonError, CorruptError, describeError, InvalidError, NotFoundError } from "@cocoon-net/core";
 import { z } from "zod";
 import { replaceFile, syncDirectory } from "./durable-file.ts";
+import type { PoolPolicy } from "./pool-policy.ts";
 
 export const defaultStateDirectory = "/var/lib/cocoon/net";
 
@@ -21,6 +22,8 @@ export interface PoolFile {
   readonly dnsServers?: readonly string[];
   readonly dropInternalAccess?: boolean;
   readonly dropCIDRs?: readonly string[];
+  /** Set where the pool follows demand; earlier versions do not know it. */
+  readonly poolPolicy?: PoolPolicy;
   readonly updatedAt: string;
 }
 
@@ -39,6 +42,8 @@ export interface RegistrationFile {
   /** The store's incarnation in which that was last proved: in a later one a claim may be missing by accident. */
   readonly incarnation?: string;
   readonly clusterUID?: string;
+  /** The range that all nodes' blocks are cut from. */
+  readonly parentCIDR?: string;
   /** The cluster's lease time, for when the store cannot be asked. */
   readonly leaseMs?: number;
   /** Set by the daemon when it follows another DHCP server. */
@@ -72,6 +77,14 @@ const poolSchema: z.ZodType<PoolFile> = z.preprocess(
     dnsServers: z.exactOptional(z.array(address)),
     dropInternalAccess: z.exactOptional(z.boolean()),
     dropCIDRs: z.exactOptional(z.array(z.cidrv4())),
+    poolPolicy: z.exactOptional(
+      z.looseObject({
+        min: z.int().nonnegative(),
+        target: z.int().nonnegative(),
+        max: z.int().positive(),
+        releaseAfterMs: z.int().nonnegative(),
+      }),
+    ),
     updatedAt: z.string(),
   }),
 );
@@ -86,6 +99,7 @@ const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
   epoch: z.exactOptional(z.int()),
   incarnation: z.exactOptional(z.string()),
   clusterUID: z.exactOptional(z.string()),
+  parentCIDR: z.exactOptional(z.string()),
   leaseMs: z.exactOptional(z.int().positive()),
   leaseSource: z.exactOptional(z.string()),
   lostAt: z.exactOptional(z.string()),

@@ -206,4 +206,76 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     expect(after.subnet).toBe("172.20.1.0/24");
     expect(after.eniIDs.filter((id) => before.eniIDs.includes(id))).toEqual([]);
   });
+
+  it("whose pool follows demand starts small, and has an address for each of 140 guests that boot at once", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const node = await it.node("n1");
+    const demand = ["--pool-target", "8", "--pool-max", "140"];
+    await node.do(
+      ...node.setUpArgs("init", "--platform", "volcengine", "--subnet", "172.20.7.0/24", ...demand),
+    );
+    const pool = () => node.json<Pool>("state/pool.json");
+    expect((await pool()).ips).toHaveLength(8);
+    const daemon = await node.daemon();
+    const addresses = await (await node.guest()).bootMany(140, 60);
+    expect(new Set(addresses).size).toBe(140);
+    await daemon.says("the pool has grown");
+    const { ips, eniIDs } = await pool();
+    expect(ips).toHaveLength(140);
+    expect(ips).toEqual(expect.arrayContaining(addresses));
+    expect((await secondaryENIs(hub)).toSorted()).toEqual(eniIDs.toSorted());
+    expect(await node.metrics()).toMatch(/^cocoon_net_dhcp_waiting_guests 0$/m);
+    // One more is beyond what is allowed: it is told, and the cloud is not asked for it.
+    const asked = (await hub.call("calls")).AssignPrivateIpAddresses ?? 0;
+    expect(await (await node.guest()).tryOnce()).toBeUndefined();
+    await daemon.says("1 guests more than --pool-max 140 allows");
+    expect((await hub.call("calls")).AssignPrivateIpAddresses ?? 0).toBe(asked);
+    expect(await node.metrics()).toMatch(/^cocoon_net_pool_short 1$/m);
+  });
+
+  it("gives addresses back while it runs, and finishes that after a crash", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const node = await it.node("n1");
+    await node.do(...initArgs(node, "--subnet", "172.20.7.0/24"));
+    const assigned = async (): Promise<string[]> =>
+      (await hub.call("cloudState")).enis
+        .filter(({ type }) => type === "secondary")
+        .flatMap(({ addresses }) => addresses.slice(1).map(({ address }) => address))
+        .toSorted();
+    const { ips } = await node.json<Pool>("state/pool.json");
+    const state = [
+      "--state-dir",
+      node.path("state"),
+      "--skip-iptables",
+      "--cni-conflist",
+      node.path("30.conflist"),
+    ];
+    const [first = "", second = "", third = ""] = ips;
+    expect(await node.do("resize", ...state, "--release", `${first},${second}`)).toBe('{"addresses":38}\n');
+    expect(await assigned()).toEqual(ips.slice(2).toSorted());
+
+    const action = "UnassignPrivateIpAddresses";
+    await hub.call("injectFault", { action, kind: "hang" });
+    const before = (await hub.call("calls"))[action] ?? 0;
+    await using crashed = new Running(
+      "resize",
+      node.argv(["resize", ...state, "--release", third]),
+      node.environment,
+    );
+    await until(
+      "the cloud to be asked",
+      15_000,
+      async () => ((await hub.call("calls"))[action] ?? 0) > before,
+    );
+    await crashed.kill("SIGKILL");
+    expect((await node.json<Pool>("state/pool.json")).ips).not.toContain(third);
+    await hub.call("clearFaults");
+    expect(await node.do("resize", ...state, "--pool-size", "40")).toBe('{"addresses":40}\n');
+    const now = await node.json<Pool>("state/pool.json");
+    expect(await assigned()).toEqual(now.ips.toSorted());
+    await tearDown(node);
+    expect(await secondaryENIs(hub)).toEqual([]);
+  });
 });

@@ -230,6 +230,12 @@ export class LeaseEngine {
   }
 
   /** The live lease of an address. */
+  /** Whether nobody holds the address, or is about to: it can leave the pool without a guest noticing. */
+  isFree(address: Address): boolean {
+    const slot = this.#table.get(address);
+    return slot?.state === "free" && slot.pending === undefined;
+  }
+
   leaseOf(address: Address): Lease | undefined {
     return this.#table.get(address)?.lease;
   }

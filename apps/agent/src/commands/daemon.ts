@@ -11,6 +11,7 @@ import {
 import type { Granting } from "@cocoon-net/dhcp";
 import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
+import { runOwnCommand } from "../child-command.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -23,6 +24,7 @@ import { renderMetrics } from "../metrics.ts";
 import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
+import { PoolKeeper } from "../pool-keeper.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 import { parseArpTable } from "../unaccounted-routes.ts";
 import { agentVersion } from "../version.ts";
@@ -88,10 +90,11 @@ export async function daemon(
           onLost: () => recordLoss(assignment),
           log,
         });
-  if (metricsAt) parts.use(serveMetrics(metricsAt, () => metricsOf(book, link), log));
   if (pool.ips.length === 0) {
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
+  const keeper = book instanceof BuiltinLeaseBook ? keepPool(assignment, book, link, parts) : undefined;
+  if (metricsAt) parts.use(serveMetrics(metricsAt, () => metricsOf(book, link, keeper), log));
   if (flags.controller && url !== undefined) {
     parts.use(await startController(url, controller, assignment, context));
   }
@@ -101,6 +104,53 @@ export async function daemon(
   );
   await untilStopped(link, context.signal);
   log.info("stopped");
+}
+
+const resizeTimeoutMs = 900_000;
+
+/** Lets the pool follow demand, where the node has a policy for that. Cloud work is done by a process of its own. */
+function keepPool(
+  { flags, state, pool: { poolPolicy }, log }: Assignment,
+  book: BuiltinLeaseBook,
+  link: ClusterLink | undefined,
+  parts: DisposeStack,
+): PoolKeeper | undefined {
+  if (poolPolicy === undefined) return undefined;
+  const resize = (args: readonly string[], signal: AbortSignal): Promise<string> => {
+    const host = [
+      ...(flags.skipIptables ? ["--skip-iptables"] : []),
+      ...(flags.cniConflist === undefined ? [] : ["--cni-conflist", flags.cniConflist]),
+    ];
+    return runOwnCommand(["resize", "--state-dir", state.path, ...host, ...args], {
+      signal,
+      timeoutMs: resizeTimeoutMs,
+      onProgress: (line) => log.info(`resize: ${line}`),
+    });
+  };
+  const keeper = parts.use(
+    new PoolKeeper({
+      policy: poolPolicy,
+      pool: {
+        state: () => book.use(),
+        setAside: (count) => book.setAside(count),
+        async reload() {
+          const { ips, eniIDs = [], subnetID } = await state.readPool();
+          book.setPool(ips);
+          await link?.tell({ eniIDs, ...(subnetID === undefined ? {} : { subnetID }) });
+        },
+      },
+      grow: async (size, signal) => {
+        const { short } = JSON.parse(await resize(["--pool-size", String(size)], signal)) as {
+          short?: string;
+        };
+        return short;
+      },
+      release: async (addresses, signal) => void (await resize(["--release", addresses.join(",")], signal)),
+      log,
+    }),
+  );
+  book.onGuest((mac, outcome) => (outcome === "served" ? keeper.served(mac) : keeper.refused(mac)));
+  return keeper;
 }
 
 /** A controller that cannot go on never stops the guests from being served. */
@@ -232,7 +282,8 @@ function registrar({ flags, pool, state, log, signal }: Assignment): (store: Sto
     const file = await state.readRegistration();
     if (file?.epoch !== undefined && file.subnet !== undefined) {
       const { subnet, epoch } = file;
-      const { platform, subnetID, eniIDs } = pool;
+      // As it is now: the pool follows demand.
+      const { platform, subnetID, eniIDs } = await state.readPool();
       const registration = await recordedRegistration(
         store,
         { ...file, subnet, epoch },
@@ -264,13 +315,14 @@ async function recordLoss({ state }: Assignment): Promise<void> {
   if (file) await state.writeRegistration({ ...file, lostAt: new Date().toISOString() });
 }
 
-function metricsOf(book: LeaseBook, link: ClusterLink | undefined): string {
+function metricsOf(book: LeaseBook, link: ClusterLink | undefined, keeper: PoolKeeper | undefined): string {
   const grants = book instanceof BuiltinLeaseBook ? book.stats?.grants : undefined;
   return renderMetrics({
     grants: () => grants ?? { ok: 0, failed: 0 },
     available: () => book.use().free,
     active: () => book.use().leased,
     ...(link ? { link: () => link } : {}),
+    ...(keeper ? { waiting: () => keeper.waiting, short: () => keeper.short !== undefined } : {}),
   });
 }
 

@@ -9,7 +9,8 @@ import {
   readCluster,
   type Store,
 } from "@cocoon-net/core";
-import { bringUpLinksByMAC, setUpHost } from "@cocoon-net/host-linux";
+import { setUpHost } from "@cocoon-net/host-linux";
+import { ownerOf, provisionPool } from "../cloud-provision.ts";
 import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -24,6 +25,7 @@ import {
   resolveSettings,
 } from "../node-plan.ts";
 import { runningDaemon } from "../pid-file.ts";
+import { firstSize, type PoolPolicy } from "../pool-policy.ts";
 import { type PoolFile, StateDirectory } from "../state-directory.ts";
 
 /** Provisions the cloud side, then sets the host up. Repeating it finishes or confirms the same. */
@@ -112,6 +114,9 @@ async function setUpNode(
     dnsServers: settings.dnsServers,
     dropInternalAccess: settings.dropInternalAccess,
     dropCIDRs: settings.dropCIDRs,
+    ...(setUp.provision && settings.poolPolicy
+      ? await policyWhereAssigned(setUp.provision, settings.poolPolicy, context)
+      : {}),
   };
   const pool = setUp.provision
     ? await provision(setUp.provision, state, base, earlier, flags, registration, context)
@@ -168,31 +173,18 @@ async function provision(
     ips: earlier?.subnet === base.subnet ? earlier.ips : [],
   });
   const job = await FileJob.open(state.jobPath, "init");
-  const network = await target.cloud.provision(
+  const { pool, network } = await provisionPool(
+    target.cloud,
     {
-      node: base.nodeName,
       instance: target.instance,
-      subnet: base.subnet,
-      poolSize: flags.poolSize,
-      tags: {
-        "cocoon-net:node": base.nodeName,
-        "cocoon-net:instance": target.instance.instanceID,
-        ...(registration ? { "cocoon-net:cluster": registration.config.clusterUID } : {}),
-      },
-      ...(registration ? { parentCIDR: registration.config.parentCIDR } : {}),
+      owner: ownerOf(registration),
+      base,
+      poolSize: base.poolPolicy ? firstSize(base.poolPolicy) : flags.poolSize,
     },
+    state,
     job,
-    { signal: context.signal, onProgress: (message) => context.say(message) },
+    context,
   );
-  const nics = await bringUpLinksByMAC(network.nicMACs, { signal: context.signal });
-  const pool = await state.writePool({
-    ...base,
-    secondaryNICs: nics,
-    ips: network.addresses.filter((address) => address !== base.gateway),
-    eniIDs: network.eniIDs,
-    ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
-    ...(network.aliasRangeName === undefined ? {} : { aliasRangeName: network.aliasRangeName }),
-  });
   await registration?.update({
     eniIDs: network.eniIDs,
     ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
@@ -200,6 +192,18 @@ async function provision(
   });
   await job.finish();
   return pool;
+}
+
+/** Where the cloud gives a node its whole block, there is no demand to follow. */
+async function policyWhereAssigned(
+  { cloud, instance }: NonNullable<SetUp["provision"]>,
+  poolPolicy: PoolPolicy,
+  context: CommandContext,
+): Promise<{ readonly poolPolicy?: PoolPolicy }> {
+  const { assigns } = await cloud.describeLimits(instance, { signal: context.signal });
+  if (assigns === "addresses") return { poolPolicy };
+  context.say(`${cloud.platform} gives a node its whole block: the pool's limits are not needed`);
+  return {};
 }
 
 /** Cloud resources on record stay on record while the node keeps its subnet: teardown needs them. */
@@ -228,7 +232,7 @@ async function describe(
     ["nodeName", flags.nodeName],
     ["subnet", subnet ?? `next free one of ${flags.parentCidr}`],
     ["gateway", gateway],
-    ["poolSize", String(flags.poolSize)],
+    ["poolSize", String(settings.poolPolicy ? firstSize(settings.poolPolicy) : flags.poolSize)],
     ["primaryNIC", settings.primaryNIC],
     ["dns", settings.dnsServers.join(",")],
     ["dropInternalAccess", String(settings.dropInternalAccess)],

@@ -1,5 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { DisposeStack } from "@cocoon-net/core";
 import { finish, Running, until } from "./command.ts";
 import { Namespace } from "./namespace.ts";
@@ -81,6 +82,17 @@ export class Guest implements AsyncDisposable {
     const seen = (await this.events()).length;
     this.#client?.signal("SIGUSR1");
     await this.#next("nak", seen);
+  }
+
+  /** Boots so many more guests behind the same port, for at most so many seconds. @returns their addresses */
+  async bootMany(count: number, seconds: number): Promise<string[]> {
+    await this.#namespace.ip("address", "add", "192.0.2.1/32", "dev", "eth0");
+    await this.#namespace.ip("route", "add", "default", "dev", "eth0");
+    const program = fileURLToPath(new URL("./boot-burst.ts", import.meta.url));
+    const argv = [process.execPath, "--conditions=@cocoon-net/source", program, `${count}`, `${seconds}`];
+    const { code, stdout, stderr } = await finish([...this.#namespace.enter, ...argv], { env: process.env });
+    if (code !== 0) throw new Error(`boot-burst: ${code}: ${stderr}`);
+    return stdout.split("\n").filter((line) => line !== "");
   }
 
   async release(): Promise<void> {
