@@ -11,28 +11,29 @@ import {
 } from "@cocoon-net/core";
 import { type FailureKind, type RawAnswer, type ReadAnswer, readAnswer } from "./api-errors.ts";
 import type { CredentialSource, Credentials } from "./credentials.ts";
-import { type Parameters, sign, subjectOf } from "./signing.ts";
+import { loadSigner, type Parameters, sign, subjectOf } from "./signing.ts";
 import type { Timing } from "./timing.ts";
 import { type Json, readPage } from "./wire.ts";
 
 /**
- * `safe` to send again after a lost answer: reads, and what takes a ClientToken. After a failure of the others
- * the caller looks before it asks again.
+ * When a request may be sent again without a look. `always`: reads, and what comes to the same however often it is
+ * done. `refused`: only when it was certainly not done; its ClientToken is a second safeguard. `never`: what takes no
+ * ClientToken.
  */
 const actions = {
-  AssignPrivateIpAddresses: { service: "vpc", safe: true },
-  AttachNetworkInterface: { service: "vpc", safe: false },
-  CreateNetworkInterface: { service: "vpc", safe: true },
-  CreateSubnet: { service: "vpc", safe: true },
-  DeleteNetworkInterface: { service: "vpc", safe: false },
-  DescribeInstances: { service: "ecs", safe: true },
-  DescribeInstanceTypes: { service: "ecs", safe: true },
-  DescribeNetworkInterfaces: { service: "vpc", safe: true },
-  DescribeSecurityGroups: { service: "vpc", safe: true },
-  DescribeSubnets: { service: "vpc", safe: true },
-  DetachNetworkInterface: { service: "vpc", safe: false },
-  TagResources: { service: "vpc", safe: true },
-  UnassignPrivateIpAddresses: { service: "vpc", safe: true },
+  AssignPrivateIpAddresses: { service: "vpc", again: "refused" },
+  AttachNetworkInterface: { service: "vpc", again: "never" },
+  CreateNetworkInterface: { service: "vpc", again: "refused" },
+  CreateSubnet: { service: "vpc", again: "refused" },
+  DeleteNetworkInterface: { service: "vpc", again: "never" },
+  DescribeInstances: { service: "ecs", again: "always" },
+  DescribeInstanceTypes: { service: "ecs", again: "always" },
+  DescribeNetworkInterfaces: { service: "vpc", again: "always" },
+  DescribeSecurityGroups: { service: "vpc", again: "always" },
+  DescribeSubnets: { service: "vpc", again: "always" },
+  DetachNetworkInterface: { service: "vpc", again: "never" },
+  TagResources: { service: "vpc", again: "always" },
+  UnassignPrivateIpAddresses: { service: "vpc", again: "always" },
 } as const;
 
 export type Action = keyof typeof actions;
@@ -92,8 +93,8 @@ export class Requests {
   }
 
   /**
-   * Calls an action and gives its `Result`. Tries again on throttling, while something is in the middle of a change,
-   * and after an outage where that cannot do something twice; with new credentials once, where they can be renewed.
+   * Calls an action and gives its `Result`. Tries again on throttling, and while something is in the middle of a change
+   * or after an outage where that cannot do something twice; with new credentials once, where they can be renewed.
    */
   async call(action: Action, parameters: Parameters): Promise<unknown> {
     const outage = this.pauses(this.timing.retryMs);
@@ -110,8 +111,23 @@ export class Requests {
       }
       if (kind === "throttled" && ++throttled < this.timing.throttledTries) continue;
       const pauses = kind === "busy" ? busy : outage;
-      const again = error instanceof UnavailableError && actions[action].safe && (await pauses.next());
-      if (!again) throw error;
+      if (!(error instanceof UnavailableError && mayRepeat(action, error) && (await pauses.next())))
+        throw error;
+    }
+  }
+
+  /** Asks; where the answer does not say whether it was done, looks before it asks again. */
+  async askOrFind<T>(ask: () => Promise<T>, find: () => Promise<T | undefined>): Promise<T> {
+    const pauses = this.pauses(this.timing.retryMs);
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        const open = error instanceof UnavailableError && error.outcome === "unknown";
+        if (!open || !(await pauses.next())) throw error;
+        const found = await find();
+        if (found !== undefined) return found;
+      }
     }
   }
 
@@ -141,6 +157,8 @@ export class Requests {
     const { credentials: source, budget, onCall } = this.#options;
     const { account, region } = await source.current();
     const kind = action.startsWith("Describe") ? "read" : "write";
+    // It takes a while: before the wait, so that what follows it goes out at once.
+    loadSigner();
     const bucket = budget.bucket({ platform: "volcengine", account, region, class: kind }, rates[kind]);
     const { signal, timing } = this;
     const waitedMs = await bucket.take(this.#purpose, { signal, withinMs: timing.budgetMs });
@@ -185,6 +203,11 @@ export class Requests {
   #now(): number {
     return performance.now() - this.#waitedMs;
   }
+}
+
+function mayRepeat(action: Action, { outcome }: UnavailableError): boolean {
+  const { again } = actions[action];
+  return again === "always" || (again === "refused" && outcome === "none");
 }
 
 type Answer =

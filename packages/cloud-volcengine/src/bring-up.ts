@@ -22,7 +22,7 @@ export interface Rising {
 export interface Risen {
   /** InUse on the instance, as the cloud shows them. */
   readonly enis: readonly Eni[];
-  /** Why one was given up, and deleted. */
+  /** Why one was given up, and deleted. Unavailable: another one may do better. */
   readonly refusal: CocoonError | undefined;
   /** Made and not to be seen at the end: deleted by somebody. */
   readonly vanished: readonly string[];
@@ -37,7 +37,7 @@ const stalePatience = 6;
  */
 export async function bringUp(steps: Steps, instanceID: string, rising: readonly Rising[]): Promise<Risen> {
   const { api, progress } = steps;
-  const waiting = new Map(rising.map((each) => [each.eniID, { ...each, attached: false, stale: 0 }]));
+  const waiting = new Map(rising.map((each) => [each.eniID, { ...each, attached: 0, stale: 0 }]));
   const enis: Eni[] = [];
   let refusal: CocoonError | undefined;
   const giveUp = async (eni: Eni, error: CocoonError): Promise<void> => {
@@ -60,17 +60,24 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     if (eni.status === "InUse") {
       throw new ConflictError(`the ENI ${eni.eniID} was attached to ${eni.instanceID} by somebody else`);
     }
+    if (eni.status === "Error") {
+      await giveUp(eni, failedLater(`the ENI ${eni.eniID} could not be made`));
+      return true;
+    }
     if (eni.status !== "Available") return false;
-    if (state.attached) {
+    if (state.attached > 0) {
       if (state.stale++ < stalePatience) return false;
       await steps.job.failed("AttachNetworkInterface", eni.eniID);
-      await giveUp(eni, new ConflictError(`the cloud took the attachment to ${instanceID} back`));
-      return true;
+      if (state.attached > 1) {
+        await giveUp(eni, failedLater(`the cloud took the attachment of ${eni.eniID} back twice`));
+        return true;
+      }
+      state.stale = 0;
     }
     progress(`attaching ${eni.eniID} (${eni.secondaryAddresses.length} addresses)`);
     try {
       await attachEni(steps, eni, instanceID);
-      state.attached = true;
+      state.attached++;
     } catch (error) {
       const refused =
         error instanceof ExhaustedError || error instanceof InvalidError || error instanceof ConflictError;
@@ -103,4 +110,8 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     });
   }
   return { enis, refusal, vanished };
+}
+
+function failedLater(message: string): UnavailableError {
+  return new UnavailableError(message, { outcome: "none", hint: "run the command again" });
 }

@@ -58,7 +58,8 @@ export async function deleteEni(steps: Steps, eni: Eni): Promise<void> {
       if (now.instanceID !== undefined) {
         throw new ConflictError(`the ENI ${eni.eniID} is attached to ${now.instanceID}`);
       }
-      return now.status === "Available" ? "ready" : "wait";
+      // Error: it could not be made.
+      return ["Available", "Error"].includes(now.status) ? "ready" : "wait";
     },
   });
 }

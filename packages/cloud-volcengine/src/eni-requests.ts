@@ -1,6 +1,7 @@
 import { InvalidError, NotFoundError } from "@cocoon-net/core";
 import { isRefusal } from "./api-errors.ts";
-import { findEnis } from "./reads.ts";
+import { isOfJob } from "./ownership.ts";
+import { findEnis, listEnis } from "./reads.ts";
 import type { Parameters } from "./signing.ts";
 import type { Steps } from "./steps.ts";
 import { readID, type Tags } from "./wire.ts";
@@ -65,9 +66,14 @@ export async function createEni(steps: Steps, eni: NewEni): Promise<string> {
     const answer = await gate.together(() => api.call(creating, parameters), api.signal);
     return readID(answer, "NetworkInterfaceId");
   };
+  const find = async (): Promise<string | undefined> => {
+    const filter = { SubnetId: given.subnetID, NetworkInterfaceName: eni.name };
+    const made = (await listEnis(api, filter)).find(({ tags }) => isOfJob(tags, job.id));
+    return made?.eniID;
+  };
   let eniID: string;
   try {
-    eniID = await ask();
+    eniID = await api.askOrFind(ask, find);
   } catch (error) {
     if (!isRefusal(error)) throw error;
     await job.failed(creating, key);
@@ -76,7 +82,7 @@ export async function createEni(steps: Steps, eni: NewEni): Promise<string> {
       error instanceof InvalidError && /InvalidParameter.*PrivateIpAddress/.test(error.message);
     if (!notThere || sizeOfWanted(given.wanted) === 0) throw error;
     given = { ...given, wanted: { count: 0 } };
-    eniID = await ask();
+    eniID = await api.askOrFind(ask, find);
   }
   await job.done(creating, key, { eniID });
   return eniID;
@@ -96,25 +102,52 @@ export async function fillEni(
 ): Promise<void> {
   const { api, job, progress } = steps;
   const action = "AssignPrivateIpAddresses";
-  // What it has is part of the key: a repeat after a lost answer is the same request, the next filling is not.
-  const what = "count" in wanted ? `${wanted.count}` : wanted.addresses.join(",");
-  const key = `${eniID}:${has}+${what}`;
-  progress(`adding ${sizeOfWanted(wanted)} addresses to ${eniID}`);
   const gate = await api.gate(vpcID);
-  if ("addresses" in wanted) await renewToken(steps, action, key);
-  await job.intent(action, key);
-  const parameters = {
-    NetworkInterfaceId: eniID,
-    ...addressParameters(wanted),
-    ClientToken: job.token(action, key),
+  let left: { readonly has: number; readonly wanted: Wanted } = { has, wanted };
+  const ask = async (): Promise<void> => {
+    // What it has is part of the key: a repeat after a lost answer is the same request, the next filling is not.
+    const what = "count" in left.wanted ? `${left.wanted.count}` : left.wanted.addresses.join(",");
+    const key = `${eniID}:${left.has}+${what}`;
+    progress(`adding ${sizeOfWanted(left.wanted)} addresses to ${eniID}`);
+    if ("addresses" in left.wanted) await renewToken(steps, action, key);
+    await job.intent(action, key);
+    const parameters = {
+      NetworkInterfaceId: eniID,
+      ...addressParameters(left.wanted),
+      ClientToken: job.token(action, key),
+    };
+    try {
+      await gate.together(() => api.call(action, parameters), api.signal);
+    } catch (error) {
+      if (isRefusal(error)) await job.failed(action, key);
+      throw error;
+    }
+    await job.done(action, key);
   };
-  try {
-    await gate.together(() => api.call(action, parameters), api.signal);
-  } catch (error) {
-    if (isRefusal(error)) await job.failed(action, key);
-    throw error;
+  const find = async (): Promise<true | undefined> => {
+    const now = (await findEnis(api, [eniID])).get(eniID)?.secondaryAddresses ?? [];
+    left = restOf(now, left.has, left.wanted);
+    return sizeOfWanted(left.wanted) === 0 ? true : undefined;
+  };
+  await api.askOrFind(async () => {
+    await ask();
+    return true;
+  }, find);
+}
+
+/** What is still to be asked for, of an ENI that shows these addresses now. */
+function restOf(
+  now: readonly string[],
+  had: number,
+  wanted: Wanted,
+): { readonly has: number; readonly wanted: Wanted } {
+  if ("addresses" in wanted) {
+    const addresses = wanted.addresses.filter((address) => !now.includes(address));
+    return { has: had, wanted: { addresses } };
   }
-  await job.done(action, key);
+  // A part of it may have been done.
+  const added = Math.max(0, now.length - had);
+  return { has: had + added, wanted: { count: Math.max(0, wanted.count - added) } };
 }
 
 /** Asks for addresses to be taken from an ENI, all in one call; the caller looks until they are gone. */

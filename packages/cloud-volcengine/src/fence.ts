@@ -20,13 +20,13 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   const { api, progress } = steps;
   const view = new NodeView(api, target);
   const pauses = api.pauses(api.timing.changeMs);
-  const asked = new Set<string>();
+  /** ENIs that were asked to be detached, with the looks since that still showed them InUse. */
+  const asked = new Map<string, number>();
   const troubles = new Map<string, string>();
   let seen = await view.look();
   for (;;) {
     const attached = seen.enis.filter((eni) => isNodes(eni, target));
-    const fresh = attached.filter(({ eniID }) => !asked.has(eniID));
-    for (const { eniID } of fresh) asked.add(eniID);
+    const fresh = attached.filter((eni) => isToBeAsked(eni, asked));
     for (const [eniID, trouble] of await detachAll(steps, fresh)) troubles.set(eniID, trouble);
     const waiting = attached.some(({ eniID }) => !troubles.has(eniID));
     if (!waiting || !(await pauses.next())) break;
@@ -56,6 +56,20 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   }
   const held = holders.map((eni) => `${eni.eniID} is ${eni.status} on ${eni.instanceID}`);
   return { verified: false, evidence: [who, ...held, ...troubles.values()].join("; ") };
+}
+
+/** How many looks may show what was there before the request: a list may lag behind. */
+const stalePatience = 6;
+
+/** Not asked yet, or asked in vain. */
+function isToBeAsked({ eniID, status }: Eni, asked: Map<string, number>): boolean {
+  const looks = asked.get(eniID);
+  if (looks === undefined || (status === "InUse" && looks >= stalePatience)) {
+    asked.set(eniID, 0);
+    return true;
+  }
+  if (status === "InUse") asked.set(eniID, looks + 1);
+  return false;
 }
 
 /** A secondary ENI that the node, and nobody else, is known to use. */

@@ -31,6 +31,10 @@ export function eniTags(owner: Owner, jobID: string, use?: EniUse): Tags {
   };
 }
 
+export function isOfJob(tags: Tags, jobID: string): boolean {
+  return tags[jobTag] === jobID;
+}
+
 export function useTags(use: EniUse): Tags {
   return { [useTag]: use };
 }

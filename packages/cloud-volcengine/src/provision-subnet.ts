@@ -63,9 +63,13 @@ async function createSubnet(steps: Steps, request: ProvisionRequest, present: nu
     Tags: tagList(subnetTags(request)),
     ClientToken: job.token(action, key),
   };
+  const find = async (): Promise<string | undefined> => {
+    const subnets = await listSubnets(api, { VpcId: vpcID });
+    return subnets.find((subnet) => subnet.cidr === request.subnet)?.subnetID;
+  };
   let subnetID: string;
   try {
-    subnetID = readID(await api.call(action, parameters), "SubnetId");
+    subnetID = await api.askOrFind(async () => readID(await api.call(action, parameters), "SubnetId"), find);
   } catch (error) {
     if (isRefusal(error)) await job.failed(action, key);
     if (!(error instanceof QuotaError)) throw error;

@@ -80,6 +80,8 @@ class Provisioning {
   #warm: Eni[] = [];
   #free: number;
   #mayCreate = true;
+  /** For ENIs that failed on the way. */
+  #secondTries = 2;
   #refusal: CocoonError | undefined;
   #securityGroupIDs: readonly string[] | undefined;
 
@@ -231,6 +233,9 @@ class Provisioning {
       if (!(error instanceof ExhaustedError)) throw error;
       await this.#refused(error);
       this.#full.add(eniID);
+      // It may have more by now than was known: it is looked at.
+      this.#mine.delete(eniID);
+      this.#rising.set(eniID, has);
       return false;
     }
     this.#free -= sizeOfWanted(wanted);
@@ -335,7 +340,7 @@ class Provisioning {
     this.#rising.clear();
     if (refusal !== undefined) {
       this.#refusal = refusal;
-      this.#mayCreate = false;
+      this.#mayCreate = refusal.retryable && this.#secondTries-- > 0;
     }
     for (const eniID of made) await this.#forget(eniID);
   }

@@ -25,7 +25,7 @@ type SignerModule = typeof import("@volcengine/openapi/lib/base/sign.js", { with
  * Only the vendor's Signer is loaded, and only for the first call: the package's index brings in every service
  * that it has (20 MB). It is CommonJS, and a `require` gives the same in every loader.
  */
-function loadSigner(): SignerModule {
+export function loadSigner(): SignerModule {
   return createRequire(import.meta.url)("@volcengine/openapi/lib/base/sign.js");
 }
 

@@ -1,11 +1,13 @@
 /**
- * What must not be asked of a cloud at the same time: any number may pass it together, or one alone. First come, first
- * served, so that neither kind starves.
+ * What must not be asked of a cloud at the same time: any number may pass it together, or one alone. They take turns,
+ * so that neither kind starves: after one alone, all who wait to go together; after those, the next alone.
  */
 export class Gate {
-  readonly #queue = new Set<{ readonly alone: boolean; readonly enter: () => void }>();
+  readonly #queue = new Set<Waiter>();
   #inside = 0;
   #alone = false;
+  /** Whose turn it is, where both wait. */
+  #turn: "alone" | "together" = "alone";
 
   /** Runs it while nothing that is to be alone runs. @throws the signal's reason, and what `run` throws */
   async together<T>(run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -38,18 +40,34 @@ export class Gate {
       return await run();
     } finally {
       this.#inside--;
+      if (this.#alone) this.#turn = "together";
       this.#alone = false;
       this.#admit();
     }
   }
 
   #admit(): void {
-    for (const waiter of this.#queue) {
-      if (this.#alone || (waiter.alone && this.#inside > 0)) return;
-      this.#queue.delete(waiter);
-      this.#inside++;
-      this.#alone = waiter.alone;
-      waiter.enter();
+    if (this.#alone) return;
+    const waiting = [...this.#queue];
+    const first = waiting.find((waiter) => waiter.alone);
+    // Who comes to go together while one waits to go alone, waits for that one's turn to be over.
+    const together = first === undefined || this.#turn === "together" ? waiting.filter((w) => !w.alone) : [];
+    this.#turn = "alone";
+    for (const waiter of together) this.#enter(waiter);
+    if (first !== undefined && this.#inside === 0) {
+      this.#alone = true;
+      this.#enter(first);
     }
   }
+
+  #enter(waiter: Waiter): void {
+    this.#queue.delete(waiter);
+    this.#inside++;
+    waiter.enter();
+  }
+}
+
+interface Waiter {
+  readonly alone: boolean;
+  readonly enter: () => void;
 }

@@ -18,11 +18,11 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 10; turn++) await Promise.resolve();
 }
 
-it("lets any number pass together, or one alone, in the order they came", async () => {
+it("lets any number pass together, or one alone, by turns", async () => {
   const gate = new Gate();
   const [first, second] = [visit(gate, "together"), visit(gate, "together")];
   const alone = visit(gate, "alone");
-  const late = visit(gate, "together");
+  const [late, next] = [visit(gate, "together"), visit(gate, "alone")];
   await settle();
   expect([first.inside, second.inside, alone.inside, late.inside]).toEqual([true, true, false, false]);
   first.leave();
@@ -31,11 +31,16 @@ it("lets any number pass together, or one alone, in the order they came", async 
   second.leave();
   await settle();
   expect([alone.inside, late.inside]).toEqual([true, false]);
+  const later = visit(gate, "together");
   alone.leave();
   await settle();
-  expect(late.inside).toBe(true);
-  late.leave();
-  await late.passed;
+  expect([late.inside, later.inside, next.inside]).toEqual([true, true, false]);
+  const last = visit(gate, "together");
+  for (const visitor of [late, later]) visitor.leave();
+  await settle();
+  expect([next.inside, last.inside]).toEqual([true, false]);
+  for (const visitor of [next, last]) visitor.leave();
+  await Promise.all([next.passed, last.passed]);
 });
 
 it("is left by one who fails, and by one who stops waiting", async () => {
