@@ -71,7 +71,7 @@ export function refusal(what: string, answer: RawAnswer): CocoonError {
     case 403:
       return forbidden(message);
     case 404:
-      return new NotFoundError(message);
+      return new NotFoundError(message, /'projects\/[^/']+'/.test(failure.message) ? { hint: whose } : {});
     case 409:
       return new ConflictError(message);
     case 412:
@@ -81,8 +81,10 @@ export function refusal(what: string, answer: RawAnswer): CocoonError {
     return new UnavailableError(message, { outcome: "none" });
   }
   if (answer.status >= 500) return new UnavailableError(message, { outcome: "unknown" });
-  return new InvalidError(message);
+  return new InvalidError(message, /field '(zone|region)'/.test(failure.message) ? { hint: whose } : {});
 }
+
+const whose = "check the project, the zone, and whose credentials these are";
 
 /** The error of an operation that has ended badly. */
 export function operationFailure(what: string, errors: readonly OperationError[]): CocoonError {
@@ -139,10 +141,13 @@ function exhausted(message: string): ExhaustedError {
 }
 
 function forbidden(message: string): AuthError {
-  const scopes = /authentication scopes/.test(message);
+  if (/authentication scopes/.test(message)) {
+    return new AuthError(message, { hint: "give the instance the access scope cloud-platform" });
+  }
+  if (/accessNotConfigured|SERVICE_DISABLED|has not been used in project/.test(message)) {
+    return new AuthError(message, { hint: "turn on the project's Compute Engine API" });
+  }
   return new AuthError(message, {
-    hint: scopes
-      ? "give the instance the access scope cloud-platform"
-      : "grant it, e.g. with roles/compute.networkAdmin, to the account in use",
+    hint: "grant it, e.g. with roles/compute.networkAdmin, to the account in use",
   });
 }
