@@ -79,11 +79,3 @@ export abstract class CloudSimulator<State, Change> implements AsyncDisposable {
     return endpoint.url;
   }
 }
-
-/** The options that the defaults name, with the defaults for those that are not given. */
-export function withDefaults<T extends object>(defaults: T, options: Partial<T>): T {
-  const given = Object.entries(options).filter(
-    ([name, value]) => value !== undefined && Object.hasOwn(defaults, name),
-  );
-  return { ...defaults, ...Object.fromEntries(given) };
-}

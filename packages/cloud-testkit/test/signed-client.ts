@@ -2,6 +2,7 @@ import { createHash, createHmac } from "node:crypto";
 
 export interface ApiResponse {
   readonly status: number;
+  readonly headers: Headers;
   readonly body: {
     readonly ResponseMetadata: { readonly Error?: { readonly Code: string; readonly CodeN?: number } };
     // The suite looks into results by name; what is not there shows as undefined.
@@ -17,6 +18,9 @@ export interface SigningOptions {
   readonly date?: Date;
   /** Also signs the host header, as the vendor's Go client does. */
   readonly signHost?: boolean;
+  /** Of temporary credentials. */
+  readonly sessionToken?: string;
+  readonly signal?: AbortSignal;
 }
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
@@ -52,9 +56,12 @@ export class SignedClient {
   async #send(query: string, canonicalQuery: string, options: SigningOptions): Promise<ApiResponse> {
     const stamp = (options.date ?? new Date()).toISOString().replaceAll(/[-:]|\.\d{3}/g, "");
     const scope = [stamp.slice(0, 8), options.region ?? "cn-beijing", options.service ?? "vpc", "request"];
-    const names = options.signHost ? ["host", "x-date"] : ["x-date"];
-    const values = { host: new URL(this.#endpoint).host, "x-date": stamp };
-    const lines = names.map((name) => `${name}:${name === "host" ? values.host : stamp}\n`).join("");
+    const { sessionToken } = options;
+    const signed: [name: string, value: string][] = [["x-date", stamp]];
+    if (options.signHost) signed.unshift(["host", new URL(this.#endpoint).host]);
+    if (sessionToken !== undefined) signed.push(["x-security-token", sessionToken]);
+    const names = signed.map(([name]) => name);
+    const lines = signed.map(([name, value]) => `${name}:${value}\n`).join("");
     const canonical = ["GET", "/", canonicalQuery, lines, names.join(";"), sha256("")].join("\n");
     const toSign = ["HMAC-SHA256", stamp, scope.join("/"), sha256(canonical)].join("\n");
     let key: Buffer | string = options.secret ?? "SKTEST";
@@ -62,11 +69,17 @@ export class SignedClient {
     const signature = createHmac("sha256", key).update(toSign).digest("hex");
     const credential = `${options.accessKeyID ?? "AKTEST"}/${scope.join("/")}`;
     const response = await fetch(`${this.#endpoint}/?${query}`, {
+      signal: options.signal ?? null,
       headers: {
         "x-date": stamp,
+        ...(sessionToken === undefined ? {} : { "x-security-token": sessionToken }),
         authorization: `HMAC-SHA256 Credential=${credential}, SignedHeaders=${names.join(";")}, Signature=${signature}`,
       },
     });
-    return { status: response.status, body: (await response.json()) as ApiResponse["body"] };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: (await response.json()) as ApiResponse["body"],
+    };
   }
 }

@@ -1,80 +1,18 @@
 import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import {
-  type VolcengineChange,
-  VolcengineSimulator,
-  type VolcengineSimulatorOptions,
-} from "@cocoon-net/cloud-testkit";
+import type { VolcengineChange } from "@cocoon-net/cloud-testkit";
 import { describe, expect, it } from "vitest";
-import { SignedClient, type SigningOptions } from "./signed-client.ts";
-
-const slow = 60_000;
-const patience = { timeout: 10_000 };
-const quick = { createEniMs: 0, attachMs: 0, detachMs: 0, deleteEniMs: 0, createSubnetMs: 0, instanceMs: 0 };
-
-interface Bench extends AsyncDisposable {
-  readonly simulator: VolcengineSimulator;
-  readonly client: SignedClient;
-  readonly api: string;
-  /** Calls and expects success; waits until nothing is in the middle of a change. */
-  run(
-    action: string,
-    parameters?: Record<string, string | number>,
-    service?: string,
-  ): Promise<Record<string, unknown>>;
-  /** Calls and gives the error's code. */
-  refusal(
-    action: string,
-    parameters?: Record<string, string | number>,
-    options?: SigningOptions,
-  ): Promise<unknown>;
-  eni(
-    eniID: unknown,
-  ): { status: string; instanceID: string | undefined; addresses: readonly unknown[] } | undefined;
-}
-
-async function start(options: VolcengineSimulatorOptions = {}): Promise<Bench> {
-  const simulator = new VolcengineSimulator({ delays: quick, ...options });
-  const { api } = await simulator.listen({ api: { host: "127.0.0.1", port: 0 } });
-  const client = new SignedClient(api);
-  const settled = () => {
-    const { vpcs, subnets, enis } = simulator.describeState();
-    return [...vpcs, ...subnets, ...enis].every(({ status }) => status === "Available" || status === "InUse");
-  };
-  return {
-    simulator,
-    client,
-    api: api ?? "",
-    run: async (action, parameters = {}, service = "vpc") => {
-      const { status, body } = await client.call(action, parameters, { service });
-      expect({ status, error: body.ResponseMetadata.Error }).toEqual({ status: 200 });
-      if (!action.startsWith("Describe")) await expect.poll(settled, patience).toBe(true);
-      return body.Result ?? {};
-    },
-    refusal: async (action, parameters = {}, signing = {}) => {
-      const { body } = await client.call(action, parameters, signing);
-      return body.ResponseMetadata.Error?.Code;
-    },
-    eni: (eniID) => simulator.describeState().enis.find((eni) => eni.eniID === eniID),
-    [Symbol.asyncDispose]: () => simulator[Symbol.asyncDispose](),
-  };
-}
-
-async function startWithSubnet(options: VolcengineSimulatorOptions = {}) {
-  const bench = await start(options);
-  const subnetID = bench.simulator.addSubnet({ cidr: "172.20.1.0/24" });
-  const eni = { SubnetId: subnetID, "SecurityGroupIds.1": bench.simulator.securityGroupID };
-  return { bench, subnetID, eni };
-}
+import type { SigningOptions } from "./signed-client.ts";
+import { type Account, patience, quick, slow, start, startWithSubnet } from "./volcengine-account.ts";
 
 describe("gateway", () => {
   it("accepts a right signature, with any list of signed headers and any order of the query", async () => {
-    await using bench = await start();
-    expect(await bench.refusal("DescribeVpcs")).toBeUndefined();
-    expect(await bench.refusal("DescribeVpcs", {}, { signHost: true })).toBeUndefined();
+    await using account = await start();
+    expect(await account.refusal("DescribeVpcs")).toBeUndefined();
+    expect(await account.refusal("DescribeVpcs", {}, { signHost: true })).toBeUndefined();
     expect(
-      await bench.refusal("DescribeNetworkInterfaces", { NetworkInterfaceName: "a b!'()*~" }),
+      await account.refusal("DescribeNetworkInterfaces", { NetworkInterfaceName: "a b!'()*~" }),
     ).toBeUndefined();
   });
 
@@ -86,14 +24,14 @@ describe("gateway", () => {
     ["InvalidActionOrVersion", 404, { service: "ecs" }],
     ["InvalidCredential", 400, { region: "cn-shanghai" }],
   ])("refuses with %s", async (code, status, options) => {
-    await using bench = await start();
-    const answer = await bench.client.call("DescribeVpcs", {}, options);
+    await using account = await start();
+    const answer = await account.client.call("DescribeVpcs", {}, options);
     expect([answer.status, answer.body.ResponseMetadata.Error?.Code]).toEqual([status, code]);
   });
 
   it("refuses a request without a signature", async () => {
-    await using bench = await start();
-    const response = await fetch(`${bench.api}/?Action=DescribeVpcs&Version=2020-04-01`);
+    await using account = await start();
+    const response = await fetch(`${account.api}/?Action=DescribeVpcs&Version=2020-04-01`);
     expect(response.status).toBe(401);
     expect(await response.json()).toMatchObject({
       ResponseMetadata: {
@@ -104,62 +42,70 @@ describe("gateway", () => {
   });
 
   it("refuses what a client sends that does not flatten lists or drop undefined values", async () => {
-    await using bench = await start();
+    await using account = await start();
     const repeated = "Action=DescribeVpcs&Version=2020-04-01&VpcIds=a&VpcIds=b";
-    expect((await bench.client.raw(repeated)).body.ResponseMetadata.Error?.Code).toBe("InvalidParameter");
-    expect(await bench.refusal("DescribeVpcs", { VpcIds: "a" })).toBe("InvalidParameter");
-    expect(await bench.refusal("DescribeSubnets", { VpcId: "" })).toBe("InvalidParameter");
+    expect((await account.client.raw(repeated)).body.ResponseMetadata.Error?.Code).toBe("InvalidParameter");
+    expect(await account.refusal("DescribeVpcs", { VpcIds: "a" })).toBe("InvalidParameter");
+    expect(await account.refusal("DescribeSubnets", { VpcId: "" })).toBe("InvalidParameter");
   });
 
   it("throttles by a token bucket for reads and one for writes", async () => {
     let now = Date.now();
     const clock = { now: () => now, after: () => () => {} };
-    await using bench = await start({ clock, limits: { reads: { perSecond: 1, burst: 2 } } });
-    expect(await bench.refusal("DescribeVpcs")).toBeUndefined();
-    expect(await bench.refusal("DescribeVpcs")).toBeUndefined();
-    expect((await bench.client.call("DescribeVpcs")).status).toBe(429);
+    await using account = await start({ clock, limits: { reads: { perSecond: 1, burst: 2 } } });
+    expect(await account.refusal("DescribeVpcs")).toBeUndefined();
+    expect(await account.refusal("DescribeVpcs")).toBeUndefined();
+    expect((await account.client.call("DescribeVpcs")).status).toBe(429);
     now += 1000;
-    expect(await bench.refusal("DescribeVpcs")).toBeUndefined();
-    expect(bench.simulator.calls).toEqual({ DescribeVpcs: 4 });
+    expect(await account.refusal("DescribeVpcs")).toBeUndefined();
+    expect(account.simulator.calls).toEqual({ DescribeVpcs: 4 });
   });
 });
 
 describe("subnets", () => {
-  const wanted = (bench: Bench, cidr: string) => ({
-    VpcId: bench.simulator.vpcID,
-    ZoneId: bench.simulator.zone,
+  const wanted = (account: Account, cidr: string) => ({
+    VpcId: account.simulator.vpcID,
+    ZoneId: account.simulator.zone,
     CidrBlock: cidr,
   });
 
   it("are Pending first, and so is the VPC: another write in it is refused", async () => {
-    await using bench = await start({ delays: { ...quick, createSubnetMs: slow } });
-    const { body } = await bench.client.call("CreateSubnet", wanted(bench, "172.20.1.0/24"));
-    const { Subnets } = await bench.run("DescribeSubnets", { "SubnetIds.1": String(body.Result?.SubnetId) });
+    await using account = await start({ delays: { ...quick, createSubnetMs: slow } });
+    const { body } = await account.client.call("CreateSubnet", wanted(account, "172.20.1.0/24"));
+    const { Subnets } = await account.run("DescribeSubnets", {
+      "SubnetIds.1": String(body.Result?.SubnetId),
+    });
     expect(Subnets).toMatchObject([{ Status: "Pending", AvailableIpAddressCount: 253, TotalIpv4Count: 253 }]);
-    expect(await bench.refusal("CreateSubnet", wanted(bench, "172.20.2.0/24"))).toBe(
+    expect(await account.refusal("CreateSubnet", wanted(account, "172.20.2.0/24"))).toBe(
       "InvalidVpc.InvalidStatus",
     );
   });
 
   it("do not overlap, and lie in the VPC", async () => {
-    await using bench = await start();
-    await bench.run("CreateSubnet", wanted(bench, "172.20.1.0/24"));
-    expect(await bench.refusal("CreateSubnet", wanted(bench, "172.20.1.128/25"))).toBe(
+    await using account = await start();
+    await account.run("CreateSubnet", wanted(account, "172.20.1.0/24"));
+    expect(await account.refusal("CreateSubnet", wanted(account, "172.20.1.128/25"))).toBe(
       "InvalidCidr.Conflict",
     );
-    expect(await bench.refusal("CreateSubnet", wanted(bench, "10.0.0.0/24"))).toBe("InvalidCidr.Malformed");
-    expect(await bench.refusal("CreateSubnet", wanted(bench, "172.20.2.1/24"))).toBe("InvalidCidr.Malformed");
-    expect(await bench.refusal("CreateSubnet", wanted(bench, "172.20.2.0/30"))).toBe("InvalidCidr.Malformed");
+    expect(await account.refusal("CreateSubnet", wanted(account, "10.0.0.0/24"))).toBe(
+      "InvalidCidr.Malformed",
+    );
+    expect(await account.refusal("CreateSubnet", wanted(account, "172.20.2.1/24"))).toBe(
+      "InvalidCidr.Malformed",
+    );
+    expect(await account.refusal("CreateSubnet", wanted(account, "172.20.2.0/30"))).toBe(
+      "InvalidCidr.Malformed",
+    );
   });
 
   it("are deleted only when empty", async () => {
-    const { bench, subnetID, eni } = await startWithSubnet();
-    await using _ = bench;
-    const { NetworkInterfaceId } = await bench.run("CreateNetworkInterface", eni);
-    expect(await bench.refusal("DeleteSubnet", { SubnetId: subnetID })).toBe("InvalidSubnet.InUse");
-    await bench.run("DeleteNetworkInterface", { NetworkInterfaceId: String(NetworkInterfaceId) });
-    await bench.run("DeleteSubnet", { SubnetId: subnetID });
-    expect(await bench.refusal("DescribeSubnetAttributes", { SubnetId: subnetID })).toBe(
+    const { account, subnetID, eni } = await startWithSubnet();
+    await using _ = account;
+    const { NetworkInterfaceId } = await account.run("CreateNetworkInterface", eni);
+    expect(await account.refusal("DeleteSubnet", { SubnetId: subnetID })).toBe("InvalidSubnet.InUse");
+    await account.run("DeleteNetworkInterface", { NetworkInterfaceId: String(NetworkInterfaceId) });
+    await account.run("DeleteSubnet", { SubnetId: subnetID });
+    expect(await account.refusal("DescribeSubnetAttributes", { SubnetId: subnetID })).toBe(
       "InvalidSubnet.NotFound",
     );
   });
@@ -173,10 +119,10 @@ describe("ENIs", () => {
       return () => {};
     };
     const clock = { now: () => Date.now(), after };
-    const { bench, eni } = await startWithSubnet({ clock });
-    await using _ = bench;
-    const { instanceID } = bench.simulator.addInstance();
-    const created = await bench.client.call("CreateNetworkInterface", {
+    const { account, eni } = await startWithSubnet({ clock });
+    await using _ = account;
+    const { instanceID } = account.simulator.addInstance();
+    const created = await account.client.call("CreateNetworkInterface", {
       ...eni,
       SecondaryPrivateIpAddressCount: 3,
     });
@@ -184,39 +130,39 @@ describe("ENIs", () => {
       NetworkInterfaceId: String(created.body.Result?.NetworkInterfaceId),
       InstanceId: instanceID,
     };
-    const status = () => bench.eni(ids.NetworkInterfaceId)?.status;
+    const status = () => account.eni(ids.NetworkInterfaceId)?.status;
     const pass = () => due.shift()?.();
 
     expect(status()).toBe("Creating");
-    expect(await bench.refusal("AttachNetworkInterface", ids)).toBe("InvalidEni.InvalidStatus");
+    expect(await account.refusal("AttachNetworkInterface", ids)).toBe("InvalidEni.InvalidStatus");
     pass();
-    expect(bench.eni(ids.NetworkInterfaceId)).toMatchObject({ status: "Available", instanceID: undefined });
-    expect(await bench.refusal("DetachNetworkInterface", ids)).toBe("InvalidEni.InstanceMismatch");
-    expect(await bench.refusal("AttachNetworkInterface", ids)).toBeUndefined();
+    expect(account.eni(ids.NetworkInterfaceId)).toMatchObject({ status: "Available", instanceID: undefined });
+    expect(await account.refusal("DetachNetworkInterface", ids)).toBe("InvalidEni.InstanceMismatch");
+    expect(await account.refusal("AttachNetworkInterface", ids)).toBeUndefined();
     expect(status()).toBe("Attaching");
     pass();
-    expect(bench.eni(ids.NetworkInterfaceId)).toMatchObject({ status: "InUse", instanceID });
+    expect(account.eni(ids.NetworkInterfaceId)).toMatchObject({ status: "InUse", instanceID });
     const { NetworkInterfaceId } = ids;
-    expect(await bench.refusal("DeleteNetworkInterface", { NetworkInterfaceId })).toBe(
+    expect(await account.refusal("DeleteNetworkInterface", { NetworkInterfaceId })).toBe(
       "InvalidEni.InvalidStatus",
     );
-    expect(await bench.refusal("DetachNetworkInterface", ids)).toBeUndefined();
-    expect(bench.eni(NetworkInterfaceId)).toMatchObject({ status: "Detaching", instanceID });
+    expect(await account.refusal("DetachNetworkInterface", ids)).toBeUndefined();
+    expect(account.eni(NetworkInterfaceId)).toMatchObject({ status: "Detaching", instanceID });
     pass();
-    expect(await bench.refusal("DeleteNetworkInterface", { NetworkInterfaceId })).toBeUndefined();
+    expect(await account.refusal("DeleteNetworkInterface", { NetworkInterfaceId })).toBeUndefined();
     expect(status()).toBe("Deleting");
     pass();
-    expect(await bench.refusal("DescribeNetworkInterfaceAttributes", { NetworkInterfaceId })).toBe(
+    expect(await account.refusal("DescribeNetworkInterfaceAttributes", { NetworkInterfaceId })).toBe(
       "InvalidEniId.NotFound",
     );
   });
 
   it("look as the API's reference says", async () => {
-    const { bench, subnetID, eni } = await startWithSubnet();
-    await using _ = bench;
+    const { account, subnetID, eni } = await startWithSubnet();
+    await using _ = account;
     const tags = { "Tags.1.Key": "k", "Tags.1.Value": "v" };
-    await bench.run("CreateNetworkInterface", { ...eni, ...tags, SecondaryPrivateIpAddressCount: 1 });
-    const { NetworkInterfaceSets } = await bench.run("DescribeNetworkInterfaces", {
+    await account.run("CreateNetworkInterface", { ...eni, ...tags, SecondaryPrivateIpAddressCount: 1 });
+    const { NetworkInterfaceSets } = await account.run("DescribeNetworkInterfaces", {
       SubnetId: subnetID,
       MaxResults: 5,
     });
@@ -240,36 +186,36 @@ describe("ENIs", () => {
   });
 
   it("share the space of their subnet, three addresses of which are the platform's", async () => {
-    await using bench = await start();
-    const subnetID = bench.simulator.addSubnet({ cidr: "172.20.3.0/29" });
-    const eni = { SubnetId: subnetID, "SecurityGroupIds.1": bench.simulator.securityGroupID };
-    await bench.run("CreateNetworkInterface", { ...eni, SecondaryPrivateIpAddressCount: 3 });
-    expect(await bench.refusal("CreateNetworkInterface", { ...eni, SecondaryPrivateIpAddressCount: 1 })).toBe(
-      "InsufficientIpInSubnet",
-    );
-    await bench.run("CreateNetworkInterface", eni);
-    expect(await bench.refusal("CreateNetworkInterface", eni)).toBe("InsufficientIpInSubnet");
+    await using account = await start();
+    const subnetID = account.simulator.addSubnet({ cidr: "172.20.3.0/29" });
+    const eni = { SubnetId: subnetID, "SecurityGroupIds.1": account.simulator.securityGroupID };
+    await account.run("CreateNetworkInterface", { ...eni, SecondaryPrivateIpAddressCount: 3 });
+    expect(
+      await account.refusal("CreateNetworkInterface", { ...eni, SecondaryPrivateIpAddressCount: 1 }),
+    ).toBe("InsufficientIpInSubnet");
+    await account.run("CreateNetworkInterface", eni);
+    expect(await account.refusal("CreateNetworkInterface", eni)).toBe("InsufficientIpInSubnet");
   });
 
   it("keep to the limits of the instance", async () => {
-    const { bench, eni } = await startWithSubnet({ limits: { enisPerInstance: 2, addressesPerEni: 3 } });
-    await using _ = bench;
-    const InstanceId = bench.simulator.addInstance().instanceID;
+    const { account, eni } = await startWithSubnet({ limits: { enisPerInstance: 2, addressesPerEni: 3 } });
+    await using _ = account;
+    const InstanceId = account.simulator.addInstance().instanceID;
     const create = async (count: number) => {
-      const result = await bench.run("CreateNetworkInterface", {
+      const result = await account.run("CreateNetworkInterface", {
         ...eni,
         SecondaryPrivateIpAddressCount: count,
       });
       return { InstanceId, NetworkInterfaceId: String(result.NetworkInterfaceId) };
     };
     const [large, fitting, late] = [await create(3), await create(2), await create(2)];
-    expect(await bench.refusal("AttachNetworkInterface", large)).toBe("LimitExceeded.PrivateIpsPerEni");
-    await bench.run("AttachNetworkInterface", fitting);
-    expect(await bench.refusal("AttachNetworkInterface", late)).toBe("LimitExceeded.EnisPerInstance");
+    expect(await account.refusal("AttachNetworkInterface", large)).toBe("LimitExceeded.PrivateIpsPerEni");
+    await account.run("AttachNetworkInterface", fitting);
+    expect(await account.refusal("AttachNetworkInterface", late)).toBe("LimitExceeded.EnisPerInstance");
     const { NetworkInterfaceId } = fitting;
     const one = { NetworkInterfaceId, SecondaryPrivateIpAddressCount: 1 };
-    expect(await bench.refusal("AssignPrivateIpAddresses", one)).toBe("LimitExceeded.PrivateIpsPerEni");
-    const { InstanceTypes } = await bench.run(
+    expect(await account.refusal("AssignPrivateIpAddresses", one)).toBe("LimitExceeded.PrivateIpsPerEni");
+    const { InstanceTypes } = await account.run(
       "DescribeInstanceTypes",
       { "InstanceTypeIds.1": "ecs.any" },
       "ecs",
@@ -280,31 +226,31 @@ describe("ENIs", () => {
   });
 
   it("get and lose secondary addresses", async () => {
-    const { bench, eni } = await startWithSubnet();
-    await using _ = bench;
-    const NetworkInterfaceId = String((await bench.run("CreateNetworkInterface", eni)).NetworkInterfaceId);
+    const { account, eni } = await startWithSubnet();
+    await using _ = account;
+    const NetworkInterfaceId = String((await account.run("CreateNetworkInterface", eni)).NetworkInterfaceId);
     const two = { NetworkInterfaceId, SecondaryPrivateIpAddressCount: 2 };
     // Strings, not objects.
-    expect(await bench.run("AssignPrivateIpAddresses", two)).toMatchObject({
+    expect(await account.run("AssignPrivateIpAddresses", two)).toMatchObject({
       PrivateIpSet: ["172.20.1.3", "172.20.1.4"],
     });
     const unassign = { NetworkInterfaceId, "PrivateIpAddress.1": "172.20.1.3" };
-    await bench.run("UnassignPrivateIpAddresses", unassign);
-    expect(await bench.refusal("UnassignPrivateIpAddresses", unassign)).toBe("InvalidPrivateIp.Malformed");
-    expect(bench.eni(NetworkInterfaceId)?.addresses).toHaveLength(2);
+    await account.run("UnassignPrivateIpAddresses", unassign);
+    expect(await account.refusal("UnassignPrivateIpAddresses", unassign)).toBe("InvalidPrivateIp.Malformed");
+    expect(account.eni(NetworkInterfaceId)?.addresses).toHaveLength(2);
   });
 
   it("a client token makes a repeat the same request, and other parameters an error", async () => {
-    const { bench, eni } = await startWithSubnet();
-    await using _ = bench;
-    const first = await bench.run("CreateNetworkInterface", { ...eni, ClientToken: "t" });
-    const second = await bench.run("CreateNetworkInterface", { ...eni, ClientToken: "t" });
+    const { account, eni } = await startWithSubnet();
+    await using _ = account;
+    const first = await account.run("CreateNetworkInterface", { ...eni, ClientToken: "t" });
+    const second = await account.run("CreateNetworkInterface", { ...eni, ClientToken: "t" });
     expect(second.NetworkInterfaceId).toBe(first.NetworkInterfaceId);
     const other = { ...eni, SecondaryPrivateIpAddressCount: 1, ClientToken: "t" };
-    expect(await bench.refusal("CreateNetworkInterface", other)).toBe("IdempotentParameterMismatch");
+    expect(await account.refusal("CreateNetworkInterface", other)).toBe("IdempotentParameterMismatch");
     // Attach takes none.
     expect(
-      await bench.refusal("AttachNetworkInterface", {
+      await account.refusal("AttachNetworkInterface", {
         ClientToken: "t",
         InstanceId: "i",
         NetworkInterfaceId: "e",
@@ -313,15 +259,15 @@ describe("ENIs", () => {
   });
 
   it("are listed in pages, by token or by number, never both", async () => {
-    await using bench = await start();
-    const subnetID = bench.simulator.addSubnet({ cidr: "172.20.1.0/24" });
-    for (let n = 0; n < 25; n++) bench.simulator.addEni({ subnetID, addresses: [`172.20.1.${n + 2}`] });
+    await using account = await start();
+    const subnetID = account.simulator.addSubnet({ cidr: "172.20.1.0/24" });
+    for (let n = 0; n < 25; n++) account.simulator.addEni({ subnetID, addresses: [`172.20.1.${n + 2}`] });
     const seen = new Set<unknown>();
     let token = "";
     for (let pages = 1; ; pages++) {
       const page: Record<string, string | number> =
         token === "" ? { MaxResults: 10 } : { MaxResults: 10, NextToken: token };
-      const result = await bench.run("DescribeNetworkInterfaces", page);
+      const result = await account.run("DescribeNetworkInterfaces", page);
       for (const eni of Array.isArray(result.NetworkInterfaceSets) ? result.NetworkInterfaceSets : []) {
         seen.add(eni.NetworkInterfaceId);
       }
@@ -332,71 +278,71 @@ describe("ENIs", () => {
       }
     }
     expect(seen.size).toBe(25);
-    const last = await bench.run("DescribeNetworkInterfaces", { PageNumber: 2 });
+    const last = await account.run("DescribeNetworkInterfaces", { PageNumber: 2 });
     expect(last.TotalCount).toBe(25);
     expect(last.NetworkInterfaceSets).toHaveLength(5);
-    expect(await bench.refusal("DescribeNetworkInterfaces", { PageNumber: 1, MaxResults: 10 })).toBe(
+    expect(await account.refusal("DescribeNetworkInterfaces", { PageNumber: 1, MaxResults: 10 })).toBe(
       "InvalidParameter",
     );
   });
 
   it("are found by tags", async () => {
-    await using bench = await start();
-    const subnetID = bench.simulator.addSubnet({ cidr: "172.20.1.0/24" });
-    bench.simulator.addEni({ subnetID, addresses: ["172.20.1.2"], tags: { a: "1", b: "1" } });
-    bench.simulator.addEni({ subnetID, addresses: ["172.20.1.3"], tags: { a: "2", b: "1" } });
+    await using account = await start();
+    const subnetID = account.simulator.addSubnet({ cidr: "172.20.1.0/24" });
+    account.simulator.addEni({ subnetID, addresses: ["172.20.1.2"], tags: { a: "1", b: "1" } });
+    account.simulator.addEni({ subnetID, addresses: ["172.20.1.3"], tags: { a: "2", b: "1" } });
     const filter = { "TagFilters.1.Key": "a", "TagFilters.1.Values.1": "2", "TagFilters.2.Key": "b" };
-    const { NetworkInterfaceSets } = await bench.run("DescribeNetworkInterfaces", filter);
+    const { NetworkInterfaceSets } = await account.run("DescribeNetworkInterfaces", filter);
     expect(NetworkInterfaceSets).toMatchObject([{ PrimaryIpAddress: "172.20.1.3" }]);
   });
 });
 
 describe("instances", () => {
   it("keep their ENIs when stopped, and leave them behind when deleted", async () => {
-    const { bench, subnetID } = await startWithSubnet();
-    await using _ = bench;
-    const { instanceID, primaryEniID } = bench.simulator.addInstance();
-    const { eniID } = bench.simulator.addEni({
+    const { account, subnetID } = await startWithSubnet();
+    await using _ = account;
+    const { instanceID, primaryEniID } = account.simulator.addInstance();
+    const { eniID } = account.simulator.addEni({
       subnetID,
       instanceID,
       addresses: ["172.20.1.9", "172.20.1.10"],
     });
     const shown = async () =>
-      (await bench.run("DescribeInstances", { "InstanceIds.1": instanceID }, "ecs")).Instances;
+      (await account.run("DescribeInstances", { "InstanceIds.1": instanceID }, "ecs")).Instances;
 
-    bench.simulator.stopInstance(instanceID);
+    account.simulator.stopInstance(instanceID);
     await expect.poll(shown, patience).toMatchObject([{ Status: "STOPPED" }]);
-    expect(bench.eni(eniID)).toMatchObject({ status: "InUse", instanceID });
-    bench.simulator.deleteInstance(instanceID);
+    expect(account.eni(eniID)).toMatchObject({ status: "InUse", instanceID });
+    account.simulator.deleteInstance(instanceID);
     await expect.poll(shown, patience).toEqual([]);
     await expect
-      .poll(() => bench.eni(eniID), patience)
+      .poll(() => account.eni(eniID), patience)
       .toMatchObject({ status: "Available", instanceID: undefined });
-    expect(bench.eni(eniID)?.addresses).toHaveLength(2);
-    expect(bench.eni(primaryEniID)).toBeUndefined();
+    expect(account.eni(eniID)?.addresses).toHaveLength(2);
+    expect(account.eni(primaryEniID)).toBeUndefined();
   });
 
   it("tell listeners of every change, in order, with what was and what is", async () => {
-    const { bench, eni } = await startWithSubnet();
-    await using _ = bench;
-    const { instanceID } = bench.simulator.addInstance();
+    const { account, eni } = await startWithSubnet();
+    await using _ = account;
+    const { instanceID } = account.simulator.addInstance();
     const seen: string[] = [];
     const note = (change: VolcengineChange) => {
       if (change.kind === "eni") seen.push(`${change.what}: ${change.after?.status}`);
       if (change.kind === "instance") seen.push(`instance: ${change.after?.status}`);
     };
-    const stop = bench.simulator.onChange(note);
-    const { NetworkInterfaceId } = await bench.run("CreateNetworkInterface", eni);
+    const stop = account.simulator.onChange(note);
+    const { NetworkInterfaceId } = await account.run("CreateNetworkInterface", eni);
     const ids = { NetworkInterfaceId: String(NetworkInterfaceId), InstanceId: instanceID };
-    await bench.run("AttachNetworkInterface", ids);
-    await bench.run("AssignPrivateIpAddresses", {
+    await account.run("AttachNetworkInterface", ids);
+    await account.run("AssignPrivateIpAddresses", {
       NetworkInterfaceId: ids.NetworkInterfaceId,
       SecondaryPrivateIpAddressCount: 1,
     });
-    bench.simulator.deleteInstance(instanceID);
-    await expect.poll(() => bench.eni(NetworkInterfaceId)?.status, patience).toBe("Available");
+    account.simulator.deleteInstance(instanceID);
+    await expect.poll(() => account.eni(NetworkInterfaceId)?.status, patience).toBe("Available");
     stop();
-    await bench.run("DeleteNetworkInterface", { NetworkInterfaceId: ids.NetworkInterfaceId });
+    await account.run("DeleteNetworkInterface", { NetworkInterfaceId: ids.NetworkInterfaceId });
     expect(seen).toEqual([
       "created: Creating",
       "status: Available",
@@ -422,9 +368,9 @@ async function getFrom(localAddress: string, url: string): Promise<string> {
 
 describe("metadata", () => {
   it("answers by the address that asks, in both spellings", async () => {
-    await using bench = await start();
-    const { instanceID } = bench.simulator.addInstance({ primaryAddress: "127.0.0.2" });
-    const { metadata } = await bench.simulator.listen({ metadata: { host: "127.0.0.1", port: 0 } });
+    await using account = await start();
+    const { instanceID } = account.simulator.addInstance({ primaryAddress: "127.0.0.2" });
+    const { metadata } = await account.simulator.listen({ metadata: { host: "127.0.0.1", port: 0 } });
     const item = (path: string) => getFrom("127.0.0.2", metadata + path);
     expect(await item("/latest/instance_id")).toBe(instanceID);
     expect(await item("/volcstack/latest/Instance_ID")).toBe(instanceID);
@@ -434,17 +380,17 @@ describe("metadata", () => {
   });
 
   it("knows nobody who is no instance", async () => {
-    await using bench = await start();
-    const { metadata } = await bench.simulator.listen({ metadata: { host: "127.0.0.1", port: 0 } });
+    await using account = await start();
+    const { metadata } = await account.simulator.listen({ metadata: { host: "127.0.0.1", port: 0 } });
     expect((await fetch(`${metadata}/latest/instance_id`)).status).toBe(404);
   });
 });
 
 describe("inspection", () => {
   it("shows and drives the account over HTTP", async () => {
-    await using bench = await start();
+    await using account = await start();
     const post = (path: string, body?: unknown) =>
-      fetch(bench.api + path, {
+      fetch(account.api + path, {
         method: "POST",
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
@@ -455,9 +401,9 @@ describe("inspection", () => {
     expect((await post("/sim/instances", { instanceID: "i-new" })).status).toBe(400);
     expect((await post("/sim/instances/i-new/stop")).status).toBe(200);
     expect((await post("/sim/instances/i-nobody/delete")).status).toBe(404);
-    const state = await (await fetch(`${bench.api}/sim/state`)).json();
+    const state = await (await fetch(`${account.api}/sim/state`)).json();
     expect(state).toMatchObject({ region: "cn-beijing", instances: [{ instanceID: "i-new" }] });
-    expect(await (await fetch(`${bench.api}/sim/calls`)).json()).toEqual({});
-    expect((await fetch(`${bench.api}/sim/nothing`)).status).toBe(400);
+    expect(await (await fetch(`${account.api}/sim/calls`)).json()).toEqual({});
+    expect((await fetch(`${account.api}/sim/nothing`)).status).toBe(400);
   });
 });

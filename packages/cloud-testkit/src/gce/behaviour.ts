@@ -1,3 +1,5 @@
+import type { Choices } from "../choices.ts";
+
 /**
  * What Google does not say, or what was seen both ways: a client must work with each. `facts` are the collected facts
  * about the API that each comment cites.
@@ -21,13 +23,14 @@ export interface GceBehaviour {
   readonly stoppedKeepsAliases: boolean;
 }
 
-export const defaultBehaviour: GceBehaviour = {
-  throttleStatus: 403,
-  errorInfo: true,
-  retryAfter: false,
-  fingerprints: "counter",
-  emptyAliases: "absent",
-  aliasLimit: "request",
-  busyStatus: 400,
-  stoppedKeepsAliases: true,
+/** What there is to choose from, the default first. */
+export const behaviourChoices: Choices<GceBehaviour> = {
+  throttleStatus: [403, 429],
+  errorInfo: [true, false],
+  retryAfter: [false, true],
+  fingerprints: ["counter", "content"],
+  emptyAliases: ["absent", "shown"],
+  aliasLimit: ["request", "operation"],
+  busyStatus: [400, 412],
+  stoppedKeepsAliases: [true, false],
 };

@@ -1,14 +1,15 @@
 import { InvalidError, parseCidr } from "@cocoon-net/core";
+import { chosen } from "../choices.ts";
 import { type SimulatorClock, systemClock } from "../clock.ts";
 import { Faults } from "../faults.ts";
 import type { HttpHandler, ListenAddress } from "../http-listener.ts";
 import { type InstanceControl, inspect } from "../inspection.ts";
 import { seededRandom } from "../random.ts";
-import { CloudSimulator, type CommonOptions, type Listening, withDefaults } from "../simulator.ts";
+import { CloudSimulator, type CommonOptions, type Listening } from "../simulator.ts";
 import { Timeline } from "../timeline.ts";
 import { GceAccess } from "./access.ts";
 import { GceApi, isRead, methodNames } from "./api.ts";
-import { defaultBehaviour, type GceBehaviour } from "./behaviour.ts";
+import { behaviourChoices, type GceBehaviour } from "./behaviour.ts";
 import { faultReasons } from "./gce-fault.ts";
 import {
   type AddGceInstanceOptions,
@@ -57,7 +58,7 @@ export interface GceListenOptions {
   readonly metadata?: GceMetadataListenAddress;
 }
 
-const defaultLimits: GceLimits = {
+export const defaultLimits: GceLimits = {
   aliasRangesPerNic: 150,
   aliasRangesPerNetwork: 15_000,
   secondaryRangesPerSubnetwork: 170,
@@ -72,7 +73,7 @@ const defaultLimits: GceLimits = {
   pageSize: 500,
 };
 
-const defaultDelays: GceDelays = {
+export const defaultDelays: GceDelays = {
   pendingMs: 100,
   operationMs: 1000,
   waitMs: 120_000,
@@ -119,7 +120,7 @@ export class GceSimulator extends CloudSimulator<GceState, GceChange> {
       networkProject: options.networkProject ?? this.project,
       limits: { ...defaultLimits, ...options.limits },
       delays: { ...defaultDelays, ...options.delays },
-      behaviour: withDefaults(defaultBehaviour, options),
+      behaviour: chosen(behaviourChoices, options),
       timeline,
     });
     this.#access = new GceAccess(this.#project, options.tokens ?? [], options.denied ?? []);

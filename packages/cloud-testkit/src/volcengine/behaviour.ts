@@ -1,3 +1,5 @@
+import type { Choices } from "../choices.ts";
+
 /**
  * What the vendor does not say, or what was seen both ways: a client must work with each. `facts` are the collected
  * facts about the API that each comment cites.
@@ -35,17 +37,18 @@ export interface VolcengineBehaviour {
   readonly foreignNics: boolean;
 }
 
-export const defaultBehaviour: VolcengineBehaviour = {
-  throttleStatus: 429,
-  retryAfter: false,
-  gatewayErrors: "envelope",
-  unassignMissing: "refuse",
-  assignAnswer: "added",
-  unknownIDs: "omit",
-  limitCountsPrimary: true,
-  pendingVpc: "creations",
-  metadataItems: "both",
-  metadataTokens: "optional",
-  macSeparator: ":",
-  foreignNics: false,
+/** What there is to choose from, the default first. */
+export const behaviourChoices: Choices<VolcengineBehaviour> = {
+  throttleStatus: [429, 400, 200],
+  retryAfter: [false, true],
+  gatewayErrors: ["envelope", "flat"],
+  unassignMissing: ["refuse", "partial", "ignore"],
+  assignAnswer: ["added", "all"],
+  unknownIDs: ["omit", "refuse"],
+  limitCountsPrimary: [true, false],
+  pendingVpc: ["creations", "writes"],
+  metadataItems: ["both", "underscores", "hyphens"],
+  metadataTokens: ["optional", "required", "none"],
+  macSeparator: [":", "-"],
+  foreignNics: [false, true],
 };

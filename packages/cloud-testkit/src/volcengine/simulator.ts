@@ -1,15 +1,16 @@
 import { contains, InvalidError, parseCidr } from "@cocoon-net/core";
+import { chosen } from "../choices.ts";
 import { type SimulatorClock, systemClock } from "../clock.ts";
 import { Faults } from "../faults.ts";
 import type { HttpHandler, ListenAddress } from "../http-listener.ts";
 import { type InstanceControl, inspect } from "../inspection.ts";
 import { seededRandom } from "../random.ts";
-import { CloudSimulator, type CommonOptions, type Listening, withDefaults } from "../simulator.ts";
+import { CloudSimulator, type CommonOptions, type Listening } from "../simulator.ts";
 import { Timeline } from "../timeline.ts";
 import { type InstanceRole, VolcengineAccess } from "./access.ts";
 import { VolcengineAccount, type VolcengineDelays, type VolcengineLimits } from "./account.ts";
 import { actionNames, isRead, VolcengineApi } from "./api.ts";
-import { defaultBehaviour, type VolcengineBehaviour } from "./behaviour.ts";
+import { behaviourChoices, type VolcengineBehaviour } from "./behaviour.ts";
 import { newEni } from "./eni-actions.ts";
 import {
   type AddInstanceOptions,
@@ -54,7 +55,7 @@ export interface ListenOptions {
   readonly metadata?: MetadataListenAddress;
 }
 
-const defaultLimits: VolcengineLimits = {
+export const defaultLimits: VolcengineLimits = {
   enisPerInstance: 8,
   addressesPerEni: 21,
   secondaryAddressesPerFreeEni: 49,
@@ -69,7 +70,7 @@ const defaultLimits: VolcengineLimits = {
   actions: {},
 };
 
-const defaultDelays: VolcengineDelays = {
+export const defaultDelays: VolcengineDelays = {
   createEniMs: 200,
   attachMs: 300,
   detachMs: 300,
@@ -111,7 +112,7 @@ export class VolcengineSimulator extends CloudSimulator<VolcengineState, Volceng
       region: this.region,
       limits: { ...defaultLimits, ...options.limits },
       delays: { ...defaultDelays, ...options.delays },
-      behaviour: withDefaults(defaultBehaviour, options),
+      behaviour: chosen(behaviourChoices, options),
       timeline,
     });
     const { denied = [], role } = options;
