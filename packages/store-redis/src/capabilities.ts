@@ -34,7 +34,7 @@ export async function readTraits(
   const [, text, types] = await connection.run(inspect, sections, reading);
   const info = parseInfo(String(text));
   const { label, topology, wait: wished } = connection.options;
-  for (const [index, type] of (types as string[]).entries()) {
+  for (const [index, type] of (types as Buffer[]).map(String).entries()) {
     if (type === "none" || type === keyTypes[index]) continue;
     throw new InvalidError(`${label}: the key ${connection.key(index)} is a ${type} of another program`, {
       hint: "choose another prefix, as the path of the store URL",
@@ -84,10 +84,9 @@ export async function readIncarnation(
   seen: Seen,
   call: Call,
 ): Promise<{ readonly incarnation: string; readonly seen: Seen }> {
-  const [, era, revision, text] = await connection.run(incarnation, [seen.era, seen.revision], call);
-  const info = parseInfo(String(text));
+  const [, era, revision, run, branched] = await connection.run(incarnation, [seen.era, seen.revision], call);
   return {
-    incarnation: `${era}/${info.get("run_id")}/${info.get("master_replid2")}`,
+    incarnation: `${era}/${run}/${branched}`,
     seen: { era: String(era), revision: Number(revision) },
   };
 }

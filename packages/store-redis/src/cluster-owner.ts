@@ -95,7 +95,7 @@ async function askForShard(node: Node, options: ResolvedOptions): Promise<Shard>
     cause = error;
   });
   try {
-    return await withDeadline(askingMs, [], async () => {
+    return await withDeadline(askingMs, undefined, async () => {
       await client.connect();
       const [info, slot, ranges] = await Promise.all([
         client.call("cluster", "INFO"),

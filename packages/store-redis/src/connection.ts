@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import { type ClientTraits, createClient } from "./client.ts";
-import { withDeadline } from "./deadline.ts";
+import { type End, withDeadline } from "./deadline.ts";
 import { storeError, UnconfirmedError } from "./errors.ts";
 import { channelStem, layoutOf } from "./layout.ts";
 import type { ResolvedOptions } from "./options.ts";
@@ -17,8 +17,11 @@ export interface Call {
   readonly replicas?: (reply: Reply) => number;
 }
 
-/** What scripts answer: a status, then what each says in its header. */
+/** What scripts answer: a status, then what each says in its header, text as a Buffer. */
 export type Reply = readonly [number, ...(readonly unknown[])];
+
+/** Sends a command, once it can be: at once, or never. */
+type Send = <T>(command: () => Promise<T>) => Promise<T>;
 
 /** Time for a server that takes the connection to greet. */
 const greetingMs = 1_000;
@@ -33,8 +36,12 @@ export class Connection implements AsyncDisposable {
   readonly #options: ResolvedOptions;
   readonly #keys: readonly string[];
   readonly #stem: string;
+  /** What every script is given. */
+  readonly #common: readonly (string | number)[];
   readonly #client: Redis;
   readonly #over = new AbortController();
+  /** Of all calls on their way. */
+  readonly #ends = new Set<End>();
   /** Scripts that the server has had from us, and probably still knows. */
   readonly #loaded = new Set<Script>();
   #ready: PromiseWithResolvers<void> | undefined;
@@ -50,6 +57,7 @@ export class Connection implements AsyncDisposable {
     this.#options = options;
     this.#keys = layoutOf(options.prefix);
     this.#stem = channelStem(options.prefix, options.db);
+    this.#common = [this.#keys.length, ...this.#keys, options.history, this.#stem];
     this.#client = createClient(options, traits);
     const client = this.#client;
     let greeting: NodeJS.Timeout | undefined;
@@ -70,7 +78,7 @@ export class Connection implements AsyncDisposable {
       this.#life += 1;
     });
     client.on("end", () => {
-      if (!traits.lasting) this.#over.abort(this.#lastError ?? new Error("the connection was lost"));
+      if (!traits.lasting) this.#end(this.#lastError ?? new Error("the connection was lost"));
       if (this.over.aborted) return;
       // ioredis gives up when it is to look for another primary, for example by word of a sentinel, just while it
       // looks for one.
@@ -98,14 +106,19 @@ export class Connection implements AsyncDisposable {
   async open(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
     const what = `connect to ${this.#options.label}`;
     try {
-      await withDeadline(timeoutMs, [signal, this.over], async (over) => {
-        const failed = Promise.withResolvers<never>();
-        this.#client.once("error", (error) => failed.reject(error));
-        this.#client.once("close", () =>
-          failed.reject(this.#lastError ?? new Error("the server closed the connection")),
-        );
-        await Promise.race([this.#connected(over), failed.promise]);
-      });
+      await withDeadline(
+        timeoutMs,
+        signal,
+        async (check) => {
+          const failed = Promise.withResolvers<never>();
+          this.#client.once("error", (error) => failed.reject(error));
+          this.#client.once("close", () =>
+            failed.reject(this.#lastError ?? new Error("the server closed the connection")),
+          );
+          await Promise.race([this.#becomesUsable(check), failed.promise]);
+        },
+        this.#ends,
+      );
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       const cause = this.#lastError ?? error;
@@ -135,21 +148,20 @@ export class Connection implements AsyncDisposable {
 
   /** Runs one script; answers its result after the status. */
   async run(script: Script, args: readonly (string | number)[], call: Call): Promise<Reply> {
-    const run = async (over: AbortSignal, sending: () => void): Promise<Reply> => {
+    return this.#carry(call, async (send) => {
       for (;;) {
-        const reply = await this.#evaluate(script, args, over, sending);
+        const reply = await this.#evaluate(script, args, send);
         if (reply[0] === status.again) continue;
         const replicas = call.replicas?.(reply) ?? 0;
         if (replicas > 0) await this.#replicated(replicas);
         return reply;
       }
-    };
-    return this.#carry(call, run) as Promise<Reply>;
+    });
   }
 
   /** Runs one plain command. */
   async command(name: string, args: readonly (string | number)[], call: Call): Promise<unknown> {
-    return this.#carry(call, (over, sending) => this.#send(name, args, over, sending));
+    return this.#carry(call, (send) => send(() => this.#client.call(name, [...args])));
   }
 
   /** The key of that place in the layout. */
@@ -159,21 +171,27 @@ export class Connection implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.over.aborted) return;
-    this.#over.abort(new Error("the store is closed"));
+    this.#end(new Error("the store is closed"));
     this.#client.disconnect();
   }
 
-  async #carry(
-    call: Call,
-    work: (over: AbortSignal, sending: () => void) => Promise<unknown>,
-  ): Promise<unknown> {
+  #end(reason: unknown): void {
+    this.#over.abort(reason);
+    for (const end of this.#ends) end(reason);
+  }
+
+  async #carry<T>(call: Call, work: (send: Send) => Promise<T>): Promise<T> {
     let sent = false;
+    const carried = (check: () => void) =>
+      work(async (command) => {
+        check();
+        if (!this.#usable) await this.#becomesUsable(check);
+        sent = true;
+        this.#gather();
+        return command();
+      });
     try {
-      return await withDeadline(call.timeoutMs, [call.signal, this.over], (over) =>
-        work(over, () => {
-          sent = true;
-        }),
-      );
+      return await withDeadline(call.timeoutMs, call.signal, carried, this.#ends);
     } catch (error) {
       if (call.signal?.aborted && error === call.signal.reason) throw error;
       const outcome = sent && call.writes ? "unknown" : "none";
@@ -184,45 +202,20 @@ export class Connection implements AsyncDisposable {
     }
   }
 
-  async #evaluate(
-    script: Script,
-    args: readonly (string | number)[],
-    over: AbortSignal,
-    sending: () => void,
-  ): Promise<Reply> {
-    const rest = [this.#keys.length, ...this.#keys, this.#options.history, this.#stem, ...args];
+  async #evaluate(script: Script, args: readonly (string | number)[], send: Send): Promise<Reply> {
+    const evaluate = (name: string, what: string) =>
+      send(() => this.#client.callBuffer(name, [what, ...this.#common, ...args])) as Promise<Reply>;
     if (this.#loaded.has(script)) {
       try {
-        return (await this.#send("evalsha", [script.sha1, ...rest], over, sending)) as Reply;
+        return await evaluate("evalsha", script.sha1);
       } catch (error) {
         // The one refusal that is repeated: the script has not run.
         if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
       }
     }
-    const reply = (await this.#send("eval", [script.text, ...rest], over, sending)) as Reply;
+    const reply = await evaluate("eval", script.text);
     this.#loaded.add(script);
     return reply;
-  }
-
-  /** Waits for the connection and sends once. */
-  async #send(
-    name: string,
-    args: readonly (string | number)[],
-    over: AbortSignal,
-    sending: () => void,
-  ): Promise<unknown> {
-    for (;;) {
-      await this.#connected(over);
-      // The other side has ended it and ioredis has yet to say so. Nothing can be sent then, so that nothing is.
-      if (!this.#client.stream.writable) {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        this.#client.once("close", () => resolve());
-        await promise;
-        continue;
-      }
-      sending();
-      return this.#client.call(name, [...args]);
-    }
   }
 
   /**
@@ -242,14 +235,34 @@ export class Connection implements AsyncDisposable {
     if (confirmed < replicas) throw new UnconfirmedError(replicas, confirmed);
   }
 
-  async #connected(over: AbortSignal): Promise<void> {
+  get #usable(): boolean {
+    return this.#client.status === "ready" && this.#client.stream.writable;
+  }
+
+  async #becomesUsable(check: () => void): Promise<void> {
     for (;;) {
-      over.throwIfAborted();
-      if (this.#client.status === "ready") return;
-      if (this.#client.status === "wait") this.#client.connect().catch(() => {});
-      this.#ready ??= Promise.withResolvers<void>();
-      await this.#ready.promise;
+      this.over.throwIfAborted();
+      check();
+      if (this.#usable) return;
+      if (this.#client.status === "ready") {
+        // The other side has ended it and ioredis has yet to say so. Nothing can be sent then, so that nothing is.
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#client.once("close", () => resolve());
+        await promise;
+      } else {
+        if (this.#client.status === "wait") this.#client.connect().catch(() => {});
+        this.#ready ??= Promise.withResolvers<void>();
+        await this.#ready.promise;
+      }
     }
+  }
+
+  /** Sends in one system call what is written before the event loop goes on: calls often come together, as answers do. */
+  #gather(): void {
+    const { stream } = this.#client;
+    if (stream.writableCorked > 0) return;
+    stream.cork();
+    process.nextTick(() => stream.uncork());
   }
 }
 

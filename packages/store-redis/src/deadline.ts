@@ -6,30 +6,49 @@ export class DeadlineError extends Error {
   }
 }
 
+/** What ends a wait early, with the reason. */
+export type End = (reason: unknown) => void;
+
 /**
- * Runs `work` until it settles, `timeoutMs` is over ({@link DeadlineError}) or one of `signals` aborts (its
- * reason). `work` is not waited for after that; it sees `over` abort and must start nothing new.
+ * Runs `work` until it settles, `timeoutMs` is over ({@link DeadlineError}), `signal` aborts (its reason), or the `End`
+ * that is kept in `ends` meanwhile is called. `work` is not waited for after that; `check` then throws the reason, and
+ * it must start nothing new. Every call pays for this, hence no signals inside.
  */
-export async function withDeadline<T>(
+export function withDeadline<T>(
   timeoutMs: number,
-  signals: readonly (AbortSignal | undefined)[],
-  work: (over: AbortSignal) => Promise<T>,
+  signal: AbortSignal | undefined,
+  work: (check: () => void) => Promise<T>,
+  ends?: Set<End>,
 ): Promise<T> {
-  const over = new AbortController();
-  const ended = Promise.withResolvers<never>();
-  const given = signals.filter((signal) => signal !== undefined);
-  for (const signal of given) signal.throwIfAborted();
-  const end = (reason: unknown) => {
-    over.abort(reason);
-    ended.reject(reason);
-  };
-  const listeners = given.map((signal) => ({ signal, onAbort: () => end(signal.reason) }));
-  for (const { signal, onAbort } of listeners) signal.addEventListener("abort", onAbort);
-  const timer = setTimeout(() => end(new DeadlineError(timeoutMs)), timeoutMs);
-  try {
-    return await Promise.race([work(over.signal), ended.promise]);
-  } finally {
-    clearTimeout(timer);
-    for (const { signal, onAbort } of listeners) signal.removeEventListener("abort", onAbort);
-  }
+  return new Promise<T>((resolve, reject) => {
+    signal?.throwIfAborted();
+    let over: { readonly reason: unknown } | undefined;
+    const release = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      ends?.delete(end);
+    };
+    const end: End = (reason) => {
+      over = { reason };
+      release();
+      reject(reason);
+    };
+    const onAbort = () => end(signal?.reason);
+    const timer = setTimeout(() => end(new DeadlineError(timeoutMs)), timeoutMs);
+    signal?.addEventListener("abort", onAbort);
+    ends?.add(end);
+    const check = () => {
+      if (over !== undefined) throw over.reason;
+    };
+    work(check).then(
+      (result) => {
+        release();
+        resolve(result);
+      },
+      (error: unknown) => {
+        release();
+        reject(error);
+      },
+    );
+  });
 }

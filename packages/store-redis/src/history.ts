@@ -1,7 +1,7 @@
 import type { Change, Entry, Revision } from "@cocoon-net/core";
 import type { Call, Connection } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
-import { decodeEntry, decodePage } from "./request.ts";
+import { decodeEntries, splitJoined } from "./request.ts";
 import { changes as changesScript } from "./scripts/changes.ts";
 import { list as listScript } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
@@ -30,7 +30,8 @@ export interface News {
   readonly batches: readonly { readonly revision: Revision; readonly changes: readonly Change[] }[];
 }
 
-type ChangeReply = readonly [revision: string, op: string, key: string, value: string, created: string];
+/** A transaction as the `changes` script answers it. */
+type ChangesReply = readonly [revision: Buffer, put: Buffer, deleted: Buffer];
 
 /** Most entries of one page of a snapshot. */
 const pageSize = 5_000;
@@ -47,12 +48,7 @@ export async function readChanges(
   const reply = await connection.run(changesScript, args, call);
   if (reply[0] === status.gone) return undefined;
   const [, revision, stamp, more, found] = reply;
-  const batches: { revision: Revision; changes: Change[] }[] = [];
-  for (const change of found as readonly ChangeReply[]) {
-    const at = Number(change[0]);
-    if (batches.at(-1)?.revision !== at) batches.push({ revision: at, changes: [] });
-    batches.at(-1)?.changes.push(decodeChange(change));
-  }
+  const batches = (found as readonly ChangesReply[]).map(decodeChanges);
   return { position: { revision: Number(revision), stamp: String(stamp) }, more: more === 1, batches };
 }
 
@@ -77,8 +73,8 @@ export async function readSnapshot(
   let after: string | undefined = "";
   while (after !== undefined) {
     const reply = await connection.run(listScript, [prefix, after, pageSize], call);
-    const [, revision, stamp, more, members, values] = reply;
-    const page = decodePage(members as readonly string[], values as readonly string[]);
+    const [, revision, stamp, more, joined] = reply;
+    const page = decodeEntries(joined as Buffer);
     for (const entry of page) found.set(entry.key, entry);
     first ??= { revision: Number(revision), stamp: String(stamp) };
     last = Number(revision);
@@ -99,8 +95,9 @@ export async function readSnapshot(
   return { position, entries: [...found.values()].toSorted((a, b) => compareKeys(a.key, b.key)) };
 }
 
-function decodeChange([revision, op, key, value, created]: ChangeReply): Change {
-  return op === "put"
-    ? { type: "put", entry: decodeEntry([key, value, created, revision]) }
-    : { type: "delete", key, revision: Number(revision) };
+function decodeChanges([at, put, deleted]: ChangesReply): News["batches"][number] {
+  const revision = Number(at);
+  const puts = decodeEntries(put).map((entry): Change => ({ type: "put", entry }));
+  const deletes = splitJoined(deleted).map((key): Change => ({ type: "delete", key, revision }));
+  return { revision, changes: [...puts, ...deletes] };
 }

@@ -5,10 +5,10 @@ import { InvalidError } from "@cocoon-net/core";
  *
  * | key | type | holds |
  * |---|---|---|
- * | `P` | hash | relative key → value, and nothing else: what a person reads |
- * | `{P}#index` | sorted set, all scores 0 | `key NUL createRevision NUL modRevision NUL session`, in byte order |
- * | `{P}#state` | hash | `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes |
- * | `{P}#changes` | stream | `<revision>-<n>`: every change, written by the script that makes it |
+ * | `P` | hash | relative key → `createRevision modRevision value`, with a session `createRevision modRevision@session value` |
+ * | `{P}#index` | sorted set, all scores 0 | the keys, in byte order |
+ * | `{P}#state` | hash | `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes; changes that are `unmarked` and `marks`: where to cut the stream |
+ * | `{P}#changes` | stream | `<revision>-0`: a transaction's `stamp`, what it `put` (keys and fields as in `P` in turn) and what it did `delete` (keys), joined by bytes 255 |
  * | `{P}#sessions` | sorted set | session id → deadline, ms of the server's clock |
  * | `{P}#tied` | sorted set, all scores 0 | `session NUL key` |
  *

@@ -18,52 +18,83 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
  * A transaction as the arguments of the `txn` script.
  * @throws {InvalidError} when it is beyond the limits, or writes a key twice in one branch.
  */
-export function encodeTxn(request: TxnRequest): (string | number)[] {
-  const { if: compares = [], then = [], else: otherwise = [] } = request;
+export function encodeTxn(request: TxnRequest): string[] {
+  const { if: compares = [], then = [], else: otherwise } = request;
   checkTxn(request, limits);
+  const branches = [encodeBranch(then), ...(otherwise ? [encodeBranch(otherwise)] : [])];
   return [
-    compares.length,
-    ...compares.flatMap(encodeCompare),
-    ...encodeBranch(then),
-    ...encodeBranch(otherwise),
+    [compares.length, ...branches.flatMap(({ counts }) => counts)].join(" "),
+    ...compares.map(({ key }) => checkKey(key)),
+    ...compares.flatMap(encodeOperand),
+    ...branches.flatMap(({ args }) => args),
   ];
 }
 
-/** An entry as the scripts answer it: key, value, createRevision, modRevision. */
-export type EntryReply = readonly [string, string, string, string];
-
-export function decodeEntry([key, value, created, modified]: EntryReply): Entry {
-  return { key, value, createRevision: Number(created), modRevision: Number(modified) };
+/** The keys that a branch reads, in the order in which the script answers them. */
+export function readsOf(operations: readonly Operation[] = []): string[] {
+  return operations.flatMap((operation) => ("get" in operation ? [operation.get] : []));
 }
 
-/** A page of the `list` script as entries. */
-export function decodePage(members: readonly string[], values: readonly string[]): Entry[] {
-  return members.map((member, at) => {
-    const [key = "", created, modified] = member.split("\0", 3);
-    return {
-      key,
-      value: values[at] ?? "",
-      createRevision: Number(created),
-      modRevision: Number(modified),
-    };
-  });
+/** An entry from its key and its field of the hash, see layout.ts. */
+export function decodeEntry(key: string, field: string): Entry {
+  const [mark, created, modified] = /^(\d+) (\d+)(?:@\S*)? /.exec(field) ?? ["", 1, 1];
+  return {
+    key,
+    value: field.slice(mark.length),
+    createRevision: Number(created),
+    modRevision: Number(modified),
+  };
 }
 
-function encodeCompare(compare: Compare): string[] {
-  const key = checkKey(compare.key);
-  if ("exists" in compare) return ["exists", key, compare.exists ? "1" : "0"];
-  if ("createRevision" in compare) return ["created", key, String(compare.createRevision)];
-  if ("modRevision" in compare) return ["modified", key, String(compare.modRevision)];
-  return ["value", key, compare.value];
+/** Entries from keys and fields in turn, as the scripts join them. */
+export function decodeEntries(joined: Buffer): Entry[] {
+  const parts = splitJoined(joined);
+  const entries: Entry[] = [];
+  for (let at = 0; at < parts.length; at += 2)
+    entries.push(decodeEntry(parts[at] ?? "", parts[at + 1] ?? ""));
+  return entries;
 }
 
-function encodeBranch(operations: readonly Operation[]): (string | number)[] {
-  const encoded = operations.flatMap((operation) => {
-    if ("get" in operation) return ["get", checkKey(operation.get), "", ""];
-    if ("delete" in operation) return ["delete", checkKey(operation.delete), "", ""];
-    return ["put", checkKey(operation.put), operation.value, operation.session?.id ?? ""];
-  });
-  return [operations.length, ...encoded];
+/** Text that was joined by bytes 255, which UTF-8 does not have. */
+export function splitJoined(joined: Buffer): string[] {
+  const parts: string[] = [];
+  for (let from = 0; from < joined.length; ) {
+    const end = joined.indexOf(255, from);
+    const to = end < 0 ? joined.length : end;
+    parts.push(joined.toString("utf8", from, to));
+    from = to + 1;
+  }
+  return parts;
+}
+
+function encodeOperand(compare: Compare): [kind: string, operand: string] {
+  if ("exists" in compare) return ["exists", compare.exists ? "1" : "0"];
+  if ("createRevision" in compare) return ["created", String(compare.createRevision)];
+  if ("modRevision" in compare) return ["modified", String(compare.modRevision)];
+  return ["value", compare.value];
+}
+
+function encodeBranch(operations: readonly Operation[]): {
+  readonly counts: readonly number[];
+  readonly args: readonly string[];
+} {
+  const puts: string[] = [];
+  const values: string[] = [];
+  const ties: string[] = [];
+  const deletes: string[] = [];
+  for (const operation of operations) {
+    if ("delete" in operation) deletes.push(checkKey(operation.delete));
+    else if ("put" in operation) {
+      puts.push(checkKey(operation.put));
+      values.push(operation.value);
+      if (operation.session) ties.push(String(puts.length), operation.session.id);
+    }
+  }
+  const gets = readsOf(operations).map(checkKey);
+  return {
+    counts: [puts.length, deletes.length, gets.length, ties.length / 2],
+    args: [...puts, ...deletes, ...gets, ...values, ...ties],
+  };
 }
 
 export function sessionOver(id: string, key: string): InvalidError {

@@ -24,7 +24,7 @@ import { type Call, Connection, type Reply } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
 import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Pulse } from "./pulse.ts";
-import { decodeEntry, decodePage, type EntryReply, encodeTxn, sessionOver } from "./request.ts";
+import { decodeEntries, decodeEntry, encodeTxn, readsOf, sessionOver } from "./request.ts";
 import { list } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
 import { endSession, openSession, renewSession } from "./scripts/sessions.ts";
@@ -100,9 +100,9 @@ class RedisStore implements Store {
       [prefix, start, Math.min(limit, longestPage)],
       call(`list ${prefix}`, false, options),
     );
-    const [, revision, , more, members, values] = reply;
+    const [, revision, , more, joined] = reply;
     this.#see(Number(revision));
-    const entries = decodePage(members as readonly string[], values as readonly string[]);
+    const entries = decodeEntries(joined as Buffer);
     return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
   }
 
@@ -176,12 +176,15 @@ class RedisStore implements Store {
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
     const [, succeeded, revision, reads] = reply;
     this.#see(Number(revision));
+    const keys = readsOf(succeeded === 1 ? request.then : request.else);
+    const fields = reads as readonly (Buffer | null)[];
     return {
       succeeded: succeeded === 1,
       revision: Number(revision),
-      reads: (reads as readonly (EntryReply | null)[]).map((entry) =>
-        entry ? decodeEntry(entry) : undefined,
-      ),
+      reads: keys.map((key, at) => {
+        const field = fields[at] ?? null;
+        return field === null ? undefined : decodeEntry(key, String(field));
+      }),
     };
   }
 

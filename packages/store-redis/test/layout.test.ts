@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Store } from "@cocoon-net/core";
+import type { Change, Store } from "@cocoon-net/core";
 import { openRedisStore } from "@cocoon-net/store-redis";
 import { startRedis, type TestServer } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, it } from "vitest";
@@ -19,16 +19,20 @@ afterAll(async () => {
 });
 
 describe("what redis-cli shows", () => {
-  it("holds every value, and nothing else, in one hash under the prefix", async () => {
-    await store.txn({
+  it("holds every value, behind its revisions, in one hash under the prefix", async () => {
+    const [first, second] = ['"172.20.0.0/24"', '{"status":"ready"}'];
+    const made = await store.txn({
       then: [
-        { put: "subnets/n1", value: '"172.20.0.0/24"' },
-        { put: "nodes/n1", value: '{"status":"ready"}' },
+        { put: "subnets/n1", value: first },
+        { put: "nodes/n1", value: "{}" },
       ],
     });
-    assert.equal(await redisCli(server, "hget", "/cocoon-net", "subnets/n1"), '"172.20.0.0/24"');
+    const changed = await store.txn({ then: [{ put: "nodes/n1", value: second }] });
     const all = JSON.parse(await redisCli(server, "--json", "hgetall", "/cocoon-net"));
-    assert.deepEqual(all, { "subnets/n1": '"172.20.0.0/24"', "nodes/n1": '{"status":"ready"}' });
+    assert.deepEqual(all, {
+      "subnets/n1": `${made.revision} ${made.revision} ${first}`,
+      "nodes/n1": `${made.revision} ${changed.revision} ${second}`,
+    });
   });
 
   it("names all other keys by the prefix's hash tag, so that all are in one slot", async () => {
@@ -39,11 +43,64 @@ describe("what redis-cli shows", () => {
     assert.deepEqual(names, ["/cocoon-net", ...others]);
   });
 
-  it("keeps about as many changes as was asked for", async () => {
-    await using bounded = await openRedisStore(`redis://127.0.0.1:${server.port}/bounded?history=100`);
-    for (let turn = 0; turn < 500; turn += 1) await bounded.txn({ then: [{ put: "k", value: `${turn}` }] });
-    const length = Number(await redisCli(server, "xlen", "{/bounded}#changes"));
-    assert.ok(length >= 100 && length < 300, `${length} changes are kept`);
+  it.each([1, 100])("keeps about as many changes as was asked for, %i of them at a time", async (size) => {
+    const prefix = `/bounded-by-${size}`;
+    await using bounded = await openRedisStore(
+      `redis://127.0.0.1:${server.port}${prefix}?history=${size * 100}`,
+    );
+    for (let turn = 0; turn < 500; turn += 1) {
+      const keys = Array.from({ length: size }, (_, at) => `k/${at}`);
+      await bounded.txn({ then: keys.map((put) => ({ put, value: `${turn}` })) });
+    }
+    const transactions = Number(await redisCli(server, "xlen", `{${prefix}}#changes`));
+    assert.ok(transactions >= 100 && transactions < 300, `${transactions} transactions are kept`);
+  });
+
+  it("gives back every text as it was put, to reads, lists and watches", async () => {
+    const values = ["", " ", "1 2 3", "\n", "\0", "\u007f\u0080\u00ff\u0100\uffff\u{10ffff}", "@"];
+    const put = new Map(values.map((value, at) => [`text/${at}/${value.replaceAll("\0", "")}`, value]));
+    const { revision } = await store.txn({ then: [...put].map(([key, value]) => ({ put: key, value })) });
+    const { reads } = await store.txn({ then: [...put.keys()].map((key) => ({ get: key })) });
+    const { entries } = await store.list("text/");
+    for (const found of [reads, entries]) {
+      assert.deepEqual(new Map(found.map((entry) => [entry?.key, entry?.value])), put);
+    }
+    await store.txn({ then: [...put.keys()].map((key) => ({ delete: key })) });
+    const stop = new AbortController();
+    const changes: Change[] = [];
+    for await (const batch of store.watch("text/", { fromRevision: revision - 1, signal: stop.signal })) {
+      if (batch.type === "changes") changes.push(...batch.changes);
+      if (changes.length === 2 * put.size) stop.abort();
+    }
+    assert.deepEqual(
+      new Map(
+        changes.flatMap((change) => (change.type === "put" ? [[change.entry.key, change.entry.value]] : [])),
+      ),
+      put,
+    );
+    assert.deepEqual(
+      changes.flatMap((change) => (change.type === "delete" ? [change.key] : [])),
+      [...put.keys()],
+    );
+  });
+
+  it("reads a value that was written by hand as if it had been there from the start", async () => {
+    await redisCli(server, "hset", "/cocoon-net", "written", "mine");
+    const entry = { key: "written", value: "mine", createRevision: 1, modRevision: 1 };
+    assert.deepEqual((await store.get("written")).entry, entry);
+    const then = [{ put: "written", value: "theirs" }];
+    assert.equal((await store.txn({ if: [{ key: "written", exists: false }], then })).succeeded, false);
+    const written = await store.txn({ if: [{ key: "written", modRevision: 1 }], then });
+    assert.equal(written.succeeded, true);
+    assert.deepEqual((await store.get("written")).entry, {
+      ...entry,
+      value: "theirs",
+      modRevision: written.revision,
+    });
+    assert.deepEqual(
+      (await store.list("written")).entries.map(({ value }) => value),
+      ["theirs"],
+    );
   });
 
   it("reads a value that was removed by hand as absent, and goes on", async () => {

@@ -71,7 +71,7 @@ describe("store URLs", () => {
     await using server = await startRedis();
     await using store = await openRedisStore(`redis://127.0.0.1:${server.port}/other/prefix?db=3`);
     await store.txn({ then: [{ put: "k", value: "v" }] });
-    assert.equal(await redisCli(server, "-n", "3", "hget", "/other/prefix", "k"), "v");
+    assert.match(await redisCli(server, "-n", "3", "hget", "/other/prefix", "k"), / v$/);
     assert.equal(await redisCli(server, "dbsize"), "0");
     assert.equal(store.label, `redis://127.0.0.1:${server.port}/other/prefix?db=3`);
   });
@@ -84,7 +84,7 @@ const permissions = [
   "~{/cocoon-net}#*",
   "&{/cocoon-net}#*",
   "-@all",
-  ..."+eval +evalsha +info +time +type +wait +xadd +xrange +hget +hmget +hset +hdel".split(" "),
+  ..."+eval +evalsha +info +time +type +wait +xadd +xrange +xtrim +hget +hmget +hset +hdel".split(" "),
   ..."+zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore +client|setname".split(" "),
   ..."+ssubscribe +sunsubscribe +spublish +pubsub|shardnumsub".split(" "),
 ];
@@ -106,10 +106,16 @@ describe("what a server gives", () => {
   it("is said to be unknown where CONFIG is not permitted; the documented permissions are enough", async () => {
     await using server = await startRedis({ appendonly: true });
     await redisCli(server, "acl", "setuser", "agent", "on", ">hunter2", ...permissions);
-    await using store = await openRedisStore(`redis://agent:hunter2@127.0.0.1:${server.port}`);
+    await using store = await openRedisStore(`redis://agent:hunter2@127.0.0.1:${server.port}?history=100`);
     assert.match(store.capabilities.durability, /unknown: CONFIG is not permitted/);
     await using session = await store.session(2_000);
-    await store.txn({ then: [{ put: "k", value: "v", session }] });
+    const keys = Array.from({ length: 100 }, (_, at) => `k/${at}`);
+    await store.txn({ then: keys.map((put) => ({ put, value: "v", session })) });
+    await store.txn({ then: keys.map((put) => ({ put, value: "v" })) });
+    await store.txn({ then: keys.map((key) => ({ delete: key })) });
+    assert.equal(await redisCli(server, "xlen", "{/cocoon-net}#changes"), "2", "the stream was cut");
+    assert.deepEqual((await store.list("")).entries, []);
+    assert.match(await store.incarnation(), /./);
     const stop = new AbortController();
     const seen: string[] = [];
     for await (const batch of store.watch("", { signal: stop.signal })) {
@@ -249,7 +255,7 @@ describe("TLS", () => {
     await log.until("the snapshot", 5_000, ({ batches }) => batches.length > 0);
     await limited.txn({ then: [{ put: "w/1", value: "v" }] });
     await log.until("the change", 5_000, ({ state }) => state.size === 1);
-    assert.equal(await redisCli(server, "-n", "5", "hget", "/cocoon-net", "w/1"), "v");
+    assert.match(await redisCli(server, "-n", "5", "hget", "/cocoon-net", "w/1"), / v$/);
     assert.equal((await store.get("w/1")).entry, undefined);
 
     // Redis neither answers nor closes when it is spoken to in the wrong way, so that this cannot be told from an outage.

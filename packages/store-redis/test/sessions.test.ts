@@ -59,7 +59,7 @@ describe("sessions", () => {
     await until(
       "the key",
       10_000,
-      async () => (await redisCli(server, "hget", "/expired", "alive/n1")) === "{}",
+      async () => (await redisCli(server, "hget", "/expired", "alive/n1")) !== "",
     );
     child.kill("SIGKILL");
     const id = await redisCli(server, "zrange", "{/expired}#sessions", "0", "0");
@@ -68,7 +68,7 @@ describe("sessions", () => {
       const [seconds = "0"] = (await redisCli(server, "time")).split("\n");
       return Number(seconds) * 1_000 > deadline;
     });
-    assert.equal(await redisCli(server, "hget", "/expired", "alive/n1"), "{}");
+    assert.match(await redisCli(server, "hget", "/expired", "alive/n1"), new RegExp(`@${id} {}$`));
     await using reading = await open("/expired");
     const { succeeded, reads } = await reading.txn({
       if: [{ key: "alive/n1", exists: false }],
@@ -93,6 +93,20 @@ describe("sessions", () => {
     await log.until("every delete", 5_000, ({ state }) => state.size === 0);
     assert.equal(log.changes.length, 1_000);
     await until("the holder to know", 5_000, () => session.signal.aborted);
+  });
+
+  it("a key that was removed by hand and put again without the session outlives it", async () => {
+    await using store = await open("/by-hand");
+    const session = await store.session(5_000);
+    await store.txn({ then: ["a", "b"].map((key) => ({ put: key, value: "1", session })) });
+    await redisCli(server, "hdel", "/by-hand", "a", "b");
+    await store.txn({ then: [{ put: "a", value: "2" }] });
+    await session[Symbol.asyncDispose]();
+    assert.deepEqual(
+      (await store.list("")).entries.map(({ key, value }) => [key, value]),
+      [["a", "2"]],
+    );
+    assert.equal(await redisCli(server, "zcard", "{/by-hand}#tied"), "0");
   });
 
   it("a process ends by itself once it has disposed its store", async () => {

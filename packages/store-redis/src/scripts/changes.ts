@@ -8,7 +8,8 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[5]  stamp of that revision where the caller knows it, else empty
  *   ARGV[6]  1 to tell of that revision too, 0 to start after it
  *   ARGV[7]  last revision to tell of, or empty for the newest
- *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, op, key, value, created} each
+ *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, deleted} each, as in
+ *                                                          the stream, see layout.ts
  *            {gone}                                        the history from that revision is not all there, or it is another one
  *
  * Revisions have no holes in the stream and it is trimmed from its old end, so the history is whole exactly
@@ -17,7 +18,7 @@ import { defineScript, type Script } from "./prelude.ts";
  */
 export const changes: Script = defineScript(
   "changes",
-  `
+  String.raw`
 if not reap() then return { 0 } end
 
 local prefix, position, known = ARGV[3], ARGV[4], ARGV[5]
@@ -25,34 +26,56 @@ local since, last = tonumber(position), tonumber(ARGV[7])
 if since > revision then return { 2 } end
 if since > 0 then
   local entry = redis.call('XRANGE', CHANGES, position, position, 'COUNT', 1)[1]
-  if not entry or known ~= '' and entry[2][12] ~= known then return { 2 } end
-  known = entry[2][12]
+  if not entry or known ~= '' and entry[2][2] ~= known then return { 2 } end
+  known = entry[2][2]
 elseif revision > 0 then
   local entry = redis.call('XRANGE', CHANGES, '-', '+', 'COUNT', 1)[1]
   if not entry or entry[1] ~= '1-0' then return { 2 } end
 end
 
--- Pieces grow: what is announced is mostly one revision of a few changes.
-local found, scanned, bytes, chunk = {}, 0, 0, 10
+-- Calls back with each part of what commit has joined.
+local function split(text, take)
+  if text == '' then return end
+  local from = 1
+  while true do
+    local to = string.find(text, '\255', from, true)
+    take(string.sub(text, from, (to or 0) - 1))
+    if not to then return end
+    from = to + 1
+  end
+end
+
+local found, scanned, bytes = {}, 0, 0
 local start = ARGV[6] == '1' and position .. '-0' or digits(since + 1) .. '-0'
-local stop = last and digits(last) .. '-18446744073709551615' or '+'
+local stop = last and digits(last) .. '-0' or '+'
 while true do
-  local entries = redis.call('XRANGE', CHANGES, start, stop, 'COUNT', chunk)
+  local entries = redis.call('XRANGE', CHANGES, start, stop, 'COUNT', 16)
   for _, entry in ipairs(entries) do
-    local at, fields = string.match(entry[1], '^%d+'), entry[2]
-    if at ~= position then
-      if scanned >= 1000 or bytes >= 4194304 then return { 1, tonumber(position), known, 1, found } end
-      position, known = at, fields[12]
-    end
-    scanned = scanned + 1
-    local key, value = fields[4], fields[6]
-    if string.sub(key, 1, #prefix) == prefix then
-      found[#found + 1] = { at, fields[2], key, value, fields[8] }
-      bytes = bytes + #key + #value
+    if scanned >= 1000 or bytes >= 4194304 then return { 1, tonumber(position), known, 1, found } end
+    local _, stamped, _, put, _, deleted = unpack(entry[2])
+    position, known = string.match(entry[1], '^%d+'), stamped
+    scanned, bytes = scanned + 1, bytes + #put + #deleted
+    -- Most are not concerned, which this tells at once.
+    if string.find(put, prefix, 1, true) or string.find(deleted, prefix, 1, true) then
+      local kept, gone, key = {}, {}, nil
+      split(put, function(part)
+        if not key then
+          key = part
+        else
+          if string.sub(key, 1, #prefix) == prefix then kept[#kept + 1], kept[#kept + 2] = key, part end
+          key = nil
+        end
+      end)
+      split(deleted, function(part)
+        if string.sub(part, 1, #prefix) == prefix then gone[#gone + 1] = part end
+      end)
+      if #kept + #gone > 0 then
+        found[#found + 1] = { position, table.concat(kept, '\255'), table.concat(gone, '\255') }
+      end
     end
   end
-  if #entries < chunk then break end
-  start, chunk = '(' .. entries[#entries][1], math.min(chunk * 2, 160)
+  if #entries < 16 then break end
+  start = '(' .. entries[#entries][1]
 end
 return { 1, tonumber(position), known, 0, found }
 `,

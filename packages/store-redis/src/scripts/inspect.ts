@@ -22,7 +22,8 @@ return { 1, redis.call('INFO', unpack(ARGV, 3)), types }
  *
  *   ARGV[3]  the era that the caller knows, or empty
  *   ARGV[4]  the newest revision that it has seen in that era
- *   result   {done, era, revision, info}
+ *   result   {done, era, revision, run, branched}          run: id of the server's process
+ *                                                          branched: the history that this one branched from, see branch
  */
 export const incarnation: Script = defineScript(
   "incarnation",
@@ -31,7 +32,8 @@ if era == ARGV[3] and revision < tonumber(ARGV[4]) then
   era = stamp
   redis.call('HSET', STATE, 'era', era)
 end
-return { 1, era, revision, redis.call('INFO', 'server', 'replication') }
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+return { 1, era, revision, run, branched() }
 `,
   { whenFull: true },
 );

@@ -6,8 +6,8 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[3]  prefix, may be empty
  *   ARGV[4]  the key to start after, or empty
  *   ARGV[5]  most entries; a page also ends once it holds 4 MiB
- *   result   {done, revision, stamp, more, members, values}
- *                                                          members: of the index, see layout.ts, with the value of each
+ *   result   {done, revision, stamp, more, entries}        entries: keys and their fields in turn, see layout.ts, joined
+ *                                                          by bytes 255: that many strings would cost both sides more
  */
 export const list: Script = defineScript(
   "list",
@@ -15,28 +15,31 @@ export const list: Script = defineScript(
 if not reap() then return { 0 } end
 
 local prefix, after, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
-local lower = after ~= '' and '(' .. after .. '\0\255' or prefix ~= '' and '[' .. prefix or '-'
+local lower = after ~= '' and '(' .. after or prefix ~= '' and '[' .. prefix or '-'
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
 -- Pieces grow, so that few values are read in vain where they are long.
-local members, values, bytes, chunk = {}, {}, 0, 10
+local parts, size, bytes, chunk = {}, 0, 0, 10
+local function page(more)
+  return { 1, revision, revisionStamp, more, table.concat(parts, '\255') }
+end
 while true do
   local next = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', '0', chunk)
   if #next == 0 then break end
-  local keys = {}
-  for n, member in ipairs(next) do keys[n] = string.match(member, '^[^%z]+') end
-  local found = redis.call('HMGET', DATA, unpack(keys))
-  for n, member in ipairs(next) do
-    local value = found[n]
-    if value then
-      if #members == limit or bytes >= 4194304 then return { 1, revision, revisionStamp, 1, members, values } end
-      members[#members + 1], values[#values + 1] = member, value
-      bytes = bytes + #member + #value
+  local found = redis.call('HMGET', DATA, unpack(next))
+  for n, key in ipairs(next) do
+    local field = found[n]
+    -- One that was removed by hand is still in the index.
+    if field then
+      if size == limit or bytes >= 4194304 then return page(1) end
+      size = size + 1
+      parts[2 * size - 1], parts[2 * size] = key, field
+      bytes = bytes + #key + #field
     end
   end
   if #next < chunk then break end
   lower, chunk = '(' .. next[#next], math.min(chunk * 2, 320)
 end
-return { 1, revision, revisionStamp, 0, members, values }
+return page(0)
 `,
   { whenFull: true },
 );

@@ -28,14 +28,15 @@ export const status: {
  */
 const prelude = String.raw`
 local DATA, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
-local HISTORY, STEM = ARGV[1], ARGV[2]
+local HISTORY, STEM = tonumber(ARGV[1]), ARGV[2]
 -- Numbers that are passed to commands are written as text: Lua's own way to turn them into it is slow.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local stamp = time[1] .. '.' .. time[2]
 
-local state = redis.call('HMGET', STATE, 'era', 'revision', 'stamp', 'lengths')
+local state = redis.call('HMGET', STATE, 'era', 'revision', 'stamp', 'lengths', 'unmarked')
 local era, revision, revisionStamp, lengths = state[1], tonumber(state[2] or 0), state[3] or '', state[4] or ''
+local unmarked = tonumber(state[5] or 0)
 if not era then
   -- An empty or emptied database starts a new era.
   era = stamp
@@ -46,38 +47,40 @@ local function digits(number)
   return string.format('%d', number)
 end
 
-local function find(key)
-  local member = redis.call('ZRANGEBYLEX', INDEX, '[' .. key .. '\0', '(' .. key .. '\0\255', 'LIMIT', '0', '1')[1]
-  if not member then return nil end
-  local value = redis.call('HGET', DATA, key)
-  local created, modified, session = string.match(string.sub(member, #key + 2), '^(%d+)%z(%d+)%z(.*)$')
-  -- A value that was removed by hand reads as absent; its index member goes with the next write.
-  local entry = value and { key = key, value = value, created = created, modified = modified, session = session }
-  return entry or nil, member, session
+-- createRevision, session or '', modRevision and the place of the value in a field of DATA.
+local function parse(field)
+  local created, modified, session, at = string.match(field, '^(%d+) (%d+)@?(%S*) ()')
+  -- Written by hand: as if it had been there from the start.
+  if not created then return '1', nil, '1', 1 end
+  return created, session, modified, at
 end
 
--- What two histories differ in, whatever their revisions: the era, and the history that this one branched from at
--- the server's last promotion.
+-- The history that this server's branched from when it was last promoted.
+local function branched()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or ''
+end
+
+-- What two histories differ in, whatever their revisions.
 local function branch()
-  return era .. '/' .. (string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or '')
+  return era .. '/' .. branched()
 end
 
--- Tells the watches that changes concern, once each: branch, revision, stamp, whether a key was tied to a session. It
--- asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so that a
--- change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
-local function announce(changes, id)
+-- Tells the watches that changes of keys concern, once each: branch, revision, stamp, whether a key was tied to a
+-- session. It asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so
+-- that a change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
+local function announce(id, tied, written)
   if lengths == '' then return end
-  local reach, channels, asked, tied = {}, {}, {}, 0
+  local reach, channels, asked = {}, {}, {}
   for length in string.gmatch(lengths, '%d+') do reach[#reach + 1] = tonumber(length) end
-  for _, change in ipairs(changes) do
-    local key = change.key
-    if (change.session or '') ~= '' then tied = 1 end
-    for _, length in ipairs(reach) do
-      if length > #key then break end
-      local prefix = string.sub(key, 1, length)
-      if not asked[prefix] then
-        asked[prefix] = true
-        channels[#channels + 1] = STEM .. prefix
+  for _, keys in ipairs(written) do
+    for _, key in ipairs(keys) do
+      for _, length in ipairs(reach) do
+        if length > #key then break end
+        local prefix = string.sub(key, 1, length)
+        if not asked[prefix] then
+          asked[prefix] = true
+          channels[#channels + 1] = STEM .. prefix
+        end
       end
     end
   end
@@ -94,54 +97,97 @@ local function announce(changes, id)
   end
 end
 
--- Applies changes {key, value or nil, session} as one revision, and answers how many keys it made. Messages and
--- the stream come first: they alone can be refused, and then nothing has been applied.
-local function commit(changes)
-  local effective, made = {}, 0
-  for _, change in ipairs(changes) do
-    change.old, change.member, change.tie = find(change.key)
-    if change.value or change.member then effective[#effective + 1] = change end
-    if change.value and not change.old then made = made + 1 end
+-- Counts changes, and cuts the stream, whose entries are of very different size, after enough of them. Marks are
+-- revisions, newest first, each with the number of changes since the one before it.
+local function mark(id, changes)
+  unmarked = unmarked + changes
+  if unmarked * 8 < HISTORY then return end
+  local marks, kept, sum = id .. ':' .. digits(unmarked) .. ' ' .. (redis.call('HGET', STATE, 'marks') or ''), '', 0
+  for text, at, count in string.gmatch(marks, '((%d+):(%d+) )') do
+    if sum >= HISTORY then
+      redis.call('XTRIM', CHANGES, 'MINID', '~', digits(at + 1), 'LIMIT', '0')
+      break
+    end
+    kept, sum = kept .. text, sum + count
   end
-  if #effective == 0 then return 0 end
-  revision, revisionStamp = revision + 1, stamp
-  local id = digits(revision)
-  announce(effective, id)
-  for n, change in ipairs(effective) do
-    change.created = change.old and change.old.created or id
-    redis.call('XADD', CHANGES, 'MAXLEN', '~', HISTORY, id .. '-' .. (n - 1),
-      'op', change.value and 'put' or 'delete', 'key', change.key, 'value', change.value or '',
-      'created', change.created, 'session', change.session or '', 'stamp', stamp)
-  end
-  redis.call('HSET', STATE, 'revision', id, 'stamp', stamp)
-  for _, change in ipairs(effective) do
-    local key = change.key
-    if change.member then redis.call('ZREM', INDEX, change.member) end
-    if change.tie and change.tie ~= '' then redis.call('ZREM', TIED, change.tie .. '\0' .. key) end
-    if change.value then
-      local session = change.session or ''
-      redis.call('HSET', DATA, key, change.value)
-      redis.call('ZADD', INDEX, '0', key .. '\0' .. change.created .. '\0' .. id .. '\0' .. session)
-      if session ~= '' then redis.call('ZADD', TIED, '0', session .. '\0' .. key) end
+  redis.call('HSET', STATE, 'marks', kept)
+  unmarked = 0
+end
+
+-- Puts and deletes keys as one revision, and answers how many keys it made. found: the fields of DATA that the puts,
+-- then the deletes find. sessions: by the number of the put. Messages and the stream come first: they alone can be
+-- refused, and then nothing has been applied. Each kind of write is one command for all keys, as commands are what costs.
+local function commit(puts, values, sessions, deletes, found)
+  local gone, made, untied, tied, sets = {}, {}, {}, {}, {}
+  local id = digits(revision + 1)
+  local tail = ' ' .. id .. ' '
+  for n, key in ipairs(puts) do
+    local created, session, old = id, sessions[n], nil
+    if found[n] then created, old = parse(found[n]) end
+    if not old then
+      made[#made + 1] = '0'
+      made[#made + 1] = key
+    elseif old ~= '' then
+      untied[#untied + 1] = old .. '\0' .. key
+    end
+    sets[2 * n - 1] = key
+    if session then
+      tied[#tied + 1] = '0'
+      tied[#tied + 1] = session .. '\0' .. key
+      sets[2 * n] = created .. ' ' .. id .. '@' .. session .. ' ' .. values[n]
     else
-      redis.call('HDEL', DATA, key)
+      sets[2 * n] = created .. tail .. values[n]
     end
   end
-  return made
+  for n, key in ipairs(deletes) do
+    local field = found[#puts + n]
+    if field then
+      gone[#gone + 1] = key
+      local _, old = parse(field)
+      if old and old ~= '' then untied[#untied + 1] = old .. '\0' .. key end
+    end
+  end
+  if #puts + #gone == 0 then return 0 end
+  announce(id, #tied > 0 and 1 or 0, { puts, gone })
+  revision, revisionStamp = revision + 1, stamp
+  -- No text has the byte 255 in UTF-8.
+  redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'put', table.concat(sets, '\255'),
+    'delete', table.concat(gone, '\255'))
+  mark(id, #puts + #gone)
+  redis.call('HSET', STATE, 'revision', id, 'stamp', stamp, 'unmarked', digits(unmarked))
+  if #sets > 0 then redis.call('HSET', DATA, unpack(sets)) end
+  if #made > 0 then redis.call('ZADD', INDEX, unpack(made)) end
+  if #gone > 0 then
+    redis.call('HDEL', DATA, unpack(gone))
+    redis.call('ZREM', INDEX, unpack(gone))
+  end
+  if #untied > 0 then redis.call('ZREM', TIED, unpack(untied)) end
+  if #tied > 0 then redis.call('ZADD', TIED, unpack(tied)) end
+  return #made / 2
 end
 
 -- Removes the keys of expired sessions, then the sessions. True when none is left.
 local function reap()
-  local budget, over, gone = 256, {}, {}
+  local budget, over, ties = 256, {}, {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', digits(now), 'LIMIT', '0', '256')) do
     if budget <= 0 then break end
-    local ties = redis.call('ZRANGEBYLEX', TIED, '[' .. id .. '\0', '(' .. id .. '\0\255', 'LIMIT', 0, budget)
-    for _, tie in ipairs(ties) do gone[#gone + 1] = { key = string.sub(tie, #id + 2) } end
-    if #ties < budget then over[#over + 1] = id end
-    budget = budget - #ties - 1
+    local some = redis.call('ZRANGEBYLEX', TIED, '[' .. id .. '\0', '(' .. id .. '\0\255', 'LIMIT', 0, budget)
+    for _, tie in ipairs(some) do ties[#ties + 1] = { session = id, key = string.sub(tie, #id + 2), member = tie } end
+    if #some < budget then over[#over + 1] = id end
+    budget = budget - #some - 1
   end
-  if #gone > 0 then commit(gone) end
-  for _, id in ipairs(over) do redis.call('ZREM', SESSIONS, id) end
+  if #ties > 0 then
+    local keys, members, gone, found = {}, {}, {}, {}
+    for n, tie in ipairs(ties) do keys[n], members[n] = tie.key, tie.member end
+    for n, field in ipairs(redis.call('HMGET', DATA, unpack(keys))) do
+      local _, holder = parse(field or '')
+      -- One that was removed by hand may have been put again without the session.
+      if holder == ties[n].session then gone[#gone + 1], found[#found + 1] = keys[n], field end
+    end
+    commit({}, {}, {}, gone, found)
+    redis.call('ZREM', TIED, unpack(members))
+  end
+  if #over > 0 then redis.call('ZREM', SESSIONS, unpack(over)) end
   return budget > 0
 end
 `;

@@ -1,54 +1,59 @@
 import { defineScript, type Script } from "./prelude.ts";
 
 /**
- * Compares, then applies one branch.
+ * Compares, then applies one branch. What is alike stands together, so that one command can take it.
  *
- *   ARGV[3…]  n, then n × (kind, key, operand)             kind: exists ("1" or "0"), created, modified, value
- *             n, then n × (op, key, value, session)        the `then` branch; op: put, delete, get
- *             n, then n × (op, key, value, session)        the `else` branch
- *   result    {done, succeeded, revision, reads, made}     reads: {key, value, created, modified} or nil each; made: keys that are new
- *             {gone, session, key}                         a put names a session that is over; nothing applied
+ *   ARGV[3]  how many: compares; of the `then` branch puts, deletes, gets, ties; the same of the `else` branch, if any
+ *   ARGV[4…] compares: keys; then (kind, operand) each     kind: exists ("1" or "0"), created, modified, value
+ *            each branch: keys of puts, deletes, gets; values of puts; then ties: (number of the put, session) each
+ *   result   {done, succeeded, revision, reads, made}      reads: fields, see layout.ts, or nil each; made: keys that are new
+ *            {gone, session, key}                          a put names a session that is over; nothing applied
  */
 const body = `
 if not reap() then return { 0 } end
 
-local position = 2
-local function take()
-  position = position + 1
-  return ARGV[position]
+local counts, place = {}, 4
+for count in string.gmatch(ARGV[3], '%d+') do counts[#counts + 1] = tonumber(count) end
+local function take(count)
+  place = place + count
+  return unpack(ARGV, place - count, place - 1)
+end
+local function find(count)
+  if count == 0 then return {} end
+  return redis.call('HMGET', DATA, take(count))
 end
 
-local succeeded = 1
-for _ = 1, tonumber(take()) do
-  local kind, key, operand = take(), take(), take()
-  local entry = find(key)
+local compares, succeeded = counts[1], 1
+for _, field in ipairs(find(compares)) do
+  local kind, operand = take(2)
   local actual
-  if kind == 'exists' then actual = entry and '1' or '0' else actual = entry and entry[kind] end
+  if kind == 'exists' then
+    actual = field and '1' or '0'
+  elseif field then
+    local created, _, modified, at = parse(field)
+    if kind == 'created' then actual = created
+    elseif kind == 'modified' then actual = modified
+    else actual = string.sub(field, at) end
+  end
   if actual ~= operand then succeeded = 0 end
 end
 
-local branches = {}
-for branch = 1, 2 do
-  branches[branch] = {}
-  for n = 1, tonumber(take()) do
-    branches[branch][n] = { op = take(), key = take(), value = take(), session = take() }
-  end
+local puts, deletes, gets, ties = unpack(counts, 2, 5)
+if succeeded == 0 then
+  place = place + 2 * puts + deletes + gets + 2 * ties
+  puts, deletes, gets, ties = counts[6] or 0, counts[7] or 0, counts[8] or 0, counts[9] or 0
 end
-
-local changes, reads = {}, {}
-for _, operation in ipairs(branches[succeeded == 1 and 1 or 2]) do
-  if operation.op == 'get' then
-    local entry = find(operation.key)
-    reads[#reads + 1] = entry and { entry.key, entry.value, entry.created, entry.modified } or false
-  else
-    local session = operation.session
-    if session ~= '' and not redis.call('ZSCORE', SESSIONS, session) then return { 2, session, operation.key } end
-    if operation.op == 'delete' then operation.value = nil end
-    changes[#changes + 1] = operation
-  end
+local first, writes = place, puts + deletes
+local found = find(writes + gets)
+local values, sessions = { take(puts) }, {}
+for _ = 1, ties do
+  local put, session = take(2)
+  if not redis.call('ZSCORE', SESSIONS, session) then return { 2, session, ARGV[first + put - 1] } end
+  sessions[tonumber(put)] = session
 end
-local made = commit(changes)
-return { 1, succeeded, revision, reads, made }
+local made = commit({ unpack(ARGV, first, first + puts - 1) }, values, sessions,
+  { unpack(ARGV, first + puts, first + writes - 1) }, found)
+return { 1, succeeded, revision, { unpack(found, writes + 1, writes + gets) }, made }
 `;
 
 export const txn: Script = defineScript("txn", body, { whenFull: false });
