@@ -1,0 +1,75 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** What all servers get: a /16 with room for 64,000 guests, and the load generator far from their addresses. */
+export const subnet = "10.77.0.0/16";
+export const gateway = "10.77.0.1";
+/** Within the subnet, beyond the first 64,000 addresses. */
+export const clientAddress = "10.77.254.1";
+export const bridge = "cni0";
+export const clientDevice = "eth0";
+
+const receiveBuffer = "/proc/sys/net/core/rmem_default";
+const generousBytes = 8 * 2 ** 20;
+
+/** Two network namespaces on one cable: a node with a bridge, and the load generator behind one of its ports. */
+export class Lan implements AsyncDisposable {
+  readonly node: string;
+  readonly guests: string;
+  readonly #earlierReceiveBuffer: string;
+
+  private constructor(suffix: string) {
+    this.node = `bench-n-${suffix}`;
+    this.guests = `bench-g-${suffix}`;
+    this.#earlierReceiveBuffer = readFileSync(receiveBuffer, "utf8");
+  }
+
+  static async create(): Promise<Lan> {
+    const lan = new Lan(randomBytes(3).toString("hex"));
+    try {
+      for (const name of [lan.node, lan.guests]) {
+        await run("ip", ["netns", "add", name]);
+        await run("ip", ["-n", name, "link", "set", "lo", "up"]);
+      }
+      const inNode = (...args: string[]) => run("ip", ["-n", lan.node, ...args]);
+      const inGuests = (...args: string[]) => run("ip", ["-n", lan.guests, ...args]);
+      await inNode("link", "add", bridge, "type", "bridge");
+      await inNode("address", "add", `${gateway}/16`, "dev", bridge);
+      await inNode("link", "set", bridge, "up");
+      const peer = ["peer", "name", clientDevice, "netns", lan.guests];
+      await inNode("link", "add", "port0", "type", "veth", ...peer);
+      await inNode("link", "set", "port0", "master", bridge, "up");
+      await inGuests("address", "add", `${clientAddress}/16`, "dev", clientDevice);
+      await inGuests("link", "set", clientDevice, "up");
+      await run("ip", ["netns", "exec", lan.guests, "ping", "-c", "1", "-W", "5", gateway]);
+      // A generator that loses answers for want of a buffer would count against the server that gives most at once.
+      // Sockets take this size when they are made: all the servers' and the generator's.
+      writeFileSync(receiveBuffer, String(generousBytes));
+      return lan;
+    } catch (error) {
+      await lan[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** A server of an earlier run must leave nothing behind. */
+  async clear(): Promise<void> {
+    for (const args of [
+      ["route", "flush", "dev", bridge, "proto", "boot"],
+      ["neigh", "flush", "dev", bridge],
+    ]) {
+      await run("ip", ["-n", this.node, ...args]);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    writeFileSync(receiveBuffer, this.#earlierReceiveBuffer);
+    for (const name of [this.node, this.guests]) {
+      await run("ip", ["netns", "del", name]).catch(() => undefined);
+    }
+  }
+}

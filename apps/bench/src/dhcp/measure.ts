@@ -1,0 +1,184 @@
+import { readFileSync } from "node:fs";
+import { setTimeout as pause } from "node:timers/promises";
+import { type RunningServer, type ServerName, startServer } from "./dhcp-servers.ts";
+import type { Lan } from "./lan.ts";
+import { dropsOf, type Load, type LoadResult, perfdhcp } from "./perfdhcp.ts";
+import { highestRate, quantile } from "./search.ts";
+
+export interface Bench {
+  readonly lan: Lan;
+  readonly directory: string;
+  /** Seconds of each trial. */
+  readonly seconds: number;
+  readonly say: (line: string) => void;
+  readonly nodeFlags: readonly string[];
+}
+
+/** What is asked of a server, in messages that it has to acknowledge per second. */
+export type Work = "new clients" | "renewals";
+
+export const mostDrops = 0.001;
+const poolSize = 64_000;
+const returning = 4_000;
+const manyClients = 1_000_000;
+const firstMacs = { warm: "00:0c:01:00:00:00", measured: "00:0d:01:00:00:00" };
+const guesses: Readonly<Record<ServerName, number>> = { "cocoon-net": 11_000, kea: 8_000, dnsmasq: 500 };
+
+/** The highest rate at which at most 0.1 % of the messages are not answered within a second. */
+export function highest(
+  bench: Bench,
+  name: ServerName,
+  work: Work,
+  guess: number | undefined,
+): Promise<number> {
+  const limits = { step: 1.15, least: 100, most: 40_000 };
+  if (work === "new clients") {
+    return highestRate(guess ?? guesses[name], (rate) => passesWithNewClients(bench, name, rate), limits);
+  }
+  return renewing(bench, name, (server) =>
+    highestRate(
+      guess ?? guesses[name] / 1.5,
+      (rate) => passesWithRenewals(bench, name, server, rate),
+      limits,
+    ),
+  );
+}
+
+/** On a fresh server that has been warmed up, so that there are addresses and no lease is known. */
+async function passesWithNewClients(bench: Bench, name: ServerName, rate: number): Promise<boolean> {
+  await using server = await startServer(name, { ...bench, poolSize });
+  await warmUp(bench, name);
+  return await passes(bench, name, "new clients", { rate, clients: manyClients }, server);
+}
+
+/** As many returning clients begin anew (DISCOVER) as renew (REQUEST with ciaddr): perfdhcp does not renew alone. */
+async function passesWithRenewals(
+  bench: Bench,
+  name: ServerName,
+  server: RunningServer,
+  rate: number,
+): Promise<boolean> {
+  return await passes(bench, name, "renewals", { rate, renewals: rate, clients: returning }, server);
+}
+
+async function passes(
+  bench: Bench,
+  name: ServerName,
+  work: Work,
+  load: Pick<Load, "rate" | "renewals" | "clients">,
+  server: RunningServer,
+): Promise<boolean> {
+  const { seconds } = bench;
+  const before = server.cpuMs();
+  const result = await perfdhcp(bench.lan, { ...load, seconds, firstMac: firstMacs.measured });
+  const cpuMs = server.cpuMs() - before;
+  const drops = dropsOf(result);
+  const acks = result.acks.received + result.renewals.received;
+  const isFast = result.offers.sent >= 0.98 * load.rate * seconds;
+  const verdict = drops > mostDrops ? "no" : isFast ? "yes" : "the generator is too slow";
+  bench.say(
+    `${name}, ${work}, ${load.rate}/s: ${(drops * 100).toFixed(3)} % lost, ${((cpuMs * 1_000) / acks).toFixed(0)} µs of processor per ACK: ${verdict}`,
+  );
+  await pause(300); // what was not answered in time may still be under way
+  return drops <= mostDrops && isFast;
+}
+
+async function warmUp(bench: Bench, name: ServerName): Promise<void> {
+  const rate = Math.min(2_000, guesses[name] / 2);
+  await perfdhcp(bench.lan, { rate, seconds: 2, clients: manyClients, firstMac: firstMacs.warm });
+}
+
+async function renewing<T>(
+  bench: Bench,
+  name: ServerName,
+  action: (server: RunningServer) => Promise<T>,
+): Promise<T> {
+  await using server = await startServer(name, { ...bench, poolSize });
+  const rate = Math.min(2_000, guesses[name] / 2);
+  const seconds = Math.ceil(returning / rate) + 1;
+  await perfdhcp(bench.lan, { rate, seconds, clients: returning, firstMac: firstMacs.measured });
+  return await action(server);
+}
+
+export interface AtRate {
+  readonly rate: number;
+  /** Of DISCOVER to OFFER and REQUEST to ACK, in milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Processor time per exchange, in microseconds. */
+  readonly cpuUs: number;
+  /** Flushes that reached the disk, per 1,000 exchanges; the whole machine's. */
+  readonly flushes: number;
+  readonly peakBytes: number;
+}
+
+/** What new clients feel and cost at a rate that the server can stand. */
+export async function atRate(bench: Bench, name: ServerName, rate: number): Promise<AtRate> {
+  await using server = await startServer(name, { ...bench, poolSize });
+  await warmUp(bench, name);
+  const cpu = server.cpuMs();
+  const flushes = diskFlushes();
+  const load = {
+    rate,
+    seconds: bench.seconds,
+    clients: manyClients,
+    firstMac: firstMacs.measured,
+    timed: true,
+  };
+  const { acks, latenciesMs } = await perfdhcp(bench.lan, load);
+  return {
+    rate,
+    p50: quantile(latenciesMs, 0.5),
+    p99: quantile(latenciesMs, 0.99),
+    cpuUs: ((server.cpuMs() - cpu) * 1_000) / acks.received,
+    flushes: ((diskFlushes() - flushes) * 1_000) / acks.received,
+    peakBytes: server.memory().peak,
+  };
+}
+
+export interface Filling {
+  readonly leases: number;
+  /** Resident afterwards. */
+  readonly bytes: number;
+  /** Processor time per grant, in microseconds, in the first and in the last tenth of the pool. */
+  readonly firstCpuUs: number;
+  readonly lastCpuUs: number;
+  readonly lost: number;
+}
+
+/** Grants every address of a pool. */
+export async function fill(bench: Bench, name: ServerName, size: number, rate: number): Promise<Filling> {
+  await using server = await startServer(name, { ...bench, poolSize: size });
+  const tenth = Math.floor(size / 10);
+  const costs: number[] = [];
+  let granted = 0;
+  let sent = 0;
+  for (let part = 0; part < 10; part++) {
+    const count = part === 9 ? size - granted : tenth;
+    const seconds = Math.max(1, Math.round(count / rate));
+    const before = server.cpuMs();
+    const firstMac = `00:0e:${part.toString(16).padStart(2, "0")}:00:00:00`;
+    const load = { rate: Math.ceil(count / seconds), seconds, clients: manyClients, firstMac };
+    const result: LoadResult = await perfdhcp(bench.lan, load);
+    costs.push(((server.cpuMs() - before) * 1_000) / result.acks.received);
+    granted += result.acks.received;
+    sent += result.offers.sent;
+  }
+  return {
+    leases: granted,
+    bytes: server.memory().now,
+    // The first tenth includes what compiling costs; the second does not.
+    firstCpuUs: costs[1] ?? Number.NaN,
+    lastCpuUs: costs[9] ?? Number.NaN,
+    lost: sent - granted,
+  };
+}
+
+/** Documentation/admin-guide/iostats: the 16th field of a device counts its flush requests. */
+function diskFlushes(): number {
+  let flushes = 0;
+  for (const line of readFileSync("/proc/diskstats", "utf8").split("\n")) {
+    flushes += Number(line.trim().split(/\s+/)[18] ?? 0);
+  }
+  return flushes;
+}
