@@ -10,7 +10,7 @@ import {
 } from "@cocoon-net/core";
 import type { AccessTokens } from "./access-tokens.ts";
 import { TokenError } from "./api-errors.ts";
-import { type GceClients, Sdk } from "./sdk.ts";
+import { callApi, type GceClients, vendorClients } from "./sdk.ts";
 import { retryPauses, type Timing } from "./timing.ts";
 
 /**
@@ -57,16 +57,10 @@ export interface Call {
 export class GceCalls {
   readonly timing: Timing;
   readonly #options: GceCallsOptions;
-  readonly #sdk: Sdk;
 
   constructor(options: GceCallsOptions) {
     this.timing = options.timing;
     this.#options = options;
-    this.#sdk = new Sdk(options.endpoint);
-  }
-
-  async close(): Promise<void> {
-    await this.#sdk.close();
   }
 
   /**
@@ -114,7 +108,8 @@ export class GceCalls {
     const { action, project: account, region, timeoutMs = timing.requestMs, emptyLists = [] } = call;
     const kind = call.changes ? "write" : "read";
     const bucket = budget.bucket({ platform: "gke", account, region, class: kind }, rates[kind]);
-    await this.#sdk.open();
+    // Not while a request is timed.
+    await vendorClients();
     const waitedMs = await bucket
       .take(purpose, { signal, withinMs: timing.budgetMs })
       .catch((cause: unknown) => {
@@ -127,9 +122,10 @@ export class GceCalls {
       const tookMs = performance.now() - startedAt;
       this.#options.onCall?.({ platform: "gke", action, result, tookMs, waitedMs });
     };
-    const context = { what: `${action} ${call.subject}`, authorization, timeoutMs, signal, emptyLists };
+    const what = `${action} ${call.subject}`;
+    const context = { endpoint: endpoint.origin, what, authorization, timeoutMs, signal, emptyLists };
     try {
-      const answer = await this.#sdk.call(context, run);
+      const answer = await callApi(context, run);
       bucket.succeeded();
       report("ok");
       return answer;

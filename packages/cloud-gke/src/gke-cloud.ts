@@ -127,7 +127,6 @@ export class GkeCloud implements Cloud {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Error("the GKE cloud was closed"));
-    await this.#calls.close();
   }
 
   #signal(options: CloudCallOptions): AbortSignal {

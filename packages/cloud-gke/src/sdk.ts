@@ -5,6 +5,8 @@ import { refusal } from "./api-errors.ts";
 
 /** What one call needs on its way through the vendor's client to the socket. */
 export interface CallContext {
+  /** Origin of the API. */
+  readonly endpoint: string;
   /** Method and subject, for messages. */
   readonly what: string;
   /** The `Authorization` header. */
@@ -30,7 +32,6 @@ interface CallOptions {
 
 interface Client {
   initialize(): Promise<unknown>;
-  close(): Promise<void>;
 }
 
 interface OperationsClient extends Client {
@@ -51,102 +52,86 @@ export interface GceClients {
 
 export const once: CallOptions = { retry: null };
 
+const contexts = new AsyncLocalStorage<CallContext>();
+let clients: Promise<GceClients> | undefined;
+
 /**
  * The vendor's clients (`@google-cloud/compute`), loaded at the first call and file by file: the package's index takes
  * 280 MB and 1.5 s. They see an `AuthClient` of ours, whose `fetch` is the one place where requests leave. That is
  * where an empty list is put back that the client's JSON leaves out, where deadlines and signals are enforced, and
  * where refusals become errors, before the client decodes them at 0.2 s each. It also means that the clients never
  * look for default credentials by themselves, which ends the process with an unhandled rejection where there are none.
+ * All that differs from call to call comes with its context, so one set of them serves the whole process.
  */
-export class Sdk {
-  readonly #endpoint: URL;
-  readonly #context = new AsyncLocalStorage<CallContext>();
-  #clients: Promise<GceClients> | undefined;
+export async function vendorClients(): Promise<GceClients> {
+  clients ??= load();
+  return await clients;
+}
 
-  constructor(endpoint: URL) {
-    this.#endpoint = endpoint;
+/** @throws {CocoonError} what {@link refusal} makes of an answer, or {@link UnavailableError} */
+export async function callApi<T>(context: CallContext, run: (clients: GceClients) => Promise<T>): Promise<T> {
+  const { signal, what } = context;
+  signal?.throwIfAborted();
+  const loaded = await vendorClients();
+  try {
+    return await contexts.run(context, () => run(loaded));
+  } catch (error) {
+    signal?.throwIfAborted();
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (cause instanceof CocoonError) throw cause;
+    if (error instanceof CocoonError) throw error;
+    const reason = (error instanceof Error ? error.message : String(error)).slice(0, 200);
+    throw new UnavailableError(`${what} failed: ${reason.replaceAll(/\s+/g, " ")}`, {
+      cause: error,
+      outcome: "unknown",
+    });
   }
+}
 
-  /** @throws {CocoonError} what {@link refusal} makes of an answer, or {@link UnavailableError} */
-  async call<T>(context: CallContext, run: (clients: GceClients) => Promise<T>): Promise<T> {
-    context.signal?.throwIfAborted();
-    const clients = await this.open();
-    try {
-      return await this.#context.run(context, () => run(clients));
-    } catch (error) {
-      context.signal?.throwIfAborted();
-      const cause = error instanceof Error ? error.cause : undefined;
-      if (cause instanceof CocoonError) throw cause;
-      if (error instanceof CocoonError) throw error;
-      throw new UnavailableError(`${context.what} failed: ${reasonOf(error)}`, {
-        cause: error,
-        outcome: "unknown",
-      });
-    }
-  }
+async function load(): Promise<GceClients> {
+  const { InstancesClient, SubnetworksClient, ZoneOperationsClient, RegionOperationsClient } =
+    clientClasses();
+  const options = {
+    authClient: { getRequestHeaders: async () => new Headers(), fetch: send },
+  };
+  const made = {
+    instances: new InstancesClient(options),
+    subnetworks: new SubnetworksClient(options),
+    zoneOperations: new ZoneOperationsClient(options),
+    regionOperations: new RegionOperationsClient(options),
+  };
+  for (const client of Object.values(made)) await client.initialize();
+  return made;
+}
 
-  async close(): Promise<void> {
-    if (this.#clients === undefined) return;
-    const { instances, subnetworks, zoneOperations, regionOperations } = await this.#clients;
-    for (const client of [instances, subnetworks, zoneOperations, regionOperations]) await client.close();
+/** @param url with the vendor's own origin */
+async function send(url: string, init: RequestInit): Promise<Response> {
+  const context = contexts.getStore();
+  if (context === undefined) throw new Error(`a request to ${url} without a call`);
+  const { endpoint, what, authorization, timeoutMs, signal, emptyLists } = context;
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const both = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+  const headers = new Headers(init.headers);
+  headers.set("authorization", authorization);
+  let body = typeof init.body === "string" ? init.body : null;
+  if (body !== null && emptyLists.length > 0) body = withEmptyLists(body, emptyLists);
+  let status: number;
+  let text: string;
+  let retryAfter: string | null;
+  try {
+    const target = url.replace(/^https?:\/\/[^/]+/, endpoint);
+    const method = init.method ?? "GET";
+    // A redirect would carry the token elsewhere.
+    const response = await fetch(target, { method, headers, body, signal: both, redirect: "error" });
+    text = await response.text();
+    status = response.status;
+    retryAfter = response.headers.get("retry-after");
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw unreachable(what, endpoint, timeout.aborted ? timeoutMs : undefined, cause);
   }
-
-  /** Loads the clients, if they are not loaded yet. */
-  async open(): Promise<GceClients> {
-    this.#clients ??= this.#load();
-    return await this.#clients;
-  }
-
-  async #load(): Promise<GceClients> {
-    const { protocol, hostname, port } = this.#endpoint;
-    const options = {
-      apiEndpoint: hostname,
-      port: port || (protocol === "https:" ? 443 : 80),
-      protocol: protocol.slice(0, -1),
-      authClient: {
-        getRequestHeaders: async () => new Headers(),
-        fetch: (url: string, init: RequestInit) => this.#fetch(url, init),
-      },
-    };
-    const { InstancesClient, SubnetworksClient, ZoneOperationsClient, RegionOperationsClient } =
-      loadClients();
-    const clients = {
-      instances: new InstancesClient(options),
-      subnetworks: new SubnetworksClient(options),
-      zoneOperations: new ZoneOperationsClient(options),
-      regionOperations: new RegionOperationsClient(options),
-    };
-    for (const client of Object.values(clients)) await client.initialize();
-    return clients;
-  }
-
-  async #fetch(url: string, init: RequestInit): Promise<Response> {
-    const context = this.#context.getStore();
-    if (context === undefined) throw new Error(`a request to ${url} without a call`);
-    const { what, authorization, timeoutMs, signal, emptyLists } = context;
-    const timeout = AbortSignal.timeout(timeoutMs);
-    const both = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
-    const headers = new Headers(init.headers);
-    headers.set("authorization", authorization);
-    let body = typeof init.body === "string" ? init.body : null;
-    if (body !== null && emptyLists.length > 0) body = withEmptyLists(body, emptyLists);
-    let status: number;
-    let text: string;
-    let retryAfter: string | null;
-    try {
-      // A redirect would carry the token elsewhere.
-      const method = init.method ?? "GET";
-      const response = await fetch(url, { method, headers, body, signal: both, redirect: "error" });
-      text = await response.text();
-      status = response.status;
-      retryAfter = response.headers.get("retry-after");
-    } catch (cause) {
-      signal?.throwIfAborted();
-      throw unreachable(what, this.#endpoint.origin, timeout.aborted ? timeoutMs : undefined, cause);
-    }
-    if (status >= 200 && status < 300) return new Response(text, { status: 200 });
-    throw refusal(what, { status, body: text, retryAfter });
-  }
+  if (status >= 200 && status < 300) return new Response(text, { status: 200 });
+  throw refusal(what, { status, body: text, retryAfter });
 }
 
 type ClientClass<T> = new (options: unknown) => T;
@@ -159,7 +144,7 @@ interface ClientClasses {
 }
 
 /** Typed by hand: the vendor's declarations are 33 MB, and what comes back is checked in wire.ts anyway. */
-function loadClients(): ClientClasses {
+function clientClasses(): ClientClasses {
   const require = createRequire(import.meta.url);
   const load = (file: string) => require(`@google-cloud/compute/build/src/v1/${file}.js`);
   return {
@@ -200,9 +185,4 @@ function unreachable(
     outcome: code !== undefined && neverSent.has(code) ? "none" : "unknown",
     hint: "check the network and COCOON_NET_GCE_ENDPOINT",
   });
-}
-
-/** After close(), the client rejects with a string. */
-function reasonOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).slice(0, 200).replaceAll(/\s+/g, " ");
 }
