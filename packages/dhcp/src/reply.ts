@@ -163,7 +163,7 @@ function echoed(packet: DhcpPacket): Map<number, Uint8Array> {
   const clientID = packet.options.get(61);
   if (clientID !== undefined && clientID.length >= 2 && clientID.length <= 255) values.set(61, clientID);
   const network = packet.options.get(118);
-  if (network !== undefined) values.set(118, network);
+  if (network?.length === 4) values.set(118, network);
   const relay = packet.options.get(82);
   if (relay !== undefined && relay.length > 0 && relay.length <= 255) values.set(82, relay);
   return values;
