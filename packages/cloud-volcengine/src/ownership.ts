@@ -39,7 +39,7 @@ export function useTags(use: EniUse): Tags {
   return { [useTag]: use };
 }
 
-export function useOf(eni: Eni): EniUse {
+export function useOf(eni: Pick<Eni, "tags">): EniUse {
   const use = eni.tags[useTag];
   return use === "moved" || use === "warm" ? use : "pool";
 }

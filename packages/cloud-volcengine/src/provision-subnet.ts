@@ -41,9 +41,15 @@ export async function ensureSubnet(steps: Steps, request: ProvisionRequest): Pro
   const fresh = job.last("CreateSubnet", request.subnet) === undefined;
   const gate = await api.gate(vpcID);
   const make = async (): Promise<Subnet> => {
-    const subnetID = await createSubnet(steps, request, subnets.length);
-    // The VPC is Pending as long as the subnet is.
-    return await waitForSubnet(steps, subnetID, request.subnet);
+    for (let secondTry = false; ; secondTry = true) {
+      const subnetID = await createSubnet(steps, request, subnets.length);
+      try {
+        // The VPC is Pending as long as the subnet is.
+        return await waitForSubnet(steps, subnetID, request.subnet);
+      } catch (error) {
+        if (secondTry || !(error instanceof VanishedError)) throw error;
+      }
+    }
   };
   return { subnet: await gate.alone(make, api.signal), fresh };
 }
@@ -83,21 +89,30 @@ async function createSubnet(steps: Steps, request: ProvisionRequest, present: nu
   return subnetID;
 }
 
+/** The cloud has taken the subnet back. */
+class VanishedError extends UnavailableError {}
+
+/** How many looks may miss what was seen before: a list may lag behind. */
+const stalePatience = 6;
+
 async function waitForSubnet({ api, job }: Steps, subnetID: string, cidr: string): Promise<Subnet> {
   const pauses = api.pauses(api.timing.changeMs);
-  let status = "Pending";
-  while (await pauses.next()) {
+  let status: string | undefined;
+  let missed = 0;
+  while (missed < stalePatience && (await pauses.next())) {
     const found = await listSubnets(api, { SubnetIds: [subnetID] }).catch(absent);
     const subnet = found.find((candidate) => candidate.subnetID === subnetID);
     if (subnet?.status === "Available") return subnet;
-    status = subnet?.status ?? "not to be seen";
+    if (subnet === undefined && status !== undefined) missed++;
+    status = subnet?.status ?? status;
+  }
+  const hint = { outcome: "none", hint: "run the command again" } as const;
+  if (status !== undefined && missed === 0) {
+    throw new UnavailableError(`the subnet ${subnetID} is ${status}, not Available`, hint);
   }
   // The same token would name the same vanished subnet for ever.
-  if (status === "not to be seen") await job.failed("CreateSubnet", cidr, { subnetID });
-  throw new UnavailableError(`the subnet ${subnetID} is ${status}, not Available`, {
-    outcome: "none",
-    hint: "run the command again",
-  });
+  await job.failed("CreateSubnet", cidr, { subnetID });
+  throw new VanishedError(`the subnet ${subnetID} is not to be seen`, hint);
 }
 
 function absent(error: unknown): Subnet[] {

@@ -32,7 +32,7 @@ export function unlimited(): CloudBudget {
 /** For `expect.poll`, on a busy machine. */
 export const patience = { timeout: 10_000 };
 
-const delays = {
+export const delays = {
   createEniMs: 4,
   attachMs: 6,
   detachMs: 6,
