@@ -8,6 +8,7 @@ import {
 import { attachEni, deleteEni } from "./eni-changes.ts";
 import { findEnis } from "./reads.ts";
 import type { Steps } from "./steps.ts";
+import { staleLooks } from "./timing.ts";
 import type { Eni } from "./wire.ts";
 
 /** An ENI on its way to being InUse with its addresses. */
@@ -27,9 +28,6 @@ export interface Risen {
   /** Made and not to be seen at the end: deleted by somebody. */
   readonly vanished: readonly string[];
 }
-
-/** How many looks may show what was there before the request: a list may lag behind. */
-const stalePatience = 6;
 
 /**
  * Attaches each ENI as soon as it is Available and waits until all are InUse, with one look at all of them at a time.
@@ -52,7 +50,7 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     if (state === undefined) return false;
     if (eni.status === "InUse" && eni.instanceID === instanceID) {
       const complete = eni.secondaryAddresses.length >= state.expected;
-      if (!complete && state.stale++ < stalePatience) return false;
+      if (!complete && state.stale++ < staleLooks) return false;
       enis.push(eni);
       waiting.delete(eni.eniID);
       return true;
@@ -66,7 +64,7 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     }
     if (eni.status !== "Available") return false;
     if (state.attached > 0) {
-      if (state.stale++ < stalePatience) return false;
+      if (state.stale++ < staleLooks) return false;
       await steps.job.failed("AttachNetworkInterface", eni.eniID);
       if (state.attached > 1) {
         await giveUp(eni, failedLater(`the cloud took the attachment of ${eni.eniID} back twice`));

@@ -10,6 +10,7 @@ import { describeInstance } from "./instance-state.ts";
 import { NodeView } from "./node-enis.ts";
 import { useOf, whyNotOurs } from "./ownership.ts";
 import type { Steps } from "./steps.ts";
+import { staleLooks } from "./timing.ts";
 import type { Eni } from "./wire.ts";
 
 /**
@@ -58,13 +59,10 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   return { verified: false, evidence: [who, ...held, ...troubles.values()].join("; ") };
 }
 
-/** How many looks may show what was there before the request: a list may lag behind. */
-const stalePatience = 6;
-
 /** Not asked yet, or asked in vain. */
 function isToBeAsked({ eniID, status }: Eni, asked: Map<string, number>): boolean {
   const looks = asked.get(eniID);
-  if (looks === undefined || (status === "InUse" && looks >= stalePatience)) {
+  if (looks === undefined || (status === "InUse" && looks >= staleLooks)) {
     asked.set(eniID, 0);
     return true;
   }

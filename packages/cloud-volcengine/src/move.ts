@@ -13,8 +13,9 @@ import {
   UnavailableError,
 } from "@cocoon-net/core";
 import { bringUp } from "./bring-up.ts";
+import { emptyEni, fillEni } from "./eni-addresses.ts";
 import { deleteEni } from "./eni-changes.ts";
-import { createEni, emptyEni, fillEni } from "./eni-requests.ts";
+import { createEni } from "./eni-requests.ts";
 import { detachAll } from "./fence.ts";
 import { networkOf } from "./network.ts";
 import { eniTags, movedEniName, useOf, whyNotOurs } from "./ownership.ts";

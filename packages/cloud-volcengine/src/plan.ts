@@ -1,4 +1,4 @@
-import { sizeOfWanted, type Wanted } from "./eni-requests.ts";
+import { sizeOfWanted, type Wanted } from "./eni-addresses.ts";
 
 /** What a node's addresses need, and where there is room for them. */
 export interface Need {

@@ -12,6 +12,7 @@ import { tagList } from "./eni-requests.ts";
 import { subnetName, subnetOwner, subnetTags } from "./ownership.ts";
 import { listSubnets } from "./reads.ts";
 import type { Steps } from "./steps.ts";
+import { staleLooks } from "./timing.ts";
 import { readID, type Subnet } from "./wire.ts";
 
 export interface NodeSubnet {
@@ -92,14 +93,11 @@ async function createSubnet(steps: Steps, request: ProvisionRequest, present: nu
 /** The cloud has taken the subnet back. */
 class VanishedError extends UnavailableError {}
 
-/** How many looks may miss what was seen before: a list may lag behind. */
-const stalePatience = 6;
-
 async function waitForSubnet({ api, job }: Steps, subnetID: string, cidr: string): Promise<Subnet> {
   const pauses = api.pauses(api.timing.changeMs);
   let status: string | undefined;
   let missed = 0;
-  while (missed < stalePatience && (await pauses.next())) {
+  while (missed < staleLooks && (await pauses.next())) {
     const found = await listSubnets(api, { SubnetIds: [subnetID] }).catch(absent);
     const subnet = found.find((candidate) => candidate.subnetID === subnetID);
     if (subnet?.status === "Available") return subnet;

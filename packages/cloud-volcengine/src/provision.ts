@@ -13,7 +13,8 @@ import {
 } from "@cocoon-net/core";
 import { QuotaError } from "./api-errors.ts";
 import { bringUp, type Rising } from "./bring-up.ts";
-import { createEni, fillEni, sizeOfWanted, tagEnis, type Wanted } from "./eni-requests.ts";
+import { fillEni, sizeOfWanted, type Wanted } from "./eni-addresses.ts";
+import { createEni, tagEnis } from "./eni-requests.ts";
 import type { TypeLimits } from "./limits.ts";
 import { networkOf } from "./network.ts";
 import { eniName, eniNumber, eniTags, isAdoptable, isMovedFor, isTaggedFor, isWarmFor } from "./ownership.ts";

@@ -1,5 +1,5 @@
 import { type NodeNetwork, type NodeResources, UnavailableError } from "@cocoon-net/core";
-import { emptyEni } from "./eni-requests.ts";
+import { emptyEni } from "./eni-addresses.ts";
 import { networkOf } from "./network.ts";
 import { NodeView } from "./node-enis.ts";
 import { useOf, whyNotOurs } from "./ownership.ts";

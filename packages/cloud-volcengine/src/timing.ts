@@ -30,3 +30,6 @@ export const defaultTiming: Timing = {
   metadataMs: 1_000,
   throttledTries: 12,
 };
+
+/** How many looks may show what was there before a request: lists lag behind. */
+export const staleLooks = 6;
