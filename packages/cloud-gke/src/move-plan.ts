@@ -124,11 +124,9 @@ async function servedElsewhere(
   const asked = block ?? single;
   const parties = [source, target].filter((instance) => instance !== undefined);
   const atHome = has(home, asked);
-  // What the home node delivers is not moved away, whatever the record says.
-  const elsewhere = new AddressSet(singles(node?.movedAway ?? [])).subtract(atHome);
-  elsewhere.add(single);
+  let elsewhere = new AddressSet([single, ...singles(node?.movedAway ?? [])]);
   for (const party of parties) {
-    if (party !== home) for (const span of has(party, asked).blocks()) elsewhere.add(span);
+    if (party !== home) elsewhere = elsewhere.union(has(party, asked));
   }
   const isUnexplained = home !== undefined && !atHome.union(elsewhere).has(asked);
   const isNowhere = parties.every((instance) => has(instance, single).size === 0);
@@ -138,9 +136,12 @@ async function servedElsewhere(
     for (const holder of await holdersIn(api, projects, subnetwork, new AddressSet([asked]))) {
       if (parties.some(({ id }) => id === holder.instance.id)) continue;
       elsewhere.add(holder.block);
-      if (holds(holder.block, single.base)) taken = holder;
+      if (isNowhere && holds(holder.block, single.base)) taken = holder;
     }
   }
+  // What the home node delivers is not moved away, whatever the record or a late list says.
+  elsewhere = elsewhere.subtract(atHome);
+  elsewhere.add(single);
   return { elsewhere, taken };
 }
 

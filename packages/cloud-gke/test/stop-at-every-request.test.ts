@@ -4,7 +4,7 @@ import { DisposeStack, formatAddress } from "@cocoon-net/core";
 import { expect, it } from "vitest";
 import type { GkeCloud } from "../src/gke-cloud.ts";
 import { CuttingProxy } from "./cutting-proxy.ts";
-import { GkeWorld, idOf, numberOf } from "./gke-world.ts";
+import { GkeWorld, idOf, numberOf, patience } from "./gke-world.ts";
 
 /** One case: a state to start from, a job to run on it, and the state that it ends in. */
 interface Case {
@@ -110,7 +110,7 @@ class Bench implements AsyncDisposable {
     for (const instanceID of Object.keys(wanted)) this.world.deleteInstance(instanceID);
     const ids = new Set(Object.keys(wanted).map(numberOf));
     const left = () => this.world.simulator.describeState().instances.filter(({ id }) => ids.has(id));
-    await expect.poll(left).toEqual([]);
+    await expect.poll(left, { ...patience, interval: 2 }).toEqual([]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -147,7 +147,7 @@ const without1 = (address: (host: number) => string) =>
     [128, 25],
   ].map(([host = 0, prefix]) => `${address(host)}/${prefix}`);
 
-const patience = 120_000;
+const longMs = 120_000;
 
 it(
   "provision, with a range to be made and an earlier block to be taken off, ends as if it had not been stopped",
@@ -167,7 +167,7 @@ it(
       };
     });
   },
-  patience,
+  longMs,
 );
 
 it(
@@ -196,7 +196,7 @@ it(
       };
     });
   },
-  patience,
+  longMs,
 );
 
 it(
@@ -222,7 +222,7 @@ it(
       };
     });
   },
-  patience,
+  longMs,
 );
 
 it.each(["fence", "release"] as const)(
@@ -243,7 +243,7 @@ it.each(["fence", "release"] as const)(
       };
     });
   },
-  patience,
+  longMs,
 );
 
 it(
@@ -274,5 +274,5 @@ it(
       };
     });
   },
-  patience,
+  longMs,
 );
