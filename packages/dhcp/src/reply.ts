@@ -24,6 +24,8 @@ const serverPort = 67;
 const clientPort = 68;
 const broadcastFlag = 0x8000;
 const headerSize = 240;
+/** BOOTP clients and relays may drop anything shorter (RFC 1542 §2.1). */
+const minSize = 300;
 /** What every client takes (RFC 2131 §2), less the IP and UDP headers. */
 const leastSize = 576 - 28;
 const mostSize = 1500 - 28;
@@ -35,28 +37,74 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   const nak = answer.type === "nak";
   const yiaddr = answer.type === "offer" || answer.type === "ack" ? answer.address : 0;
   const to = destinationOf(packet, answer);
-  const layout = layOut(packet, answer, parameters);
-  const reply: DhcpPacket = {
-    op: 2,
-    htype: packet.htype,
-    hlen: packet.hlen,
-    hops: 0,
-    xid: packet.xid,
-    secs: 0,
-    // RFC 2131 §4.3.2: a relay has to broadcast a NAK, for the client's address is wrong.
-    flags: nak && giaddr !== 0 ? packet.flags | broadcastFlag : packet.flags,
-    ciaddr: answer.type === "ack" || answer.type === "inform-ack" ? packet.ciaddr : 0,
-    yiaddr,
-    siaddr: nak ? 0 : parameters.siaddr,
-    giaddr,
-    chaddr: packet.chaddr,
-    ...layout,
-  };
+  const after = echoed(packet);
+  let afterSize = 0;
+  for (const [, value] of after) afterSize += optionSize(value.length);
+  const template = templateOf(packet, answer, parameters, afterSize);
+  const bytes = new Uint8Array(Math.max(minSize, template.length + afterSize + 1));
+  bytes.set(template);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = 2;
+  bytes[1] = packet.htype;
+  bytes[2] = packet.hlen;
+  view.setUint32(4, packet.xid);
+  // RFC 2131 §4.3.2: a relay has to broadcast a NAK, for the client's address is wrong.
+  view.setUint16(10, nak && giaddr !== 0 ? packet.flags | broadcastFlag : packet.flags);
+  view.setUint32(12, answer.type === "ack" || answer.type === "inform-ack" ? packet.ciaddr : 0);
+  view.setUint32(16, yiaddr);
+  view.setUint32(20, nak ? 0 : parameters.siaddr);
+  view.setUint32(24, giaddr);
+  bytes.set(packet.chaddr.subarray(0, 16), 28);
+  let at = template.length;
+  for (const [code, value] of after) at = put(bytes, at, code, value);
+  bytes[at] = 255;
   // Broadcasts of an ACK included: what the address resolved to before was another client, perhaps.
   const isNew = yiaddr !== 0 && giaddr === 0 && packet.ciaddr !== yiaddr;
   const neighbour =
     isNew && (to !== broadcastTo || answer.type === "ack") ? formatAddress(yiaddr) : undefined;
-  return { bytes: encodePacket(reply), to, neighbour };
+  return { bytes, to, neighbour };
+}
+
+/** Clients of one kind all get the same options: those are put together once. */
+const templates = new WeakMap<ReplyParameters, Map<string, Uint8Array>>();
+/** Clients choose what they ask for; how many kinds of them are remembered is our choice. */
+const mostTemplates = 256;
+
+/** A reply up to the options that come back to the client, without what is different for each. */
+function templateOf(
+  packet: DhcpPacket,
+  answer: Answer,
+  parameters: ReplyParameters,
+  afterSize: number,
+): Uint8Array {
+  if (answer.type === "nak") return encodeTemplate(layOut(packet, answer, parameters, afterSize));
+  const list = packet.options.get(55);
+  const seconds = answer.type === "inform-ack" ? "" : Math.floor(answer.leaseMs / 1000);
+  const asked = list === undefined ? "" : String.fromCharCode(...list);
+  const key = `${answer.type} ${seconds} ${isRapid(packet, answer)} ${sizeLimit(packet)} ${afterSize} ${asked}`;
+  let known = templates.get(parameters);
+  if (known === undefined || known.size > mostTemplates) {
+    known = new Map();
+    templates.set(parameters, known);
+  }
+  let template = known.get(key);
+  if (template === undefined) {
+    template = encodeTemplate(layOut(packet, answer, parameters, afterSize));
+    known.set(key, template);
+  }
+  return template;
+}
+
+function encodeTemplate(layout: Layout): Uint8Array {
+  let size = headerSize;
+  for (const value of layout.options.values()) size += optionSize(value.length);
+  const none = { hops: 0, secs: 0, flags: 0, ciaddr: 0, yiaddr: 0, siaddr: 0, giaddr: 0 };
+  const packet = { op: 2, htype: 0, hlen: 0, xid: 0, ...none, chaddr: new Uint8Array(16), ...layout };
+  return encodePacket(packet).subarray(0, size);
+}
+
+function isRapid(packet: DhcpPacket, answer: Answer): boolean {
+  return answer.type === "ack" && packet.options.get(53)?.[0] === messageTypes.discover;
 }
 
 function destinationOf(packet: DhcpPacket, answer: Answer): Endpoint {
@@ -75,25 +123,21 @@ interface Layout {
 }
 
 /** Puts in what must be there, then what fits, the options that the client listed (55) first, in its order. */
-function layOut(packet: DhcpPacket, answer: Answer, parameters: ReplyParameters): Layout {
+function layOut(packet: DhcpPacket, answer: Answer, parameters: ReplyParameters, afterSize: number): Layout {
   const type: MessageType = answer.type === "inform-ack" ? "ack" : answer.type;
   const options = new Map<number, Uint8Array>([
     [53, Uint8Array.of(messageTypes[type])],
     [54, addressBytes(parameters.serverID)],
   ]);
-  const after = echoed(packet);
   if (answer.type === "nak") {
     options.set(56, new TextEncoder().encode(answer.reason));
-    for (const [code, value] of after) options.set(code, value);
     return { options, sname: noSname, file: noFile };
   }
   const seconds = answer.type === "inform-ack" ? undefined : Math.floor(answer.leaseMs / 1000);
   if (seconds !== undefined) options.set(51, secondsBytes(seconds));
-  const isRapid = answer.type === "ack" && packet.options.get(53)?.[0] === messageTypes.discover;
-  if (isRapid) options.set(80, new Uint8Array(0)); // RFC 4039 §3.1
-  let room = sizeLimit(packet) - headerSize - 1;
+  if (isRapid(packet, answer)) options.set(80, new Uint8Array(0)); // RFC 4039 §3.1
+  let room = sizeLimit(packet) - headerSize - 1 - afterSize;
   for (const value of options.values()) room -= optionSize(value.length);
-  for (const value of after.values()) room -= optionSize(value.length);
 
   const wanted = byPreference(withTimes(parameters, seconds), packet.options.get(55));
   let size = 0;
@@ -110,7 +154,6 @@ function layOut(packet: DhcpPacket, answer: Answer, parameters: ReplyParameters)
   }
   const fields = overflow?.fields ?? 0;
   if (fields !== 0) options.set(52, Uint8Array.of(fields));
-  for (const [code, value] of after) options.set(code, value);
   return {
     options,
     // Boot ROMs look there first.
@@ -141,6 +184,7 @@ class Overflow {
   }
 }
 
+/** Writes an option of at most 255 bytes and an END behind it. @returns where the END is */
 function put(field: Uint8Array, at: number, code: number, value: Uint8Array): number {
   field[at] = code;
   field[at + 1] = value.length;
@@ -158,14 +202,14 @@ function textField(text: Uint8Array | undefined, empty: Uint8Array): Uint8Array 
 }
 
 /** What comes back to the client (RFC 6842, RFC 3011) and, last, to the relay (RFC 3046 §2.2). */
-function echoed(packet: DhcpPacket): Map<number, Uint8Array> {
-  const values = new Map<number, Uint8Array>();
+function echoed(packet: DhcpPacket): readonly (readonly [code: number, value: Uint8Array])[] {
+  const values: [number, Uint8Array][] = [];
   const clientID = packet.options.get(61);
-  if (clientID !== undefined && clientID.length >= 2 && clientID.length <= 255) values.set(61, clientID);
+  if (clientID !== undefined && clientID.length >= 2 && clientID.length <= 255) values.push([61, clientID]);
   const network = packet.options.get(118);
-  if (network?.length === 4) values.set(118, network);
+  if (network?.length === 4) values.push([118, network]);
   const relay = packet.options.get(82);
-  if (relay !== undefined && relay.length > 0 && relay.length <= 255) values.set(82, relay);
+  if (relay !== undefined && relay.length > 0 && relay.length <= 255) values.push([82, relay]);
   return values;
 }
 
