@@ -118,7 +118,7 @@ export class LeasesFile implements AsyncDisposable {
     if (text !== undefined) {
       try {
         const { leases, skipped } = parseLeases(text, this.path);
-        this.#isWritten = skipped === 0 && bytesOf(leasesText(leases)).equals(bytesOf(this.#text));
+        this.#isWritten = skipped === 0 && leasesText(leases).bytes().equals(this.#text.bytes());
       } catch {
         // `readLeasesFile` reports a broken file; here it only means that ours has to be written.
       }
@@ -167,15 +167,16 @@ export class LeasesFile implements AsyncDisposable {
   }
 
   async #replace(): Promise<void> {
-    for (const ip of this.#touched) {
+    const changes = Array.from(this.#touched, (ip) => {
       const address = parseAddress(ip);
-      if (this.#text.set(address, this.#source?.leaseOf(address))) this.#isWritten = false;
-    }
+      return [address, this.#source?.leaseOf(address)] as const;
+    });
     this.#touched.clear();
+    if (this.#text.update(changes)) this.#isWritten = false;
     if (this.#isWritten) return;
     const start = performance.now();
     try {
-      const bytes = bytesOf(this.#text);
+      const bytes = this.#text.bytes();
       const handle = await replaceFile(this.path, 0o644, (file) => writeAll(file, bytes, 0));
       this.#isWritten = true;
       this.#retryMs = 0;
@@ -186,8 +187,4 @@ export class LeasesFile implements AsyncDisposable {
     }
     this.#writeMs = performance.now() - start;
   }
-}
-
-function bytesOf(text: LeasesText): Buffer {
-  return Buffer.concat(text.pieces());
 }

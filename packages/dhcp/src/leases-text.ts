@@ -7,59 +7,114 @@ export type FileLease = Pick<Lease, "mac" | "ip" | "expiry">;
 /** The addresses that share all but their last byte. */
 interface Block {
   readonly number: number;
-  /** By last byte. */
-  readonly lines: (string | undefined)[];
-  used: number;
-  /** The lines joined; undefined after a change. */
-  bytes: Buffer | undefined;
+  /** How long the line of each address is, by its last byte; 0 when there is none. */
+  readonly lengths: Uint16Array;
+  /** Where its first line begins. */
+  start: number;
+  /** Of its lines, each with the two bytes before it. */
+  size: number;
+  /** Lines of another length than before, not laid out yet. */
+  changed: Map<number, string> | undefined;
 }
 
 const BLOCK = 256;
+/** Before each line: `[` or a comma, and a line feed. */
+const BEFORE = 2;
+const LINE_FEED = 10;
+const COMMA = 44;
+const OPENING = 91;
+const closing = Buffer.from("\n]\n");
 
 /**
- * The content of `leases.json`: an array sorted by address, one entry a line, so that equal leases make equal bytes. What
- * did not change is not written out again: with 64,000 leases a whole new text costs a hundred times a change.
+ * The content of `leases.json`: an array sorted by address, one entry a line, so that equal leases make equal bytes. A
+ * change costs what has changed: a renewal is written over, and around a new line the others are moved. To write 64,000
+ * leases out anew for each change would take a whole processor.
  */
 export class LeasesText {
   readonly #blocks = new Map<number, Block>();
   #sorted: Block[] = [];
+  #bytes: Buffer = Buffer.alloc(4096);
+  /** What was `#bytes` before the last layout, kept for the next one. */
+  #spare: Buffer = Buffer.alloc(4096);
+  /** Where the last line ends. */
+  #end = 0;
   #times: { readonly expiry: number; readonly text: string } = { expiry: Number.NaN, text: "" };
 
-  /** Sets or removes the entry of an address. @returns whether the text changed */
-  set(address: Address, lease: FileLease | undefined): boolean {
+  /** Sets or removes entries. The bytes that were handed out before must not be in use any more. @returns whether the text changed */
+  update(changes: Iterable<readonly [Address, FileLease | undefined]>): boolean {
+    let isChanged = false;
+    let isMoved = false;
+    for (const [address, lease] of changes) {
+      const block = this.#blockOf(address);
+      const at = address % BLOCK;
+      const line = lease === undefined ? "" : this.#lineOf(lease);
+      if (line.length !== block.lengths[at] || block.changed?.has(at)) {
+        block.changed ??= new Map();
+        block.changed.set(at, line);
+        isMoved = true;
+      } else if (line.length > 0) {
+        const start = this.#positionOf(block, at);
+        if (this.#bytes.toString("latin1", start, start + line.length) === line) continue;
+        this.#bytes.write(line, start, "latin1");
+        isChanged = true;
+      }
+    }
+    if (isMoved) this.#layOut();
+    return isChanged || isMoved;
+  }
+
+  /** The whole text, until the next change. */
+  bytes(): Buffer {
+    if (this.#end === 0) return Buffer.from("[]\n");
+    this.#bytes[0] = OPENING;
+    closing.copy(this.#bytes, this.#end);
+    return this.#bytes.subarray(0, this.#end + closing.length);
+  }
+
+  #blockOf(address: Address): Block {
     const number = Math.floor(address / BLOCK);
     let block = this.#blocks.get(number);
     if (block === undefined) {
-      if (lease === undefined) return false;
-      block = {
-        number,
-        lines: new Array<string | undefined>(BLOCK).fill(undefined),
-        used: 0,
-        bytes: undefined,
-      };
+      block = { number, lengths: new Uint16Array(BLOCK), start: this.#end, size: 0, changed: undefined };
       this.#blocks.set(number, block);
       this.#sorted = [...this.#blocks.values()].sort((one, other) => one.number - other.number);
     }
-    const at = address % BLOCK;
-    const line = lease === undefined ? undefined : this.#lineOf(lease);
-    const before = block.lines[at];
-    if (line === before) return false;
-    block.lines[at] = line;
-    block.bytes = undefined;
-    if (before === undefined) block.used++;
-    if (line === undefined) block.used--;
-    return true;
+    return block;
   }
 
-  /** The whole text, in pieces. */
-  pieces(): readonly Uint8Array[] {
-    const pieces: Uint8Array[] = [];
-    for (const block of this.#sorted) {
-      if (block.used === 0) continue;
-      block.bytes ??= Buffer.from(block.lines.filter((line) => line !== undefined).join(",\n"));
-      pieces.push(pieces.length === 0 ? opening : separator, block.bytes);
+  #positionOf({ start, lengths }: Block, at: number): number {
+    let position = start;
+    for (let index = 0; index < at; index++) {
+      const length = lengths[index] ?? 0;
+      if (length > 0) position += BEFORE + length;
     }
-    return pieces.length === 0 ? [empty] : [...pieces, closing];
+    return position + BEFORE;
+  }
+
+  #layOut(): void {
+    let size = closing.length;
+    for (const block of this.#sorted) {
+      size += block.size;
+      for (const line of block.changed?.values() ?? []) size += BEFORE + line.length;
+    }
+    const from = this.#bytes;
+    const into = this.#spare.length >= size ? this.#spare : Buffer.allocUnsafeSlow(2 * size);
+    let end = 0;
+    for (const block of this.#sorted) {
+      const start = end;
+      if (block.changed === undefined) {
+        from.copy(into, start, block.start, block.start + block.size);
+        end += block.size;
+      } else end = layOutBlock(block, block.changed, from, into, start);
+      block.start = start;
+      block.size = end - start;
+      block.changed = undefined;
+      // The first line's is an opening bracket as long as it is the first.
+      into[start] = COMMA;
+    }
+    this.#bytes = into;
+    this.#spare = from;
+    this.#end = end;
   }
 
   #lineOf({ mac, ip, expiry }: FileLease): string {
@@ -71,13 +126,36 @@ export class LeasesText {
   }
 }
 
-const opening = Buffer.from("[\n");
-const separator = Buffer.from(",\n");
-const closing = Buffer.from("\n]\n");
-const empty = Buffer.from("[]\n");
+function layOutBlock(
+  block: Block,
+  changed: ReadonlyMap<number, string>,
+  from: Buffer,
+  into: Buffer,
+  start: number,
+): number {
+  let read = block.start;
+  let end = start;
+  for (let index = 0; index < BLOCK; index++) {
+    const before = block.lengths[index] ?? 0;
+    const line = changed.get(index);
+    if (line === undefined) {
+      if (before === 0) continue;
+      from.copy(into, end, read, read + BEFORE + before);
+      into[end] = COMMA;
+      end += BEFORE + before;
+    } else if (line !== "") {
+      into[end] = COMMA;
+      into[end + 1] = LINE_FEED;
+      end += BEFORE + into.write(line, end + BEFORE, "latin1");
+    }
+    if (before > 0) read += BEFORE + before;
+    if (line !== undefined) block.lengths[index] = line.length;
+  }
+  return end;
+}
 
 export function leasesText(leases: Iterable<FileLease>): LeasesText {
   const text = new LeasesText();
-  for (const lease of leases) text.set(parseAddress(lease.ip), lease);
+  text.update(Array.from(leases, (lease) => [parseAddress(lease.ip), lease] as const));
   return text;
 }
