@@ -23,6 +23,9 @@ export interface RoleCredentials {
   readonly lifeMs: number;
 }
 
+/** Where role credentials come from. */
+export type RoleSource = Pick<Metadata, "region" | "roleName" | "roleCredentials">;
+
 /** Renewed this long before they expire, or after half of a short life. */
 const renewBeforeMs = 300_000;
 
@@ -33,13 +36,13 @@ const renewBeforeMs = 300_000;
  */
 export class CredentialSource {
   readonly #env: Environment;
-  readonly #metadata: Metadata;
+  readonly #metadata: RoleSource;
   readonly #now: () => number;
   #loading: Promise<Held> | undefined;
   #held: Held | undefined;
 
   /** @param now milliseconds; never goes back */
-  constructor(env: Environment, metadata: Metadata, now: () => number = () => performance.now()) {
+  constructor(env: Environment, metadata: RoleSource, now: () => number = () => performance.now()) {
     this.#env = env;
     this.#metadata = metadata;
     this.#now = now;

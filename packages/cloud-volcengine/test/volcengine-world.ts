@@ -84,9 +84,13 @@ export class VolcengineWorld implements CloudWorld {
     };
   }
 
-  async cloudOn(instanceID: string, timing: Partial<Timing> = {}): Promise<VolcengineCloud> {
+  async cloudOn(
+    instanceID: string,
+    timing: Partial<Timing> = {},
+    budget: CloudBudget = unlimited(),
+  ): Promise<VolcengineCloud> {
     const env = await this.environment(instanceID);
-    const options = { timing: { ...impatient, ...timing }, budget: unlimited() };
+    const options = { timing: { ...impatient, ...timing }, budget };
     const onCall = (call: CloudCall): void => void this.requests.push(call);
     return this.#opened.use(new VolcengineCloud(env, { ...options, onCall }));
   }
