@@ -67,7 +67,7 @@ export class BuiltinLeaseBook implements LeaseBook {
   #serving: Serving | undefined;
   #granting: Granting;
   #leaseMs: number;
-  #listener: (address: string, lease: LeaseRecord | undefined) => void = () => {};
+  #listener: ((address: string, lease: LeaseRecord | undefined) => void) | undefined;
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
   /** The grantable addresses; they follow demand where the node has a policy for that. */
   #ips: readonly string[];
@@ -117,6 +117,11 @@ export class BuiltinLeaseBook implements LeaseBook {
     // Rare: local files were lost. What is taken in goes the way of everything else, over the journal.
     await this.#stopServing();
     return this.#serve(stored);
+  }
+
+  /** The bridge is a new one: the routes of the old one went with it. */
+  async restoreRoutes(): Promise<void> {
+    await this.#serving?.server.restoreRoutes();
   }
 
   setGranting(granting: Granting): void {
@@ -271,17 +276,17 @@ export class BuiltinLeaseBook implements LeaseBook {
       case "granted":
       case "renewed":
         log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
-        this.#listener(event.lease.ip, this.#record(event.lease));
+        this.#listener?.(event.lease.ip, this.#record(event.lease));
         this.#onGuest(event.lease.mac, "served");
         break;
       case "released":
       case "expired":
         log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
-        this.#listener(event.lease.ip, undefined);
+        this.#listener?.(event.lease.ip, undefined);
         break;
       case "declined":
         log.warn({ mac: event.mac, ip: event.ip }, "address declined: somebody else uses it");
-        this.#listener(event.ip, undefined);
+        this.#listener?.(event.ip, undefined);
         break;
       case "refused":
         log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");

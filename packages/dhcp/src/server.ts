@@ -69,6 +69,7 @@ const maxQueued = 4;
 const maxConflicts = 4;
 const maxSweepMs = 60_000;
 const routesAtOnce = 64;
+const routeTrustMs = 60_000;
 
 /**
  * The DHCP server: socket → codec → engine → journal and route → reply. The messages of one client are served in
@@ -119,16 +120,22 @@ export class DhcpServer implements AsyncDisposable {
   async start(signal?: AbortSignal): Promise<void> {
     this.#journal.compactFrom(this.#engine);
     this.#sweep(this.#clock.now());
-    const leases = [...this.#engine.leases()];
-    for (let from = 0; from < leases.length; from += routesAtOnce) {
-      signal?.throwIfAborted();
-      await Promise.all(leases.slice(from, from + routesAtOnce).map((lease) => this.#restoreRoute(lease)));
-    }
+    await this.restoreRoutes(signal);
     await this.#leasesFile.start(this.#engine);
     signal?.throwIfAborted();
     if (this.#disposed !== undefined) return;
     this.#socket.onPacket((bytes, from) => this.#receive(bytes, from));
     this.#arm();
+  }
+
+  /** Sets the routes of all live leases again: the link that they lead to is a new one. Failures are reported. */
+  async restoreRoutes(signal?: AbortSignal): Promise<void> {
+    const leases = [...this.#engine.leases()];
+    for (let from = 0; from < leases.length; from += routesAtOnce) {
+      signal?.throwIfAborted();
+      const group = leases.slice(from, from + routesAtOnce);
+      await Promise.all(group.map((lease) => this.#restoreRoute(lease)));
+    }
   }
 
   /**
@@ -305,7 +312,7 @@ export class DhcpServer implements AsyncDisposable {
     // G2: on disk and routed before the ACK.
     const [journalled, routed] = await Promise.allSettled([
       this.#journal.append(grant.records),
-      this.#network.addRoute(lease.ip),
+      this.#isRouted(grant) ? undefined : this.#network.addRoute(lease.ip),
     ]);
     this.#noteJournal(journalled);
     const done = journalled.status === "fulfilled" && routed.status === "fulfilled";
@@ -338,6 +345,13 @@ export class DhcpServer implements AsyncDisposable {
     }
     const answer = this.#answerToFailure(job, grant, reason);
     if (answer !== undefined) await this.#reply(job, answer);
+  }
+
+  /** A renewal sets the route again, should somebody have taken it out, but not more often than once a minute. */
+  #isRouted({ renews, leaseMs }: Grant): boolean {
+    if (renews === undefined) return false;
+    const age = this.#clock.now() - (renews.expiry - leaseMs);
+    return Math.abs(age) < routeTrustMs;
   }
 
   #answerToFailure(job: Job, grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {

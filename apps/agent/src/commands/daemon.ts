@@ -253,6 +253,12 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
   if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
   // With a store nothing new is granted before it has confirmed that the subnet is ours (G7, G9).
   const granting: Granting = flags.store === undefined ? "open" : "renew-only";
+  let serving: BuiltinLeaseBook | undefined;
+  const setUpAgain = async (): Promise<void> => {
+    log.warn(`${bridge} was made anew; it is set up again`);
+    await setUpHost(plan, { network, signal });
+    await serving?.restoreRoutes();
+  };
   const book = await BuiltinLeaseBook.start(
     {
       pool,
@@ -269,10 +275,17 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
         listNeighbours: async () => parseArpTable(await readFile("/proc/net/arp", "utf8"), bridge),
       },
       openSocket: () =>
-        openDhcpSocket({ device: bridge, onError: (error) => log.warn({ err: error }, "DHCP socket") }),
+        openDhcpSocket({
+          device: bridge,
+          onError: (error) => log.warn({ err: error }, "DHCP socket"),
+          onNewLink: () => {
+            setUpAgain().catch((error: unknown) => log.error({ err: error }, `${bridge} cannot be set up`));
+          },
+        }),
     },
     signal,
   );
+  serving = book;
   return parts.use(book);
 }
 
