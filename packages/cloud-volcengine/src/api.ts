@@ -118,13 +118,14 @@ export class Requests {
 
   /** Asks; where the answer does not say whether it was done, looks before it asks again. */
   async askOrFind<T>(ask: () => Promise<T>, find: () => Promise<T | undefined>): Promise<T> {
-    const pauses = this.pauses(this.timing.retryMs);
+    let pauses: Pauses | undefined;
     for (;;) {
       try {
         return await ask();
       } catch (error) {
-        const open = error instanceof UnavailableError && error.outcome === "unknown";
-        if (!open || !(await pauses.next())) throw error;
+        if (!(error instanceof UnavailableError && error.outcome === "unknown")) throw error;
+        pauses ??= this.pauses(this.timing.retryMs);
+        if (!(await pauses.next())) throw error;
         const found = await find();
         if (found !== undefined) return found;
       }

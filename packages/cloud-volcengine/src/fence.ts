@@ -34,6 +34,10 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
     seen = await view.look();
   }
 
+  const { movedIn = [] } = target;
+  // An address that no ENI shows is looked for once more: one look may show too little (G8).
+  if (!movedIn.every((address) => isHeld(address, seen.enis))) seen = await view.look();
+
   const { subnets, doubt } = await view.witness(seen);
   const instance = target.instanceID;
   const state = instance === undefined ? "unknown" : await describeInstance(api, instance, progress);
@@ -45,7 +49,8 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   if (doubt !== undefined) {
     // A node without a subnet at the cloud: nothing there holds its addresses once the instance is gone (G5). A
     // recorded subnet that is not to be seen says nothing, nor does a list that does not add up (G8).
-    const never = subnets.length === 0 && target.subnetID === undefined && holders.length === 0;
+    const blind = target.subnetID !== undefined || movedIn.length > 0;
+    const never = subnets.length === 0 && !blind && holders.length === 0;
     return { verified: never && state === "gone", evidence: [who, doubt, ...troubles.values()].join("; ") };
   }
   if (holders.length === 0) {
@@ -57,6 +62,10 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   }
   const held = holders.map((eni) => `${eni.eniID} is ${eni.status} on ${eni.instanceID}`);
   return { verified: false, evidence: [who, ...held, ...troubles.values()].join("; ") };
+}
+
+function isHeld(address: string, enis: readonly Eni[]): boolean {
+  return enis.some((eni) => eni.secondaryAddresses.includes(address));
 }
 
 /** Not asked yet, or asked in vain. */

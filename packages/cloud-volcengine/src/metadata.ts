@@ -90,9 +90,10 @@ export class Metadata {
       const { status, text } = await this.#get(path, signal);
       if (status === 200 && text !== "") return text;
       if (status === 404 || status === 200) continue;
-      throw new UnavailableError(`the metadata service answered ${path} with HTTP ${status}`, {
-        outcome: "none",
-      });
+      const message = `the metadata service at ${this.#endpoint} answered ${path} with HTTP ${status}`;
+      const hint = "run this on a Volcengine instance, or name another platform";
+      if (status < 500) throw new NotFoundError(message, { hint });
+      throw new UnavailableError(message, { outcome: "none", hint });
     }
     throw new NotFoundError(`the metadata service at ${this.#endpoint} has no ${name}`, {
       hint: "run this on a Volcengine instance, or name another platform",

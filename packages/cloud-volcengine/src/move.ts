@@ -69,11 +69,13 @@ class Move {
       const enis = await this.#look();
       const holder = enis.find((eni) => eni.secondaryAddresses.includes(address));
       this.#refuseForeign(enis, holder);
-      if (holder !== undefined && isOf(holder, to) && holder.status === "InUse") {
-        return await this.#finish(enis, holder);
+      if (holder !== undefined && isOf(holder, to)) {
+        if (holder.status === "InUse") return await this.#finish(enis, holder);
+        await this.#bringUp(holder.eniID, holder);
+        continue;
       }
       const target = await this.#readyTarget(enis);
-      if (holder !== undefined && holder.eniID !== target.eniID) {
+      if (holder !== undefined) {
         await emptyEni(this.#steps, holder.eniID, [address], { subnetID: this.#subnetID });
       }
       try {
@@ -175,8 +177,9 @@ class Move {
   /** Undoes what was done to the source. */
   async #giveBack(enis: readonly Eni[], from: NodeResources): Promise<void> {
     const { address } = this.#request;
-    const now = enis.filter((eni) => isOf(eni, from));
-    const source = now.find((eni) => eni.secondaryAddresses.includes(address)) ?? now[0];
+    const theirs = enis.filter((eni) => isOf(eni, from));
+    const [roomiest] = theirs.sort((a, b) => a.secondaryAddresses.length - b.secondaryAddresses.length);
+    const source = theirs.find((eni) => eni.secondaryAddresses.includes(address)) ?? roomiest;
     if (source === undefined) return;
     this.#steps.progress(`giving ${address} back to ${from.node}`);
     await this.#assign(source);

@@ -126,11 +126,11 @@ class Provisioning {
       else if (isAdoptable(eni, this.#request)) unmarked.push(eni);
       else progress(`leaving ${eni.eniID} ("${eni.name}") alone: it is not this node's`);
     }
-    const wanted = new Set(this.#request.addresses);
-    for (const eni of listed) {
-      if (this.#mine.has(eni.eniID) || this.#warm.includes(eni) || unmarked.includes(eni)) continue;
-      const held = [eni.primaryAddress, ...eni.secondaryAddresses].find((a) => a && wanted.has(a));
-      if (held !== undefined) throw new ConflictError(`${held} is in use: ${eni.eniID} has it`);
+    const ours = new Set([...this.#mine.keys(), ...[...this.#warm, ...unmarked].map(({ eniID }) => eniID)]);
+    for (const { eniID, primaryAddress = "", secondaryAddresses } of listed) {
+      const others = ours.has(eniID) ? [primaryAddress] : [primaryAddress, ...secondaryAddresses];
+      const held = this.#request.addresses?.find((address) => others.includes(address));
+      if (held !== undefined) throw new ConflictError(`${held} is in use: ${eniID} has it`);
     }
     if (unmarked.length > 0) await this.#take(unmarked);
   }
@@ -231,7 +231,7 @@ class Provisioning {
     try {
       await fillEni(this.#steps, eniID, this.#instance.vpcID, has, wanted);
     } catch (error) {
-      if (!(error instanceof ExhaustedError)) throw error;
+      if (!(error instanceof ExhaustedError)) throw takenSince(error, wanted);
       await this.#refused(error);
       this.#full.add(eniID);
       // It may have more by now than was known: it is looked at.
@@ -262,7 +262,7 @@ class Provisioning {
       this.#free -= sizeOfWanted(wanted) + 1;
       return true;
     } catch (error) {
-      if (!(error instanceof ExhaustedError)) throw error;
+      if (!(error instanceof ExhaustedError)) throw takenSince(error, wanted);
       await this.#refused(error);
       // Where it was the subnet, its present count decides.
       this.#mayCreate = isOfSubnet(error) && this.#free > 1;
@@ -382,6 +382,13 @@ class Provisioning {
 /** Where an ENI's creation is written down within the job. */
 function creationKey(number: number): string {
   return `eni-${number}`;
+}
+
+/** An address by name that somebody was given since it was looked for. */
+function takenSince(error: unknown, wanted: Wanted): unknown {
+  const taken =
+    error instanceof InvalidError && "addresses" in wanted && /InvalidPrivateIp/.test(error.message);
+  return taken ? new ConflictError(error.message, { cause: error, hint: "ask for another address" }) : error;
 }
 
 function isOfSubnet(error: ExhaustedError): boolean {

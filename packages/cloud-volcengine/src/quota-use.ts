@@ -1,6 +1,8 @@
 import { CocoonError, ExhaustedError } from "@cocoon-net/core";
 import type { Requests } from "./api.ts";
 import { QuotaError } from "./api-errors.ts";
+import { listSecurityGroups } from "./reads.ts";
+import { securityGroupsOf } from "./security-groups.ts";
 import type { Steps } from "./steps.ts";
 import { type Instance, isRecord, type Subnet } from "./wire.ts";
 
@@ -35,6 +37,14 @@ async function useOfQuota(
     case "LimitExceeded.EnisPerInstance": {
       const count = await countEnis(api, { InstanceId: instance.instanceID });
       return count === undefined ? undefined : `in use: ${count} ENIs of ${instance.instanceID}`;
+    }
+    case "QuotaExceeded.SecurityGroupIp": {
+      const ids = await securityGroupsOf(api, instance);
+      const groups = await listSecurityGroups(api, { VpcId: instance.vpcID, SecurityGroupIds: ids });
+      const uses = groups.map(
+        (group) => `${group.addressesInUse ?? "?"} addresses of ${group.securityGroupID}`,
+      );
+      return `in use: ${uses.join(", ")}`;
     }
     case "InsufficientIpInSubnet": {
       const { freeAddresses, totalAddresses } = subnet;

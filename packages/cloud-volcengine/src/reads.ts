@@ -8,8 +8,9 @@ import {
   readEni,
   readInstance,
   readInstanceTypeLimits,
-  readSecurityGroupID,
+  readSecurityGroup,
   readSubnet,
+  type SecurityGroup,
   type Subnet,
 } from "./wire.ts";
 
@@ -95,7 +96,6 @@ export async function instanceTypeLimits(
   return (await api.list("DescribeInstanceTypes", filter, "InstanceTypes", readInstanceTypeLimits))[0];
 }
 
-export async function listSecurityGroupIDs(api: Requests, vpcID: string): Promise<string[]> {
-  const filter = { VpcId: vpcID };
-  return await api.list("DescribeSecurityGroups", filter, "SecurityGroups", readSecurityGroupID);
+export async function listSecurityGroups(api: Requests, filter: Parameters): Promise<SecurityGroup[]> {
+  return await api.list("DescribeSecurityGroups", filter, "SecurityGroups", readSecurityGroup);
 }

@@ -59,6 +59,12 @@ export interface InstanceNic {
   readonly securityGroupIDs: readonly string[];
 }
 
+export interface SecurityGroup {
+  readonly securityGroupID: string;
+  /** Undefined where the API does not say. */
+  readonly addressesInUse: number | undefined;
+}
+
 /** What an instance type allows; undefined where the API does not say. */
 export interface InstanceTypeLimits {
   /** The primary ENI included. */
@@ -164,8 +170,12 @@ function readNics(value: unknown): InstanceNic[] | undefined {
   }));
 }
 
-export function readSecurityGroupID(record: Json): string {
-  return text(record, "SecurityGroupId");
+export function readSecurityGroup(record: Json): SecurityGroup {
+  const used = record.UsedIpCount;
+  return {
+    securityGroupID: text(record, "SecurityGroupId"),
+    addressesInUse: typeof used === "number" ? used : undefined,
+  };
 }
 
 export function readInstanceTypeLimits(record: Json): InstanceTypeLimits {

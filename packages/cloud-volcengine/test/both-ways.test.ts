@@ -109,3 +109,28 @@ describe("a request that", () => {
     expect(world.simulator.calls.CreateSubnet).toBe(2);
   });
 });
+
+describe("a type's number of addresses", () => {
+  it.each([
+    [true, 5, 1],
+    [false, 6, undefined],
+  ])(
+    "is found out where it matters: it counts the primary one: %s",
+    async (limitCountsPrimary, most, missing) => {
+      const limits = { enisPerInstance: 2, addressesPerEni: 6 };
+      await using world = await VolcengineWorld.open({ limits, limitCountsPrimary });
+      const node = await NodeFixture.start(world, { poolSize: 6 });
+      const network = await node.provision();
+      expect(network.addresses).toHaveLength(most);
+      expect(network.short?.addresses).toBe(missing);
+      expect(await node.cloud.describeLimits(node.request.instance)).toMatchObject({
+        nicsPerNode: 1,
+        addressesPerNIC: most,
+      });
+      // It is not asked for in vain again.
+      world.requests.length = 0;
+      await node.provision();
+      expect(world.requests.filter(({ result }) => result !== "ok")).toEqual([]);
+    },
+  );
+});

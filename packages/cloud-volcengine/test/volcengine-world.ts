@@ -4,7 +4,7 @@ import {
   VolcengineSimulator,
   type VolcengineSimulatorOptions,
 } from "@cocoon-net/cloud-testkit";
-import type { CloudWorld } from "@cocoon-net/cloud-testkit/conformance";
+import type { LimitedWorld } from "@cocoon-net/cloud-testkit/conformance";
 import { CloudBudget, type CloudCall, DisposeStack } from "@cocoon-net/core";
 import type { Environment } from "../src/settings.ts";
 import type { Timing } from "../src/timing.ts";
@@ -13,14 +13,14 @@ import { VolcengineCloud } from "../src/volcengine-cloud.ts";
 /** Changes take a few milliseconds here, so the driver may look as often. */
 export const impatient: Timing = {
   requestMs: 2_000,
-  budgetMs: 5_000,
+  budgetMs: 60_000,
   retryMs: 5_000,
   busyMs: 5_000,
   changeMs: 5_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
   metadataMs: 1_000,
-  throttledTries: 5,
+  throttledTries: 30,
 };
 
 /** A budget that is no obstacle, and makes no pauses after a refusal. */
@@ -42,22 +42,49 @@ export const delays = {
 };
 
 /** A simulated account with its API on a loopback port, and the driver on it. */
-export class VolcengineWorld implements CloudWorld {
+export class VolcengineWorld implements LimitedWorld {
   readonly simulator: VolcengineSimulator;
   readonly api: string;
   /** Every request of every cloud that was opened here. */
   readonly requests: CloudCall[] = [];
   readonly #opened = new DisposeStack();
+  readonly #budget: CloudBudget;
 
-  private constructor(simulator: VolcengineSimulator, api: string) {
+  private constructor(simulator: VolcengineSimulator, api: string, budget: CloudBudget) {
     this.simulator = this.#opened.use(simulator);
     this.api = api;
+    this.#budget = budget;
   }
 
-  static async open(options: VolcengineSimulatorOptions = {}): Promise<VolcengineWorld> {
+  static async open(
+    options: VolcengineSimulatorOptions = {},
+    budget: CloudBudget = unlimited(),
+  ): Promise<VolcengineWorld> {
     const simulator = new VolcengineSimulator({ delays, ...options });
     const { api } = await simulator.listen({ api: { host: "127.0.0.1", port: 0 } });
-    return new VolcengineWorld(simulator, api ?? "");
+    return new VolcengineWorld(simulator, api ?? "", budget);
+  }
+
+  /** Rates far from real ones, in the same proportion to the pauses between looks. */
+  static async openLimited(budget: "fitting" | "generous"): Promise<VolcengineWorld> {
+    if (budget === "generous") {
+      const limits = { reads: { perSecond: 20, burst: 3 }, writes: { perSecond: 10, burst: 2 } };
+      const rates = { read: { perSecond: 80, burst: 40 }, write: { perSecond: 40, burst: 20 } };
+      // Short pauses, for the test's sake.
+      const random = (): number => Math.random() / 5;
+      return await VolcengineWorld.open(
+        { limits },
+        new CloudBudget({ rates: { volcengine: rates }, random }),
+      );
+    }
+    const limits = { reads: { perSecond: 100, burst: 40 }, writes: { perSecond: 50, burst: 20 } };
+    // Requests do not arrive as evenly as they are sent, least of all on a busy machine.
+    const rates = { read: { perSecond: 80, burst: 4 }, write: { perSecond: 40, burst: 2 } };
+    return await VolcengineWorld.open({ limits }, new CloudBudget({ rates: { volcengine: rates } }));
+  }
+
+  get refused(): number {
+    return this.requests.filter(({ result }) => result === "throttled").length;
   }
 
   addInstance(): string {
@@ -87,7 +114,7 @@ export class VolcengineWorld implements CloudWorld {
   async cloudOn(
     instanceID: string,
     timing: Partial<Timing> = {},
-    budget: CloudBudget = unlimited(),
+    budget: CloudBudget = this.#budget,
   ): Promise<VolcengineCloud> {
     const env = await this.environment(instanceID);
     const options = { timing: { ...impatient, ...timing }, budget };
