@@ -1,10 +1,20 @@
 import { type Figure, isMet, ratioOf, type Unit } from "./figure.ts";
 
-const header = ["store", "figure", "cocoon-net", "raw client", "ratio", "CPU ratio", "aim", "met"];
 const textColumns = 2;
 
+export interface TableWords {
+  /** What the figures are of. */
+  readonly subject: string;
+  /** What ours is beside. */
+  readonly beside: string;
+}
+
 /** The figures as one table of plain text. */
-export function formatTable(figures: readonly Figure[]): string {
+export function formatTable(
+  figures: readonly Figure[],
+  { subject, beside }: TableWords = { subject: "store", beside: "raw client" },
+): string {
+  const header = [subject, "figure", "cocoon-net", beside, "ratio", "CPU ratio", "aim", "met"];
   const rows = [header, ...figures.map(cells)];
   const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) =>

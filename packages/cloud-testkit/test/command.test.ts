@@ -56,11 +56,66 @@ it("serves the Compute Engine API and its metadata server", async () => {
   expect(await once(child, "exit")).toEqual([0, null]);
 });
 
+it("plays what it is told: limits, delays, open questions, faults, a role", async () => {
+  const { child, output } = command(
+    "volcengine",
+    ...["--instance", "i-lab", "--metadata-listen", "127.0.0.1:0", "--role", "net"],
+    ...[
+      "--limit",
+      "enisPerInstance=3",
+      "--limit",
+      "addressesPerEni=11",
+      "--delay",
+      "0",
+      "--delay",
+      "attachMs=7",
+    ],
+    ...["--play", "throttleStatus=400", "--play", "unknownIDs=refuse", "--reads-per-second", "1:2"],
+    ...["--fault", '{"kind": "refuse", "action": "CreateSubnet", "code": "QuotaExceeded.Subnet"}'],
+  );
+  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
+  expect(setting("VOLCENGINE_ECS_METADATA")).toBe("net");
+  expect(setting("VOLCENGINE_ACCESS_KEY_ID")).toBeUndefined();
+  const role = `${setting("COCOON_NET_METADATA_ENDPOINT")}/latest/iam/security_credentials/net`;
+  expect((await fetch(role)).status).toBe(200);
+  const client = new SignedClient(setting("COCOON_NET_VOLCENGINE_ENDPOINT"));
+  const types = await client.call("DescribeInstanceTypes", {}, { service: "ecs" });
+  expect(types.body.Result?.InstanceTypes).toMatchObject([
+    { Network: { MaximumNetworkInterfaces: 3, MaximumPrivateIpv4AddressesPerNetworkInterface: 11 } },
+  ]);
+  const refused = await client.call("CreateSubnet");
+  expect(refused.body.ResponseMetadata.Error?.Code).toBe("QuotaExceeded.Subnet");
+  await client.call("DescribeVpcs");
+  expect((await client.call("DescribeVpcs")).status).toBe(400);
+  child.kill("SIGTERM");
+  expect(await once(child, "exit")).toEqual([0, null]);
+});
+
+it("tells in its help what there is to set", async () => {
+  for (const [platform, names] of [
+    ["volcengine", ["enisPerInstance", "assignLockMs", "unassignMissing=refuse|partial|ignore"]],
+    ["gce", ["aliasRangesPerNic", "listLagMs", "busyStatus=400|412"]],
+  ] as const) {
+    const { child, output } = command(platform, "--help");
+    expect(await once(child, "exit")).toEqual([0, null]);
+    for (const name of names) expect(output()).toContain(name);
+  }
+});
+
 it.each([
   [["volcengine", "--listen", "nowhere"], /Give HOST:PORT/],
   [["volcengine", "--instance", "nope"], /"nope" is not an instance id/],
   [["volcengine", "--vpc-cidr", "10.0.0.1/8"], /host bits/],
   [["volcengine", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],
+  [["volcengine", "--limit", "enis=3"], /Give one of enisPerInstance, /],
+  [["volcengine", "--delay", "attachMs=soon"], /Give a number/],
+  [["volcengine", "--play", "throttleStatus=500"], /Give throttleStatus=429\|400\|200/],
+  [["volcengine", "--denied", "MakeSubnet"], /no action MakeSubnet/],
+  [["volcengine", "--reads-per-second", "4:0"], /Give N or N:BURST/],
+  [["volcengine", "--fault", "throttle"], /Give JSON/],
+  [["volcengine", "--fault", '{"kind": "explode"}'], /use one of throttle/],
+  [["volcengine", "--fault", '{"kind": "throttle", "action": "x"}'], /there is no such action/],
   [["gce", "--instance", "No!"], /"No!" is not an instance name/],
   [["gce", "--secondary-range", "pods"], /Give NAME=CIDR/],
   [["gce", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],

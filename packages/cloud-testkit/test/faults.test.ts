@@ -74,7 +74,7 @@ describe("faults at Volcengine", () => {
     expect(account.eni(eniID)).toMatchObject({ status: "Available", instanceID: undefined });
     const made = await account.client.call("CreateNetworkInterface", eni);
     const failed = made.body.Result?.NetworkInterfaceId;
-    await expect.poll(() => account.eni(failed)?.status, patience).toBe("Error");
+    await expect.poll(() => account.eni(failed)?.status, patience).toBe(("Error");
     expect(await account.refusal("DeleteNetworkInterface", { NetworkInterfaceId: String(failed) })).toBe(
       undefined,
     );
@@ -238,7 +238,7 @@ describe("faults at Compute Engine", () => {
     const client = await withAliases();
     client.simulator.injectFault({ kind: "late-5xx" });
     expect(await client.setAliases("n", two)).toMatchObject({ status: 503, body: reason("backendError") });
-    await expect.poll(() => client.aliases("n")).toEqual(two);
+    await expect.poll(() => client.aliases("n"), patience).toEqual(two);
     client.simulator.injectFault({ kind: "refuse", code: "quotaExceeded" });
     expect(await client.setAliases("n", [])).toMatchObject({ status: 403, body: reason("quotaExceeded") });
     expect(() => client.simulator.injectFault({ kind: "refuse", code: "nope" })).toThrow(/"nope"/);

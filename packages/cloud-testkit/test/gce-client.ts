@@ -1,8 +1,12 @@
 import { GceSimulator, type GceSimulatorOptions } from "@cocoon-net/cloud-testkit";
 import { onTestFinished } from "vitest";
 
+/** For `expect.poll`, on a busy machine. */
+export const patience = { timeout: 10_000 };
+
 export interface GceAnswer {
   readonly status: number;
+  readonly headers: Headers;
   readonly body: unknown;
 }
 
@@ -37,7 +41,11 @@ export class GceClient {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
-    return { status: response.status, body: text.startsWith("{") ? JSON.parse(text) : text };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text.startsWith("{") ? JSON.parse(text) : text,
+    };
   }
 
   async fingerprint(name: string): Promise<string> {

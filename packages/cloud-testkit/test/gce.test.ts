@@ -1,6 +1,6 @@
 import type { GceChange } from "@cocoon-net/cloud-testkit";
 import { describe, expect, it } from "vitest";
-import { type GceAnswer, GceClient, reason } from "./gce-client.ts";
+import { type GceAnswer, GceClient, patience, reason } from "./gce-client.ts";
 
 const requestId = "11111111-2222-4333-8444-555555555555";
 
@@ -82,11 +82,11 @@ describe("instances", () => {
         changes.push(`${change.what} ${change.alias.cidr} ${change.instance.name}`);
     });
     simulator.stopInstance("n");
-    await expect.poll(() => changes.at(-1)).toBe("TERMINATED");
+    await expect.poll(() => changes.at(-1), patience).toBe("TERMINATED");
     simulator.startInstance("n");
-    await expect.poll(() => changes.at(-1)).toBe("RUNNING");
+    await expect.poll(() => changes.at(-1), patience).toBe("RUNNING");
     simulator.deleteInstance("n");
-    await expect.poll(() => changes.at(-1)).toBe("removed 10.4.1.0/24 n");
+    await expect.poll(() => changes.at(-1), patience).toBe("removed 10.4.1.0/24 n");
     expect(changes).toEqual([
       ...["STOPPING", "TERMINATED", "STAGING", "RUNNING", "STOPPING", "gone"],
       "removed 10.4.1.0/24 n",
@@ -249,20 +249,28 @@ describe("subnetworks", () => {
 
 describe("operations", () => {
   it("are found by name and number, listed by status, and forgotten in time", async () => {
-    const client = await GceClient.open({ delays: { retentionMs: 30 } });
+    const due: (() => void)[] = [];
+    const after = (_: number, run: () => void) => {
+      due.push(run);
+      return () => {};
+    };
+    const client = await GceClient.open({ clock: { now: () => Date.now(), after } });
     client.simulator.addInstance({ name: "n" });
     const started = await client.setAliases("n", ["pods:10.4.1.0/24"]);
     const operations = "demo-project/zones/us-central1-a/operations";
-    const pending = await client.call(
-      "GET",
-      `${operations}?filter=${encodeURIComponent('status != "DONE"')}`,
-    );
-    expect(pending.body).toMatchObject({ items: [{ operationType: "updateNetworkInterface" }] });
-    await client.wait(started);
+    const notDone = `${operations}?filter=${encodeURIComponent('status != "DONE"')}`;
+    expect((await client.call("GET", notDone)).body).toMatchObject({
+      items: [{ operationType: "updateNetworkInterface", status: "PENDING" }],
+    });
+    due.shift()?.();
+    expect((await client.call("GET", notDone)).body).toMatchObject({ items: [{ status: "RUNNING" }] });
+    due.shift()?.();
+    expect((await client.call("GET", notDone)).body).toMatchObject({ items: [] });
     const [operation] = client.simulator.describeState().operations;
     const byNumber = await client.call("GET", `${operations}/${operation?.id}`);
-    expect(byNumber.body).toMatchObject({ name: operation?.name });
-    await expect.poll(async () => (await client.wait(started)).status).toBe(404);
+    expect(byNumber.body).toMatchObject({ name: operation?.name, status: "DONE" });
+    due.shift()?.();
+    expect((await client.wait(started)).status).toBe(404);
   });
 
   it("may still run when wait comes back", async () => {
@@ -302,7 +310,7 @@ describe("trouble", () => {
     await expect(client.setAliases("n", ["pods:10.4.1.0/24"], { fingerprint })).rejects.toThrow(
       "fetch failed",
     );
-    await expect.poll(() => client.aliases("n")).toEqual(["pods:10.4.1.0/24"]);
+    await expect.poll(() => client.aliases("n"), patience).toEqual(["pods:10.4.1.0/24"]);
     expect(client.simulator.calls["instances.updateNetworkInterface"]).toBe(2);
   });
 

@@ -1,14 +1,12 @@
 import type { Command } from "commander";
 import { behaviourChoices } from "../gce/behaviour.ts";
 import { defaultDelays, defaultLimits, GceSimulator } from "../gce/simulator.ts";
-import { type Named, pairOf, parseNumber } from "./arguments.ts";
+import { type Named, pairOf } from "./arguments.ts";
 import { type CommonFlags, checkMetadata, commonCommand, many, serve } from "./common.ts";
 
 interface GceFlags extends CommonFlags {
   readonly project: string;
   readonly secondaryRange: Named<string>;
-  readonly readsPerMinute?: number;
-  readonly writesPerMinute?: number;
 }
 
 export function gceCommand(): Command {
@@ -26,8 +24,6 @@ export function gceCommand(): Command {
     .addOption(
       many("--secondary-range <name=cidr>", "a secondary range of the subnetwork", pairOf("NAME=CIDR"), {}),
     )
-    .option("--reads-per-minute <n>", "rate limit of get, list and wait", parseNumber)
-    .option("--writes-per-minute <n>", "rate limit of the other calls", parseNumber)
     .action(run);
 }
 
@@ -40,11 +36,7 @@ async function run(flags: GceFlags): Promise<void> {
     region,
     denied,
     secondaryRanges: secondaryRange,
-    limits: {
-      ...flags.limit,
-      ...(flags.readsPerMinute === undefined ? {} : { readsPerMinute: flags.readsPerMinute }),
-      ...(flags.writesPerMinute === undefined ? {} : { writesPerMinute: flags.writesPerMinute }),
-    },
+    limits: flags.limit,
     delays: flags.delay,
     ...(zone === undefined ? {} : { zone }),
     ...(seed === undefined ? {} : { seed }),

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { BucketRate } from "../rate-limit.ts";
 import { behaviourChoices } from "../volcengine/behaviour.ts";
 import type { AccessKey } from "../volcengine/signature.ts";
 import { defaultDelays, defaultLimits, VolcengineSimulator } from "../volcengine/simulator.ts";
@@ -9,8 +10,8 @@ interface VolcengineFlags extends CommonFlags {
   readonly vpcCidr: string;
   readonly accessKey: AccessKey;
   readonly role?: string;
-  readonly readsPerSecond?: number;
-  readonly writesPerSecond?: number;
+  readonly readsPerSecond?: BucketRate;
+  readonly writesPerSecond?: BucketRate;
 }
 
 export function volcengineCommand(): Command {
@@ -31,8 +32,8 @@ export function volcengineCommand(): Command {
         .default(parseAccessKey("AKTEST:SKTEST"), "AKTEST:SKTEST"),
     )
     .option("--role <name>", "the instances have this role: the metadata service issues keys for it")
-    .option("--reads-per-second <n>", "throttle Describe and List calls", parseNumber)
-    .option("--writes-per-second <n>", "throttle the other calls", parseNumber)
+    .option("--reads-per-second <n[:burst]>", "throttle Describe and List calls", parseRate)
+    .option("--writes-per-second <n[:burst]>", "throttle the other calls", parseRate)
     .action(run);
 }
 
@@ -45,7 +46,7 @@ async function run(flags: VolcengineFlags): Promise<void> {
     region,
     denied,
     vpcCIDR: flags.vpcCidr,
-    limits: { ...flags.limit, reads: rate(flags.readsPerSecond), writes: rate(flags.writesPerSecond) },
+    limits: { ...flags.limit, reads: flags.readsPerSecond, writes: flags.writesPerSecond },
     delays: flags.delay,
     ...(zone === undefined ? {} : { zone }),
     ...(role === undefined ? {} : { role: { name: role } }),
@@ -85,8 +86,14 @@ function parseAccessKey(text: string): AccessKey {
   return { accessKeyID, secretAccessKey };
 }
 
-function rate(perSecond: number | undefined): { perSecond: number; burst: number } | undefined {
-  return perSecond ? { perSecond, burst: Math.max(1, 2 * perSecond) } : undefined;
+/** The burst is twice the rate unless it is given. */
+function parseRate(text: string): BucketRate {
+  const [rate = "", burst, ...rest] = text.split(":");
+  const perSecond = parseNumber(rate);
+  const given = burst === undefined ? Math.max(1, 2 * perSecond) : parseNumber(burst);
+  if (rest.length > 0 || perSecond === 0 || given < 1)
+    throw new InvalidArgumentError("Give N or N:BURST, e.g. 4:7.");
+  return { perSecond, burst: given };
 }
 
 /** Rates have options of their own. */
