@@ -74,7 +74,7 @@ describe("faults at Volcengine", () => {
     expect(account.eni(eniID)).toMatchObject({ status: "Available", instanceID: undefined });
     const made = await account.client.call("CreateNetworkInterface", eni);
     const failed = made.body.Result?.NetworkInterfaceId;
-    await expect.poll(() => account.eni(failed)?.status, patience).toBe(("Error");
+    await expect.poll(() => account.eni(failed)?.status, patience).toBe("Error");
     expect(await account.refusal("DeleteNetworkInterface", { NetworkInterfaceId: String(failed) })).toBe(
       undefined,
     );
