@@ -23,3 +23,4 @@ export { type HostPlan, type HostSetUp, type HostSetUpOptions, setUpHost } from 
 export type { IptablesOptions } from "./iptables.ts";
 export { type BringUpOptions, bringUpLinksByMAC } from "./nic-bring-up.ts";
 export type { Link, LinkSelector } from "./rtnetlink.ts";
+export { notifyServiceManager, type ServiceEnvironment, watchdogMs } from "./service-manager.ts";

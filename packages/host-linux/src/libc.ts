@@ -2,6 +2,7 @@ import koffi from "koffi";
 import { errnoName, SystemCallError } from "./kernel-errors.ts";
 
 // linux/socket.h, asm-generic/socket.h and linux/netlink.h, the same on x86-64 and arm64.
+const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_NETLINK = 16;
 const NETLINK_ROUTE = 0;
@@ -144,6 +145,22 @@ export function sendMany(fd: number, messages: bigint, count: number): number {
 /** The index of the link that has this name now; 0 when there is none. */
 export function indexOfLink(name: string): number {
   return libc.if_nametoindex(name);
+}
+
+/** Sends one datagram to a Unix socket. A path that begins with `@` is of the abstract namespace: unix(7). */
+export function sendToUnixSocket(path: string, message: Uint8Array): void {
+  const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : `${path}\0`);
+  const address = Buffer.alloc(2 + name.length);
+  new Uint16Array(address.buffer, address.byteOffset, 1)[0] = AF_UNIX;
+  name.copy(address, 2);
+  const fd = check("socket", libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  try {
+    check("connect", libc.connect(fd, address, address.length));
+    const sendNow = library.func("intptr_t send(int, const void *, size_t, int)");
+    check("send", Number(sendNow(fd, message, message.length, MSG_DONTWAIT)));
+  } finally {
+    closeSocket(fd);
+  }
 }
 
 /** What adjtimex(2) says of the clock; undefined where it may not be asked. */

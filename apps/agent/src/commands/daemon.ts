@@ -25,6 +25,7 @@ import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import { PoolKeeper } from "../pool-keeper.ts";
+import { reportService } from "../service.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 import { parseArpTable } from "../unaccounted-routes.ts";
 import { agentVersion } from "../version.ts";
@@ -102,6 +103,7 @@ export async function daemon(
     { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
     "serving",
   );
+  using _ = reportService(context.env, log);
   await untilStopped(link, context.signal);
   log.info("stopped");
 }
