@@ -8,7 +8,7 @@ import {
   UnavailableError,
 } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
-import { isAbout, operationFailure, refusal, StaleError } from "../src/api-errors.ts";
+import { isAbout, LimitError, operationFailure, refusal, StaleError } from "../src/api-errors.ts";
 import { readInstance, readOperation } from "../src/wire.ts";
 
 function errorOf(status: number, body: unknown, retryAfter: string | null = null) {
@@ -54,6 +54,25 @@ describe("refusals", () => {
     expect(errorOf(400, legacy("invalid", "Invalid value\nfor field")).message).toBe(
       "instances.get n was refused: invalid: Invalid value for field",
     );
+  });
+
+  it.each([
+    [legacy("limitExceeded", "Exceeded limit 'ALIASES' on resource 'n'. Limit: 10.0"), 10],
+    [legacy("invalid", "At most 100 alias IP ranges are allowed per network interface."), undefined],
+    [legacy("invalid", "Too many alias IP ranges."), undefined],
+  ])("for a limit of a resource, in whatever words, are told from a quota: %j", (body, limit) => {
+    const error = errorOf(400, body);
+    expect(error).toBeInstanceOf(LimitError);
+    expect(error).toMatchObject({ limit });
+    expect(errorOf(403, legacy("quotaExceeded", "Quota 'X' exceeded."))).not.toBeInstanceOf(LimitError);
+  });
+
+  it("of a change, because its resource was changed too often, are no throttle of the account", () => {
+    const message = "Operation rate exceeded for the resource. Too frequent operations.";
+    expect(errorOf(403, legacy("rateLimitExceeded", message))).toMatchObject({
+      code: "unavailable",
+      outcome: "none",
+    });
   });
 
   it("tell when to come back", () => {
