@@ -57,7 +57,11 @@ export class FloodGuard {
   /** The bridge port of a client without lease or offer; undefined when there is nothing to tell ports by. */
   portOf(message: DhcpRequest, from: string): string | undefined {
     if (this.#ports === undefined || (message.giaddr !== 0 && this.#relays.has(from))) return undefined;
-    return this.#ports.portOf(message.mac) ?? unknownPort;
+    try {
+      return this.#ports.portOf(message.mac) ?? unknownPort;
+    } catch {
+      return undefined; // the bridge cannot be asked: that is not the client's doing
+    }
   }
 
   /**

@@ -15,7 +15,7 @@ import {
 import { describe, expect, it, vi } from "vitest";
 import { gateway, macOf, optionsWithPool, request, wire } from "./client-messages.ts";
 import { type Crash, crashes, type DiskLog } from "./crash/disk-log.ts";
-import { filesIn, record } from "./crash/recorded-disk.ts";
+import { filesIn, record, setReadOnly } from "./crash/recorded-disk.ts";
 import { Random } from "./fuzz/mutator.ts";
 import { Guests } from "./guests.ts";
 import { RecordedNetwork } from "./loopback-server.ts";
@@ -264,6 +264,34 @@ it.each([7, 8, 9])(
     }
   },
 );
+
+it("a file system that turns read-only keeps guests, admits nobody, says why, and all is well afterwards", async () => {
+  const directory = join(await scratchDirectory(), "node");
+  await mkdir(directory);
+  let now = T;
+  await record(directory, async (disk) => {
+    const node = await Node.start(directory, disk, { now: () => now });
+    const [holder = "", newcomer = ""] = guests;
+    const ip = await node.lease(holder);
+    setReadOnly(true);
+    now += 60_000;
+    const renewal = wire({ type: "request", mac: holder, ciaddr: ip ?? "", broadcast: true });
+    expect(await node.ask(renewal, holder)).toBe(ip);
+    // What it was told is what is left of the lease on disk.
+    expect(node.told.at(-1)?.expiry).toBeLessThanOrEqual(T + hour);
+    expect(await node.lease(newcomer)).toBeUndefined();
+    expect(node.server.stats().dropped).toMatchObject({ journal: 1 });
+    expect(node.server.stats().journal.failing).toContain("EROFS");
+    const told = node.events.filter(({ type }) => type === "problem");
+    expect(told).toMatchObject([{ message: "no new leases can be granted" }]);
+    setReadOnly(false);
+    // The journal is written anew, which is tried once a second.
+    await until(async () => (await node.lease(newcomer)) !== undefined, "a lease for the newcomer");
+    expect(node.server.stats().journal.failing).toBeUndefined();
+    await node.server[Symbol.asyncDispose]();
+  });
+  await check(directory, [], 0);
+});
 
 describe("a clock step of an hour", () => {
   it.each([hour, -hour])("of %i ms between two runs takes no lease from its guest", async (step) => {

@@ -3,12 +3,14 @@ import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
+  type AddressProbe,
   type DhcpPacket,
   DhcpServer,
   type DhcpSocket,
   decodePacket,
   type Endpoint,
   type EngineOptions,
+  type FloodGuard,
   formatMac,
   LeaseEngine,
   type LeaseNetwork,
@@ -157,6 +159,8 @@ export interface StartOptions {
   /** Starts it in this state directory, as after a restart. */
   readonly directory: string;
   readonly networkTimeoutMs?: number;
+  readonly guard?: FloodGuard;
+  readonly probe?: AddressProbe;
 }
 
 export async function startServer(options: StartOptions): Promise<Running> {
@@ -184,6 +188,8 @@ export async function startServer(options: StartOptions): Promise<Running> {
     network,
     onEvent: (event) => events.push(event),
     ...(options.clock && { clock: options.clock }),
+    ...(options.guard && { guard: options.guard }),
+    ...(options.probe && { probe: options.probe }),
     ...(options.networkTimeoutMs && { networkTimeoutMs: options.networkTimeoutMs }),
   });
   onTestFinished(async () => {

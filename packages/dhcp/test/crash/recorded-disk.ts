@@ -21,6 +21,23 @@ let recording:
   | { readonly directory: string; readonly log: DiskLog; readonly open: Map<number, Open> }
   | undefined;
 
+let isReadOnly = false;
+
+/** Makes every change of the recorded directory fail, as on a file system that an error turned read-only. */
+export function setReadOnly(value: boolean): void {
+  isReadOnly = value;
+}
+
+function refusal(): NodeJS.ErrnoException | undefined {
+  if (!isReadOnly) return undefined;
+  return Object.assign(new Error("EROFS: read-only file system"), { code: "EROFS" });
+}
+
+function mayChange(): void {
+  const error = refusal();
+  if (error !== undefined) throw error;
+}
+
 /** Records while `work` runs. */
 export async function record(directory: string, work: (log: DiskLog) => Promise<void>): Promise<DiskLog> {
   const log = new DiskLog(await filesIn(directory));
@@ -29,6 +46,7 @@ export async function record(directory: string, work: (log: DiskLog) => Promise<
     await work(log);
   } finally {
     recording = undefined;
+    isReadOnly = false;
   }
   return log;
 }
@@ -65,6 +83,7 @@ export function recordedPromises(real: Promises): Promises {
       if (recording === undefined || name === undefined) return real.open(path, flags, mode);
       const numeric = { r: 0, "r+": 0, "w+": O_CREAT | O_TRUNC, w: O_CREAT | O_TRUNC }[flags] ?? flags;
       if (typeof numeric !== "number") return unknown(`open with ${flags}`);
+      if (numeric !== 0) mayChange();
       const handle = await real.open(path, flags, mode);
       if (name === "") {
         recording.open.set(handle.fd, { file: "directory", isSynced: false });
@@ -80,6 +99,7 @@ export function recordedPromises(real: Promises): Promises {
       const [source, target] = [nameOf(from), nameOf(to)];
       if (recording === undefined || source === undefined || target === undefined)
         return real.rename(from, to);
+      mayChange();
       const ended = recording.log.rename(source, target);
       await real.rename(from, to);
       ended();
@@ -111,6 +131,7 @@ function recordedHandle(handle: Handle): Handle {
   ): Promise<void> => {
     const { log } = recording ?? {};
     if (log === undefined || opened === undefined) return call();
+    mayChange();
     const { file } = opened;
     const ended =
       file === "directory"
@@ -145,6 +166,11 @@ export function recordedCallbacks(real: Callbacks): Callbacks {
     const opened = recording?.open.get(fd);
     if (recording === undefined || opened === undefined || opened.file === "directory") {
       real.write(fd, bytes, offset, length, at, done);
+      return;
+    }
+    const error = refusal();
+    if (error !== undefined) {
+      done(error, 0, bytes);
       return;
     }
     const { file, isSynced } = opened;
