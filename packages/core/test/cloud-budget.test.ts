@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { CallPurpose } from "../src/cloud.ts";
-import { type BudgetClock, type CallBucket, type CallRate, CloudBudget } from "../src/cloud-budget.ts";
+import type { BudgetClock, CallBucket, CallRate } from "../src/cloud-bucket.ts";
+import { CloudBudget } from "../src/cloud-budget.ts";
 import { InvalidError, ThrottledError } from "../src/errors.ts";
 
 /** Time that passes when it is told to. */
