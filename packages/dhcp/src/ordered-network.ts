@@ -19,6 +19,34 @@ export class OrderedNetwork implements LeaseNetwork {
     return this.#inOrder(ip, () => this.#network.addRoute(ip));
   }
 
+  /** @returns what went wrong, by address; never rejects */
+  async addRoutes(ips: readonly string[]): Promise<ReadonlyMap<string, unknown>> {
+    const failures = new Map<string, unknown>();
+    const addAll = this.#network.addRoutes?.bind(this.#network);
+    const waiting = addAll === undefined ? ips : ips.filter((ip) => this.#last.has(ip));
+    const work: Promise<void>[] = waiting.map((ip) =>
+      this.addRoute(ip).catch((error: unknown) => void failures.set(ip, error)),
+    );
+    if (addAll !== undefined && waiting.length < ips.length) {
+      const free = waiting.length === 0 ? ips : ips.filter((ip) => !waiting.includes(ip));
+      const together = this.#deadlines
+        .limit(async () => {
+          for (const [ip, error] of await addAll(free)) failures.set(ip, error);
+        })
+        .catch((error: unknown) => {
+          for (const ip of free) failures.set(ip, error);
+        });
+      for (const ip of free) this.#last.set(ip, together);
+      work.push(
+        together.then(() => {
+          for (const ip of free) if (this.#last.get(ip) === together) this.#last.delete(ip);
+        }),
+      );
+    }
+    await Promise.all(work);
+    return failures;
+  }
+
   removeRoute(ip: string): Promise<void> {
     return this.#inOrder(ip, () => this.#network.removeRoute(ip));
   }

@@ -19,6 +19,8 @@ export interface DhcpSocket {
 export interface LeaseNetwork {
   /** `ip route replace IP/32 dev BRIDGE`. */
   addRoute(ip: string): Promise<void>;
+  /** The same for many, if they are cheaper together. @returns what went wrong, by address */
+  addRoutes?(ips: readonly string[]): Promise<ReadonlyMap<string, unknown>>;
   /** Removes that route; one that is not there is no error. */
   removeRoute(ip: string): Promise<void>;
   /** Makes a unicast to `ip` reach `mac` before the client can answer ARP. */

@@ -41,9 +41,10 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   let afterSize = 0;
   for (const [, value] of after) afterSize += optionSize(value.length);
   const template = templateOf(packet, answer, parameters, afterSize);
-  const bytes = new Uint8Array(Math.max(minSize, template.length + afterSize + 1));
+  const size = Math.max(minSize, template.length + afterSize + 1);
+  const bytes = Buffer.allocUnsafe(size).fill(0, template.length);
   bytes.set(template);
-  const view = new DataView(bytes.buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, size);
   bytes[0] = 2;
   bytes[1] = packet.htype;
   bytes[2] = packet.hlen;

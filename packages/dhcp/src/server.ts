@@ -64,12 +64,18 @@ interface Job {
   readonly conflicts: number;
 }
 
+interface Secured {
+  readonly journalled: PromiseSettledResult<void>;
+  readonly routed: PromiseSettledResult<void>;
+}
+
 /** A client retransmits; more than this many of its messages need not be remembered while one is served. */
 const maxQueued = 4;
 const maxConflicts = 4;
 const maxSweepMs = 60_000;
 const routesAtOnce = 64;
 const routeTrustMs = 60_000;
+const none: ReadonlyMap<string, unknown> = new Map();
 
 /**
  * The DHCP server: socket → codec → engine → journal and route → reply. The messages of one client are served in
@@ -87,6 +93,7 @@ export class DhcpServer implements AsyncDisposable {
   readonly #onEvent: (event: ServerEvent) => void;
   /** Messages that wait for an earlier one of the same client. */
   readonly #queues = new Map<string, Job[]>();
+  #unsecured: { readonly grant: Grant; readonly resolve: (secured: Secured) => void }[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #grants = { ok: 0, failed: 0 };
   readonly #received = new Map<string, number>();
@@ -309,11 +316,7 @@ export class DhcpServer implements AsyncDisposable {
 
   async #grant(job: Job, grant: Grant): Promise<void> {
     const { lease, renews, replaces, address, leaseMs } = grant;
-    // G2: on disk and routed before the ACK.
-    const [journalled, routed] = await Promise.allSettled([
-      this.#journal.append(grant.records),
-      this.#isRouted(grant) ? undefined : this.#network.addRoute(lease.ip),
-    ]);
+    const { journalled, routed } = await this.#secure(grant);
     this.#noteJournal(journalled);
     const done = journalled.status === "fulfilled" && routed.status === "fulfilled";
     if (done && this.#engine.commit(grant)) {
@@ -345,6 +348,30 @@ export class DhcpServer implements AsyncDisposable {
     }
     const answer = this.#answerToFailure(job, grant, reason);
     if (answer !== undefined) await this.#reply(job, answer);
+  }
+
+  /** G2: on disk and routed before the ACK. The grants of one turn of the event loop go the way together. */
+  #secure(grant: Grant): Promise<Secured> {
+    return new Promise((resolve) => {
+      if (this.#unsecured.push({ grant, resolve }) === 1) process.nextTick(() => void this.#secureAll());
+    });
+  }
+
+  async #secureAll(): Promise<void> {
+    const grants = this.#unsecured;
+    this.#unsecured = [];
+    const unrouted = grants.filter(({ grant }) => !this.#isRouted(grant)).map(({ grant }) => grant.lease.ip);
+    const [[journalled], failures] = await Promise.all([
+      Promise.allSettled([this.#journal.append(grants.flatMap(({ grant }) => grant.records))]),
+      unrouted.length === 0 ? none : this.#network.addRoutes(unrouted),
+    ]);
+    for (const { grant, resolve } of grants) {
+      const { ip } = grant.lease;
+      const routed: PromiseSettledResult<void> = failures.has(ip)
+        ? { status: "rejected", reason: failures.get(ip) }
+        : { status: "fulfilled", value: undefined };
+      resolve({ journalled, routed });
+    }
   }
 
   /** A renewal sets the route again, should somebody have taken it out, but not more often than once a minute. */

@@ -50,6 +50,16 @@ export interface HostNetwork extends AsyncDisposable {
   deleteAddress(address: string, device: string, options?: CallOptions): Promise<boolean>;
   /** Installs `address/32 dev device scope link` in the main table, in place of any other route to that /32. */
   replaceHostRoute(address: string, device: string, options?: CallOptions): Promise<void>;
+  /**
+   * The same for many addresses at the cost of few, in no order.
+   *
+   * @returns what went wrong, by address
+   */
+  replaceHostRoutes(
+    addresses: readonly string[],
+    device: string,
+    options?: CallOptions,
+  ): Promise<ReadonlyMap<string, unknown>>;
   /** @returns whether there was such a route */
   deleteHostRoute(address: string, device: string, options?: CallOptions): Promise<boolean>;
   /** Addresses of the /32 routes of scope link to the device in the main table, in ascending order. */

@@ -12,12 +12,15 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_BROADCAST = 6;
+const SO_PEERCRED = 17;
 const SO_BINDTODEVICE = 25;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const EAGAIN = 11;
+/** Room for a refusal of each request of a batch: the kernel counts about 1 KiB for one. */
+const NETLINK_RECEIVE_BYTES = 2 ** 20;
 const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
@@ -94,6 +97,11 @@ export function openNetlinkSocket(): number {
     const kernel = Buffer.alloc(12);
     new Uint16Array(kernel.buffer, kernel.byteOffset, 1)[0] = AF_NETLINK;
     check("connect", libc.connect(fd, kernel, kernel.length));
+    try {
+      forceReceiveBuffer(fd, NETLINK_RECEIVE_BYTES);
+    } catch {
+      // Whoever may not do this may not change anything either, and has no large batches.
+    }
     return fd;
   } catch (error) {
     closeSocket(fd);
@@ -161,6 +169,16 @@ export function sendToUnixSocket(path: string, message: Uint8Array): void {
   } finally {
     closeSocket(fd);
   }
+}
+
+/** `struct ucred` of the other end of a Unix socket; undefined when it is none. */
+export function readPeerCredentials(fd: number): { pid: number; uid: number; gid: number } | undefined {
+  const credentials = new Uint32Array(3);
+  const length = new Uint32Array([credentials.byteLength]);
+  const getsockopt = library.func("int getsockopt(int, int, int, _Out_ void *, _Inout_ void *)");
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0) return undefined;
+  const [pid = 0, uid = 0, gid = 0] = credentials;
+  return pid === 0 ? undefined : { pid, uid, gid };
 }
 
 /** What adjtimex(2) says of the clock; undefined where it may not be asked. */

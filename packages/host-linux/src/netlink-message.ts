@@ -41,19 +41,38 @@ export function writeU32(bytes: Buffer, value: number, offset: number): void {
 
 /** One message, padded so that another can follow. */
 export function encodeMessage({ type, flags, sequence, payload }: NetlinkMessage): Buffer {
-  const length = HEADER_LENGTH + payload.length;
-  const message = Buffer.alloc(align(length));
-  writeU32(message, length, 0);
-  writeU16(message, type, 4);
-  writeU16(message, flags, 6);
-  writeU32(message, sequence, 8);
-  payload.copy(message, HEADER_LENGTH);
-  return message;
+  return encodeMessages(type, flags, sequence, [payload]);
 }
 
-/** Takes flags out of an encoded message. */
-export function clearFlags(message: Buffer, flags: number): void {
-  writeU16(message, readU16(message, 6) & ~flags, 6);
+/** Messages of one kind behind each other, padded so that others can follow, numbered from `sequence` on. */
+export function encodeMessages(
+  type: number,
+  flags: number,
+  sequence: number,
+  payloads: readonly Buffer[],
+): Buffer {
+  const messages = Buffer.alloc(payloads.reduce((size, payload) => size + messageSize(payload), 0));
+  let at = 0;
+  let number = sequence;
+  for (const payload of payloads) {
+    writeU32(messages, HEADER_LENGTH + payload.length, at);
+    writeU16(messages, type, at + 4);
+    writeU16(messages, flags, at + 6);
+    writeU32(messages, number++, at + 8);
+    payload.copy(messages, at + HEADER_LENGTH);
+    at += messageSize(payload);
+  }
+  return messages;
+}
+
+/** What a message with this payload takes among others. */
+export function messageSize(payload: Buffer | undefined): number {
+  return align(HEADER_LENGTH + (payload?.length ?? 0));
+}
+
+/** Takes flags out of the encoded message at `at`. */
+export function clearFlags(messages: Buffer, at: number, flags: number): void {
+  writeU16(messages, readU16(messages, at + 6) & ~flags, at + 6);
 }
 
 /** The messages of a datagram; what follows a damaged header is left out. */

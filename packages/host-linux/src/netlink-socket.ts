@@ -17,7 +17,8 @@ import {
   attributesOf,
   clearFlags,
   decodeMessages,
-  encodeMessage,
+  encodeMessages,
+  messageSize,
   readS32,
   textOf,
 } from "./netlink-message.ts";
@@ -34,7 +35,9 @@ const NLMSGERR_ATTR_MSG = 1;
 /** errno, and the header of the request. */
 const ERROR_LENGTH = 20;
 
-const BATCH = 64;
+/** Messages per system call. */
+const BATCH = 512;
+const GROUP = 128;
 const DUMP_TRIES = 5;
 /** The kernel fills at most 32 KiB at a time. */
 const RECEIVE_BYTES = 64 * 1024;
@@ -48,6 +51,11 @@ export interface Request {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Many requests of one kind that do not depend on each other. */
+export interface GroupRequest extends Omit<Request, "payload"> {
+  readonly payloads: readonly Buffer[];
+}
+
 export interface Answer {
   /** Name of the errno with which the kernel refused; undefined when it did not. */
   readonly refusal: string | undefined;
@@ -56,15 +64,22 @@ export interface Answer {
   readonly payloads: readonly Buffer[];
   /** See 4. */
   readonly interrupted: boolean;
+  /** Of a group: the places of those that the kernel refused. */
+  readonly refused: readonly number[];
 }
 
 interface Exchange {
-  readonly request: Request;
+  readonly request: Pick<Request, "what" | "signal">;
   /** Shares a batch only with others that bring one small answer. */
   readonly alone: boolean;
-  readonly message: Buffer;
+  /** One message, or those of a group behind each other. */
+  readonly messages: Buffer;
+  readonly lastAt: number;
+  readonly count: number;
+  /** Of the last message. */
   readonly sequence: number;
   readonly payloads: Buffer[];
+  readonly refused: number[];
   interrupted: boolean;
   settled: boolean;
   /** Monotonic milliseconds. */
@@ -73,7 +88,7 @@ interface Exchange {
   readonly reject: (error: unknown) => void;
 }
 
-const done: Answer = { refusal: undefined, reason: undefined, payloads: [], interrupted: false };
+const done: Answer = { refusal: undefined, reason: undefined, payloads: [], interrupted: false, refused: [] };
 
 /** The kernel's rtnetlink in the network namespace in which the socket was opened. */
 export class NetlinkSocket implements AsyncDisposable {
@@ -99,18 +114,35 @@ export class NetlinkSocket implements AsyncDisposable {
 
   /** Changes something. */
   change(request: Request): Promise<Answer> {
-    return this.#exchange(request, NLM_F_ACK, false);
+    return this.#exchange(request, NLM_F_ACK, false, [request.payload]);
+  }
+
+  /** Changes many things, at the cost of few. @returns the places of those that the kernel refused, for whatever reason */
+  async changeAll(request: GroupRequest): Promise<readonly number[]> {
+    const { payloads, ...rest } = request;
+    const groups: Promise<readonly number[]>[] = [];
+    for (let from = 0; from < payloads.length; from += GROUP) {
+      const group = payloads.slice(from, from + GROUP);
+      const answer = this.#exchange(rest, NLM_F_ACK, false, group);
+      groups.push(
+        answer.then(({ refusal, refused }) => {
+          const last = refusal === undefined ? [] : [group.length - 1];
+          return [...refused, ...last].map((place) => from + place);
+        }),
+      );
+    }
+    return (await Promise.all(groups)).flat();
   }
 
   /** Asks for one object. */
   get(request: Request): Promise<Answer> {
-    return this.#exchange(request, 0, true);
+    return this.#exchange(request, 0, true, [request.payload]);
   }
 
   /** Lists objects. @throws {CocoonError} when the kernel refuses, or the list keeps changing underfoot */
   async list(request: Request): Promise<readonly Buffer[]> {
     for (let tries = 0; tries < DUMP_TRIES; tries++) {
-      const answer = await this.#exchange(request, NLM_F_DUMP, true);
+      const answer = await this.#exchange(request, NLM_F_DUMP, true, [request.payload]);
       if (answer.refusal !== undefined) throw kernelError(request.what, answer.refusal, answer);
       if (!answer.interrupted) return answer.payloads;
     }
@@ -119,30 +151,32 @@ export class NetlinkSocket implements AsyncDisposable {
     });
   }
 
-  #exchange(request: Request, flags: number, alone: boolean): Promise<Answer> {
-    const { what, type, payload, signal } = request;
+  #exchange(
+    request: Omit<Request, "payload">,
+    flags: number,
+    alone: boolean,
+    payloads: readonly Buffer[],
+  ): Promise<Answer> {
+    const { what, type, signal } = request;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#closed !== undefined)
         throw new UnavailableError(`${what}: netlink socket is closed`, { outcome: "none" });
-      this.#sequence = (this.#sequence % 0xffff_fffe) + 1;
-      const sequence = this.#sequence;
       const settle = (action: () => void): void => {
         if (exchange.settled) return;
         exchange.settled = true;
         action();
       };
+      const messages = this.#encode(type, NLM_F_REQUEST | flags | (request.flags ?? 0), payloads);
       const exchange: Exchange = {
         request,
         alone,
-        sequence,
-        message: encodeMessage({
-          type,
-          flags: NLM_F_REQUEST | flags | (request.flags ?? 0),
-          sequence,
-          payload,
-        }),
+        messages,
+        lastAt: messages.length - messageSize(payloads.at(-1)),
+        count: payloads.length,
+        sequence: this.#sequence,
         payloads: [],
+        refused: [],
         interrupted: false,
         settled: false,
         deadline: performance.now() + this.#timeoutMs,
@@ -153,6 +187,16 @@ export class NetlinkSocket implements AsyncDisposable {
       this.#timer ??= setTimeout(() => this.#expire(), this.#timeoutMs);
       this.#running ??= this.#run();
     });
+  }
+
+  #encode(type: number, flags: number, payloads: readonly Buffer[]): Buffer {
+    // The numbers of a group follow each other.
+    if (this.#sequence + payloads.length > 0xffff_fffe) this.#sequence = 0;
+    const first = this.#sequence + 1;
+    this.#sequence += payloads.length;
+    if (payloads.length === 1) return encodeMessages(type, flags, first, payloads);
+    const last = encodeMessages(type, flags, this.#sequence, payloads.slice(-1));
+    return Buffer.concat([encodeMessages(type, flags & ~NLM_F_ACK, first, payloads.slice(0, -1)), last]); // 6
   }
 
   /** One timer for all: they have the same time, so the oldest is the first to run out of it. */
@@ -180,9 +224,9 @@ export class NetlinkSocket implements AsyncDisposable {
     await new Promise(setImmediate);
     for (let batch = this.#nextBatch(); batch.length > 0; batch = this.#nextBatch()) {
       this.#sent = batch;
-      for (const { message } of batch.slice(0, -1)) clearFlags(message, NLM_F_ACK); // 6
+      for (const { messages, lastAt } of batch.slice(0, -1)) clearFlags(messages, lastAt, NLM_F_ACK); // 6
       try {
-        await send(this.#fd, Buffer.concat(batch.map(({ message }) => message)));
+        await send(this.#fd, Buffer.concat(batch.map(({ messages }) => messages)));
       } catch (error) {
         for (const { request, reject } of batch) {
           reject(kernelError(`${request.what}: netlink send`, codeOf(error) ?? String(error)));
@@ -190,7 +234,7 @@ export class NetlinkSocket implements AsyncDisposable {
         continue;
       }
       try {
-        this.#receive(new Map(batch.map((exchange) => [exchange.sequence, exchange])));
+        this.#receive(batch);
       } catch (cause) {
         for (const { request, reject } of batch) {
           const message = `${request.what}: no answer from the kernel: ${codeOf(cause) ?? String(cause)}`;
@@ -208,9 +252,10 @@ export class NetlinkSocket implements AsyncDisposable {
 
   #nextBatch(): Exchange[] {
     const batch: Exchange[] = [];
+    let count = 0;
     let taken = 0;
     for (const next of this.#queue) {
-      if (batch.length === BATCH || (next.alone && batch.length > 0)) break;
+      if (batch.length > 0 && (next.alone || count + next.count > BATCH)) break;
       taken++;
       if (next.settled) continue;
       if (next.request.signal?.aborted) {
@@ -218,32 +263,37 @@ export class NetlinkSocket implements AsyncDisposable {
         continue;
       }
       batch.push(next);
+      count += next.count;
       if (next.alone) break;
     }
     this.#queue.splice(0, taken);
     return batch;
   }
 
-  /** Reads the answers to a batch, all of which the kernel has given by now. */
-  #receive(waiting: Map<number, Exchange>): void {
-    while (waiting.size > 0) {
+  /** Reads the answers to a batch, all of which the kernel has given by now, in the order of the requests. */
+  #receive(batch: readonly Exchange[]): void {
+    for (let next = 0; next < batch.length; ) {
       const length = receive(this.#fd, this.#buffer);
       for (const message of decodeMessages(this.#buffer.subarray(0, length))) {
-        const exchange = waiting.get(message.sequence);
+        const at = batch.findIndex(({ sequence, count }, index) => {
+          return index >= next && message.sequence <= sequence && message.sequence > sequence - count;
+        });
+        const exchange = batch[at];
         if (exchange === undefined) continue;
+        for (; next < at; next++) batch[next]?.resolve(done); // 6
+        if (message.sequence < exchange.sequence) {
+          exchange.refused.push(message.sequence - exchange.sequence + exchange.count - 1);
+          continue;
+        }
         exchange.interrupted ||= (message.flags & NLM_F_DUMP_INTR) !== 0;
         const isLast = message.type === NLMSG_ERROR || message.type === NLMSG_DONE;
         // The buffer is used again.
         if (!isLast) exchange.payloads.push(Buffer.from(message.payload));
         if (!isLast && (message.flags & NLM_F_MULTI) !== 0) continue;
-        for (const [sequence, earlier] of waiting) {
-          waiting.delete(sequence);
-          if (earlier === exchange) break;
-          earlier.resolve(done); // 6
-        }
+        next = at + 1;
         const errno = isLast && message.payload.length >= 4 ? -readS32(message.payload, 0) : 0;
         const hasReason = message.type === NLMSG_ERROR && (message.flags & NLM_F_ACK_TLVS) !== 0;
-        const { payloads, interrupted } = exchange;
+        const { payloads, interrupted, refused } = exchange;
         exchange.resolve({
           refusal: errno > 0 ? errnoName(errno) : undefined,
           reason: hasReason
@@ -251,6 +301,7 @@ export class NetlinkSocket implements AsyncDisposable {
             : undefined,
           payloads,
           interrupted,
+          refused,
         });
       }
     }

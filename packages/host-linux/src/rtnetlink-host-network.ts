@@ -148,6 +148,33 @@ export class RtnetlinkHostNetwork implements HostNetwork {
     mustSucceed(what, answer);
   }
 
+  async replaceHostRoutes(
+    addresses: readonly string[],
+    device: string,
+    options: CallOptions = {},
+  ): Promise<ReadonlyMap<string, unknown>> {
+    const failures = new Map<string, unknown>();
+    const oneByOne = async (address: string): Promise<void> => {
+      await this.replaceHostRoute(address, device, options).catch((error: unknown) => {
+        failures.set(address, error);
+      });
+    };
+    const index = this.#indexes.get(device);
+    // Whatever is refused of many is tried alone: that knows new links, and says what was wrong.
+    const places =
+      index === undefined || addresses.length < 2
+        ? addresses.keys()
+        : await this.#socket.changeAll({
+            what: `add ${addresses.length} routes dev ${device}`,
+            type: rt.RTM_NEWROUTE,
+            payloads: addresses.map((address) => rt.encodeHostRoute(parseAddress(address), index, "add")),
+            flags: rt.NLM_F_CREATE | rt.NLM_F_REPLACE,
+            ...options,
+          });
+    await Promise.all(Array.from(places, (place) => oneByOne(addresses[place] ?? "")));
+    return failures;
+  }
+
   async deleteHostRoute(address: string, device: string, options: CallOptions = {}): Promise<boolean> {
     const destination = parseAddress(address);
     const what = `delete route ${address}/32 dev ${device}`;
