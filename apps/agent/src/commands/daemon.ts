@@ -271,6 +271,7 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
       log,
       network: {
         addRoute: (ip) => network.replaceHostRoute(ip, bridge),
+        addRoutes: (ips) => network.replaceHostRoutes(ips, bridge),
         removeRoute: async (ip) => void (await network.deleteHostRoute(ip, bridge)),
         setNeighbour: (ip, mac) => network.replaceNeighbour(ip, mac, bridge),
         listRoutes: () => network.listHostRoutes(bridge),
