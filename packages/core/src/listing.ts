@@ -23,15 +23,36 @@ export async function readAll<T>(
   read: (entry: Entry) => T,
   options: CallOptions = {},
 ): Promise<{ readonly items: readonly T[]; readonly revision: Revision }> {
+  const { into, revision } = await readInto(
+    store,
+    prefix,
+    (): T[] => [],
+    (items, entry) => items.push(read(entry)),
+    options,
+  );
+  return { items: into, revision };
+}
+
+/** {@link readAll} into what `begin` makes: one when all is read again. */
+export async function readInto<C>(
+  store: Store,
+  prefix: string,
+  begin: () => C,
+  take: (into: C, entry: Entry) => void,
+  options: CallOptions = {},
+): Promise<{ readonly into: C; readonly revision: Revision }> {
   for (let attempt = 1; ; attempt++) {
-    const items: T[] = [];
-    let page: ListResult = await store.list(prefix, { ...options, limit: pageSize });
+    const into = begin();
+    let page: ListResult | undefined = await store.list(prefix, { ...options, limit: pageSize });
     const { revision } = page;
     for (;;) {
-      for (const entry of page.entries) items.push(read(entry));
-      if (page.next === undefined) return { items, revision };
+      for (const entry of page.entries) take(into, entry);
+      const { next: after } = page;
+      if (after === undefined) return { into, revision };
+      // Nothing of it stays while the next one is awaited.
+      page = undefined;
       try {
-        page = await store.list(prefix, { ...options, limit: pageSize, after: page.next, revision });
+        page = await store.list(prefix, { ...options, limit: pageSize, after, revision });
       } catch (error) {
         if (!(error instanceof InvalidError) || attempt === 3) throw error;
         break;
@@ -40,8 +61,5 @@ export async function readAll<T>(
   }
 }
 
-/**
- * Entries of one page. etcd counts all keys behind a page each time: with twice as many in each, reading everything
- * costs it half as much.
- */
-const pageSize = 10_000;
+/** Entries of one page: a page is held in several forms at once while it is read. */
+const pageSize = 5_000;

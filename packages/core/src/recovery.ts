@@ -84,9 +84,9 @@ export class Recovery {
     });
   }
 
-  /** Whether the server is still the one of that look: what was written since is not in a lost past. */
+  /** Whether the last answer came from the server of that look: what it says was written is not in a lost past. */
   async unchanged({ server }: Look, { signal, timeoutMs }: CallOptions = {}): Promise<boolean> {
-    return (await this.#store.incarnation({ signal, timeoutMs })) === server;
+    return (await this.#store.incarnation({ signal, timeoutMs, fromLastAnswer: true })) === server;
   }
 
   /** Undefined when the record had to be changed. */
@@ -94,8 +94,8 @@ export class Recovery {
     const { clusterUID, ...call } = options;
     const gets = [keys.config, keys.incarnation, ...more].map((key) => ({ get: key }));
     const { reads, revision } = await this.#store.txn({ then: gets }, call);
-    // Read last: a server that has changed since the reads is not missed.
-    const current = await this.#store.incarnation(call);
+    // The reads' own server, or a later one: one that has changed since the reads is not missed.
+    const current = await this.#store.incarnation({ ...call, fromLastAnswer: true });
     const [first, entry, ...rest] = reads;
     const config = requireCluster(first, this.#store.label, clusterUID);
     const record = entry && decode(incarnationSchema, entry);

@@ -50,10 +50,9 @@ export interface Store extends AsyncDisposable {
   /**
    * A value that changes when the server may have lost acknowledged writes: a failover, a restart without
    * persistence, an emptied database. Unchanged over ordinary reconnects, and the same for every handle, unless one of
-   * them has seen a loss that the server itself does not tell of. It says of every answer that this handle has given
-   * whether its server is still the one.
+   * them has seen a loss that the server itself does not tell of.
    */
-  incarnation(options?: CallOptions): Promise<string>;
+  incarnation(options?: IncarnationOptions): Promise<string>;
 }
 
 /**
@@ -66,6 +65,14 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Deadline in milliseconds; each backend documents its default (2,000 unless said otherwise). */
   readonly timeoutMs?: number | undefined;
+}
+
+export interface IncarnationOptions extends CallOptions {
+  /**
+   * What the newest answer that this handle has had says of its server is enough. A backend whose answers do not say it
+   * asks the server.
+   */
+  readonly fromLastAnswer?: boolean;
 }
 
 export interface ListOptions extends CallOptions {

@@ -29,7 +29,8 @@ export interface Call<T> {
   send(client: Etcd3, limit: { readonly deadline: number }): Promise<T>;
 }
 
-const defaultTimeoutMs = 2_000;
+/** Of a call that is given no deadline. */
+export const defaultTimeoutMs = 2_000;
 /** Certificate files are looked at so often, and when a call has failed, at most each second. */
 const certificatesEveryMs = 5_000;
 const certificatesPauseMs = 1_000;
@@ -52,7 +53,6 @@ export class EtcdConnection {
   #certificatesReadAt = Number.NEGATIVE_INFINITY;
   #clusterId: string | undefined;
   #highest: Revision = 0;
-  #heardAt = Number.NEGATIVE_INFINITY;
   #losses = 0;
 
   /** Opens no socket yet. @throws {InvalidError} when the certificates cannot be used. */
@@ -72,11 +72,6 @@ export class EtcdConnection {
    */
   get incarnation(): string {
     return `${this.#clusterId ?? ""}${this.#losses > 0 ? `+${this.#losses}` : ""}`;
-  }
-
-  /** Whether the key space has answered so short a time ago. */
-  heardWithin(ms: number): boolean {
-    return !this.closed.aborted && performance.now() - this.#heardAt < ms;
   }
 
   /** A call whose answer says nothing about the history: leases, status. */
@@ -243,7 +238,6 @@ export class EtcdConnection {
     const lost = this.#clusterId !== undefined && (this.#clusterId !== id || revision < before);
     if (lost) this.#losses += 1;
     this.#clusterId = id;
-    this.#heardAt = performance.now();
     this.#highest = lost ? revision : Math.max(this.#highest, revision);
   }
 

@@ -2,6 +2,7 @@ import {
   type CallOptions,
   checkTxn,
   type GetResult,
+  type IncarnationOptions,
   type ListOptions,
   type ListResult,
   parseConnectionUrl,
@@ -57,9 +58,6 @@ export async function openResolved(resolved: ResolvedEtcdOptions, options?: Call
     throw await diagnoseOpening(error, resolved);
   }
 }
-
-/** How old an answer may be that says what the server is. */
-const freshMs = 20;
 
 /** Calls have a deadline of 2,000 ms unless told otherwise. */
 class EtcdStore implements Store {
@@ -136,10 +134,10 @@ class EtcdStore implements Store {
     return session;
   }
 
-  async incarnation(options?: CallOptions): Promise<string> {
+  async incarnation(options?: IncarnationOptions): Promise<string> {
     options?.signal?.throwIfAborted();
-    // An answer that has just come says it too: whoever asks after each of its calls pays nothing for that.
-    if (!this.#connection.heardWithin(freshMs)) {
+    // Each answer names its cluster; the first came when the store was opened.
+    if (!options?.fromLastAnswer || this.#closing.signal.aborted) {
       // One key: over a range etcd counts every key in it, 160 ms at 700,000 leases.
       const { key } = this.#keyspace.range("");
       await this.#connection.probe({ key }, options);

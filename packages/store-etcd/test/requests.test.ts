@@ -43,17 +43,64 @@ describe("what calls cost in requests", () => {
     expect(await cost(() => store.get("k/0"))).toEqual({ Txn: 0, Range: 1, others: 0 });
     for (let start = 128; start < 12_000; start += 128) await store.txn({ then: puts(start) });
     const { entries } = await listAll(store, "k/");
-    const page = { limit: 5_000, after: "k/1" };
-    expect(await cost(() => store.list("k/", page))).toEqual({ Txn: 0, Range: 1, others: 0 });
+    expect(await cost(() => store.list("k/", { limit: 5_000 }))).toEqual({ Txn: 0, Range: 1, others: 0 });
+    // A later page costs one for each byte in which its keys differ: etcd counts what is in a range.
+    const later = await cost(() => store.list("k/", { limit: 5_000, after: "k/1" }));
+    expect(later).toMatchObject({ Txn: 0, others: 0 });
+    expect(later.Range).toBeLessThan(8);
     // Two pages, and the look whether this is the history that is known.
-    expect(
-      await cost(async () => {
-        await using watch = new WatchRecord(store, "k/");
-        await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
-        const [snapshot] = watch.batches;
-        expect(snapshot?.type === "snapshot" && snapshot.entries.length).toBe(entries.length);
-      }),
-    ).toEqual({ Txn: 0, Range: 3, others: 0 });
+    const watching = await cost(async () => {
+      await using watch = new WatchRecord(store, "k/");
+      await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+      const [snapshot] = watch.batches;
+      expect(snapshot?.type === "snapshot" && snapshot.entries.length).toBe(entries.length);
+    });
+    expect(watching.Range).toBeLessThan(10);
+  });
+
+  it("pages hold the keys in the order of their bytes, whatever the keys and the size of a page", async () => {
+    await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/pages`);
+    const pieces = ["", "0", "9", "/", "\x01", "\x7f", "é", "\uffff", "😀"];
+    const names = new Set(pieces.flatMap((a) => pieces.flatMap((b) => pieces.map((c) => a + b + c))));
+    const inOrder = [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    // The one before and the one behind are none of them.
+    const around = ["p", "p."].map((put) => ({ put, value: "" }));
+    let { revision } = await store.txn({ then: around });
+    for (let start = 0; start < inOrder.length; start += 128) {
+      const puts = inOrder.slice(start, start + 128).map((name) => ({ put: `p-${name}`, value: name }));
+      ({ revision } = await store.txn({ then: puts }));
+    }
+    for (const limit of [3, 7, 100, inOrder.length - 1, inOrder.length]) {
+      const pages: string[][] = [];
+      let after: string | undefined;
+      do {
+        const page = await store.list("p-", after === undefined ? { limit } : { limit, after, revision });
+        pages.push(page.entries.map((entry) => entry.value));
+        after = page.next;
+      } while (after !== undefined);
+      expect(pages.flat()).toEqual(inOrder);
+      expect(pages.slice(0, -1).every((page) => page.length === limit)).toBe(true);
+      expect(pages).toHaveLength(Math.ceil(inOrder.length / limit));
+    }
+  });
+
+  it("what the last answer says of the server costs nothing", async () => {
+    await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/requests`);
+    const asked = await store.incarnation();
+    const fromLastAnswer = () => store.incarnation({ fromLastAnswer: true });
+    expect(await cost(() => store.incarnation())).toEqual({ Txn: 0, Range: 1, others: 0 });
+    expect(await cost(fromLastAnswer)).toEqual({ Txn: 0, Range: 0, others: 0 });
+    expect(await fromLastAnswer()).toBe(asked);
+  });
+
+  it("registering costs a look and the claims; nothing is listed", async () => {
+    await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/register`);
+    await initCluster(store, { parentCIDR: "10.64.0.0/16", platform: "test" });
+    const register = (node: string) => new Registry(store).register({ node, uid: node, agentVersion: "0" });
+    expect(await cost(() => register("a"))).toEqual({ Txn: 2, Range: 0, others: 0 });
+    expect(await cost(() => register("a"))).toEqual({ Txn: 1, Range: 0, others: 0 });
+    // The second node reads the small cluster to get the lowest slot.
+    expect(await cost(() => register("b"))).toEqual({ Txn: 3, Range: 1, others: 0 });
   });
 
   it("mirroring costs one for 128 leases", async () => {

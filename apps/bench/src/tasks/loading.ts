@@ -1,4 +1,4 @@
-import { decode, leaseSchema, prefixes, readAll } from "@cocoon-net/core";
+import { decode, LeaseTable, leaseSchema, prefixes, readInto } from "@cocoon-net/core";
 import { openRawClient } from "../raw/client.ts";
 import { openStore, type Side, type Target } from "../target.ts";
 import type { Task } from "../task.ts";
@@ -14,7 +14,10 @@ export interface LoadingResult {
   readonly residentBytes: number;
 }
 
-/** Reads all leases and keeps them: decoded and checked by us, as text by the raw client. */
+/** A busy machine may need longer for thousands of entries than a call has as a rule; the raw client has as much. */
+const pageTimeoutMs = 10_000;
+
+/** Reads all leases and keeps them: decoded, checked and packed by us, as text by the raw client. */
 export const loadLeases: Task<LoadingParams, LoadingResult> = async ({ target, side }, context) => {
   if (side === "raw") {
     const client = context.stack.use(await openRawClient(target));
@@ -25,11 +28,14 @@ export const loadLeases: Task<LoadingParams, LoadingResult> = async ({ target, s
   }
   const store = context.stack.use(await openStore(target));
   await context.start();
-  const leases = await readAll(store, prefixes.pool, (entry) => ({
-    address: addressIn(entry.key),
-    ...decode(leaseSchema, entry),
-  }));
-  return { leases: leases.items.length, residentBytes: peakBytes() };
+  const { into: leases } = await readInto(
+    store,
+    prefixes.pool,
+    () => new LeaseTable(),
+    (table, entry) => table.add(addressIn(entry.key), decode(leaseSchema, entry)),
+    { timeoutMs: pageTimeoutMs },
+  );
+  return { leases: leases.size, residentBytes: peakBytes() };
 };
 
 function addressIn(key: string): string {
