@@ -59,8 +59,9 @@ export async function createEni(steps: Steps, eni: NewEni): Promise<string> {
   };
   const find = async (): Promise<string | undefined> => {
     const filter = { SubnetId: given.subnetID, NetworkInterfaceName: eni.name };
-    const made = (await listEnis(api, filter)).find(({ tags }) => isOfJob(tags, job.id));
-    return made?.eniID;
+    const isDeleted = (eniID: string) => job.last("DeleteNetworkInterface", eniID) !== undefined;
+    const listed = await listEnis(api, filter);
+    return listed.find(({ eniID, tags }) => isOfJob(tags, job.id) && !isDeleted(eniID))?.eniID;
   };
   let eniID: string;
   try {

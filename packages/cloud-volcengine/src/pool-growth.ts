@@ -13,13 +13,14 @@ import { fillEni, sizeOfWanted, type Wanted } from "./eni-addresses.ts";
 import { createEni, tagEnis } from "./eni-requests.ts";
 import type { TypeLimits } from "./limits.ts";
 import { networkOf } from "./network.ts";
-import { eniName, eniNumber, eniTags, isAdoptable, isMovedFor, isTaggedFor, isWarmFor } from "./ownership.ts";
+import { eniName, eniNumber, eniTags } from "./ownership.ts";
 import { type Need, type Plan, planRequests } from "./plan.ts";
 import { withUse } from "./quota-use.ts";
 import { listEnis, listSubnets } from "./reads.ts";
 import { securityGroupsOf } from "./security-groups.ts";
 import type { Steps } from "./steps.ts";
-import { type Eni, type Instance, isChanging, type Subnet } from "./wire.ts";
+import { chooseWarm, sortEnis } from "./subnet-enis.ts";
+import type { Eni, Instance, Subnet } from "./wire.ts";
 
 /** From the ENIs that a node has in its subnet to those that it needs. */
 export class PoolGrowth {
@@ -33,7 +34,7 @@ export class PoolGrowth {
   readonly #rising = new Map<string, number>();
   /** ENIs that take no more addresses, as the cloud says. */
   readonly #full = new Set<string>();
-  #warm: Eni[] = [];
+  #warm: readonly Eni[] = [];
   #free: number;
   #mayCreate = true;
   /** For ENIs that failed on the way. */
@@ -50,44 +51,16 @@ export class PoolGrowth {
   }
 
   async run(listed: readonly Eni[]): Promise<NodeNetwork> {
-    await this.#sortOut(listed);
-    for (;;) {
-      // What is in the middle of a change takes no addresses.
-      if ([...this.#mine.values()].some(isChanging)) await this.#bringUp();
-      const need = this.#need();
-      if (need.count + need.addresses.length === 0 || !(await this.#grow(need))) break;
-      await this.#bringUp();
-    }
+    const { mine, warm, unmarked } = sortEnis(listed, this.#request, this.#steps.progress);
+    for (const eni of mine) this.#mine.set(eni.eniID, eni);
+    this.#warm = warm;
+    if (unmarked.length > 0) await this.#take(unmarked);
+    // What is there, then what was asked for.
+    do await this.#bringUp();
+    while (await this.#grow());
+    // What was refused is looked at too.
     await this.#bringUp();
     return await this.#network();
-  }
-
-  /** Which of the subnet's ENIs are the node's, and which could be. */
-  async #sortOut(listed: readonly Eni[]): Promise<void> {
-    const { progress } = this.#steps;
-    const { instance, tags } = this.#request;
-    const unmarked: Eni[] = [];
-    for (const eni of listed) {
-      if (eni.instanceID !== undefined && eni.instanceID !== instance.instanceID) {
-        if (isMovedFor(eni, tags)) continue;
-        const { subnetID, cidr } = this.#subnet;
-        throw new ConflictError(
-          `the subnet ${subnetID} (${cidr}) is in use: ${eni.eniID} is attached to ${eni.instanceID}`,
-          { hint: "choose another --subnet, or release the other node first" },
-        );
-      }
-      if (isWarmFor(eni, tags)) this.#warm.push(eni);
-      else if (isTaggedFor(eni, instance.instanceID)) this.#mine.set(eni.eniID, eni);
-      else if (isAdoptable(eni, this.#request)) unmarked.push(eni);
-      else progress(`leaving ${eni.eniID} ("${eni.name}") alone: it is not this node's`);
-    }
-    const ours = new Set([...this.#mine.keys(), ...[...this.#warm, ...unmarked].map(({ eniID }) => eniID)]);
-    for (const { eniID, primaryAddress = "", secondaryAddresses } of listed) {
-      const others = ours.has(eniID) ? [primaryAddress] : [primaryAddress, ...secondaryAddresses];
-      const held = this.#request.addresses?.find((address) => others.includes(address));
-      if (held !== undefined) throw new ConflictError(`${held} is in use: ${eniID} has it`);
-    }
-    if (unmarked.length > 0) await this.#take(unmarked);
   }
 
   /** Marks ENIs as the node's. */
@@ -109,16 +82,19 @@ export class PoolGrowth {
     return { addresses, count: Math.max(0, this.#request.poolSize - have.size - addresses.length) };
   }
 
-  /** Asks for what is missing. False when there is no room for any of it. */
-  async #grow(need: Need): Promise<boolean> {
+  /** Asks for what is missing. False when nothing is, or there is no room for any of it. */
+  async #grow(): Promise<boolean> {
+    const need = this.#need();
+    if (need.count + need.addresses.length === 0) return false;
     const { api, progress, limits: book } = this.#steps;
     const { type } = this.#instance;
     const limits = await book.of(api, type, progress);
     const slots = Math.max(0, limits.enis - (await this.#others()) - this.#mine.size);
-    const warm = this.#chooseWarm(need, slots, limits);
+    const warm = chooseWarm(this.#warm, need, { slots, perEni: limits.secondariesPerEni });
     if (warm.length > 0) {
       await this.#take(warm);
       this.#warm = this.#warm.filter((eni) => !warm.includes(eni));
+      await this.#grow();
       return true;
     }
     const plan = planRequests(need, {
@@ -127,7 +103,7 @@ export class PoolGrowth {
         free: this.#full.has(eni.eniID) ? 0 : limits.secondariesPerEni - eni.secondaryAddresses.length,
       })),
       newEnis: this.#mayCreate ? slots : 0,
-      perEni: limits.secondariesPerEni,
+      perEni: Math.min(limits.secondariesPerEni, mostAtCreation),
       freeInSubnet: this.#free,
     });
     if (plan.fills.length + plan.creations.length > 0) {
@@ -137,26 +113,6 @@ export class PoolGrowth {
     if (!limits.sure && this.#free > 0 && slots === 0) return await this.#tryOneMore(need, limits);
     this.#refusal ??= this.#noRoom(limits);
     return false;
-  }
-
-  /** As few as do. They only have to be attached. */
-  #chooseWarm(need: Need, slots: number, limits: TypeLimits): Eni[] {
-    const names = new Set(need.addresses);
-    const named = (eni: Eni): number => eni.secondaryAddresses.filter((address) => names.has(address)).length;
-    const fitting = this.#warm
-      .filter(
-        (eni) => eni.status === "Available" && eni.secondaryAddresses.length <= limits.secondariesPerEni,
-      )
-      .sort((a, b) => named(b) - named(a) || b.secondaryAddresses.length - a.secondaryAddresses.length);
-    const chosen: Eni[] = [];
-    let missing = need.count + need.addresses.length;
-    for (const eni of fitting) {
-      if (chosen.length >= slots || missing <= 0) break;
-      if (eni.secondaryAddresses.length === 0 && named(eni) === 0) continue;
-      chosen.push(eni);
-      missing -= eni.secondaryAddresses.length;
-    }
-    return chosen;
   }
 
   /** ENIs of the instance that are not in the node's pool. */
@@ -247,17 +203,16 @@ export class PoolGrowth {
     );
     const { limits: book } = this.#steps;
     const { type } = this.#instance;
-    if (eni === undefined) {
-      this.#refusal ??= this.#noRoom(limits);
-      return false;
-    }
     const [name] = need.addresses;
     const wanted = name === undefined ? { count: 1 } : { addresses: [name] };
-    const fits = await this.#fill(eni, wanted);
-    const learnt = fits ? { ...limits, secondariesPerEni: limits.secondariesPerEni + 1 } : limits;
-    book.learn(type, learnt);
-    if (!fits) this.#refusal = this.#noRoom(learnt);
-    return fits;
+    if (eni === undefined) this.#refusal ??= this.#noRoom(limits);
+    else if (await this.#fill(eni, wanted)) {
+      book.learn(type, { ...limits, secondariesPerEni: limits.secondariesPerEni + 1 });
+      return true;
+    } else if (hasCode(this.#refusal, "LimitExceeded.PrivateIpsPerEni")) {
+      this.#refusal = this.#noRoom(book.learn(type, limits));
+    }
+    return false;
   }
 
   #noRoom(limits: TypeLimits): ExhaustedError {
@@ -335,6 +290,9 @@ export class PoolGrowth {
   }
 }
 
+/** Secondary addresses that an ENI can have before it is attached. */
+const mostAtCreation = 49;
+
 /** Where an ENI's creation is written down within the job. */
 function creationKey(number: number): string {
   return `eni-${number}`;
@@ -348,5 +306,9 @@ function takenSince(error: unknown, wanted: Wanted): unknown {
 }
 
 function isOfSubnet(error: ExhaustedError): boolean {
-  return error instanceof QuotaError && error.vendorCode === "InsufficientIpInSubnet";
+  return hasCode(error, "InsufficientIpInSubnet");
+}
+
+function hasCode(error: CocoonError | undefined, vendorCode: string): boolean {
+  return error instanceof QuotaError && error.vendorCode === vendorCode;
 }
