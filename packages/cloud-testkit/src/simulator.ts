@@ -19,7 +19,7 @@ export interface CommonOptions {
 
 /** What all simulators have: counts, faults, listeners, endpoints. */
 export abstract class CloudSimulator<State, Change> implements AsyncDisposable {
-  protected readonly calledLog: CallLog = new CallLog();
+  protected readonly callLog: CallLog = new CallLog();
   readonly #timeline: Timeline<Change>;
   readonly #faults: Faults;
   readonly #endpoints: HttpListener[] = [];
@@ -34,12 +34,12 @@ export abstract class CloudSimulator<State, Change> implements AsyncDisposable {
 
   /** Requests so far by action, refused ones and those under way included. */
   get calls(): Readonly<Record<string, number>> {
-    return this.calledLog.byAction;
+    return this.callLog.byAction;
   }
 
   /** Requests that have ended, by action and result: `ok`, the vendor's code, an HTTP status, `lost`, `hang`. */
   get callResults(): CallCounts {
-    return this.calledLog.byResult;
+    return this.callLog.byResult;
   }
 
   /** Calls `listener` synchronously after each change; the returned function ends that. */

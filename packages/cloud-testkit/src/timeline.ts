@@ -73,19 +73,18 @@ interface Undo<T> {
   readonly before: T | undefined;
 }
 
+/** What numbers and dates the changes of a table. */
+type Ticks = Pick<Timeline<unknown>, "clock" | "next">;
+
 /** Records by id, with what they were in the last minutes: lists may lag behind. */
 export class Table<T> {
-  readonly #timeline: Pick<Timeline<unknown>, "clock" | "next">;
+  readonly #ticks: Ticks;
   readonly #records: Map<string, T>;
   #undo: Undo<T>[] = [];
 
-  constructor(timeline: Table<T>["timeline"], records: ReadonlyMap<string, T> = new Map()) {
-    this.#timeline = timeline;
+  constructor(ticks: Ticks, records: ReadonlyMap<string, T> = new Map()) {
+    this.#ticks = ticks;
     this.#records = new Map(records);
-  }
-
-  get timeline(): Pick<Timeline<unknown>, "clock" | "next"> {
-    return this.#timeline;
   }
 
   get all(): ReadonlyMap<string, T> {
@@ -97,8 +96,8 @@ export class Table<T> {
     const before = this.#records.get(id);
     if (after === undefined) this.#records.delete(id);
     else this.#records.set(id, after);
-    const ms = this.#timeline.clock.now();
-    this.#undo.push({ change: this.#timeline.next(), ms, id, before });
+    const ms = this.#ticks.clock.now();
+    this.#undo.push({ change: this.#ticks.next(), ms, id, before });
     const oldest = this.#undo[0];
     if (oldest !== undefined && oldest.ms < ms - 2 * historyMs) {
       this.#undo = this.#undo.filter((undo) => undo.ms >= ms - historyMs);
@@ -115,6 +114,6 @@ export class Table<T> {
       if (before === undefined) then.delete(id);
       else then.set(id, before);
     }
-    return new Table(this.#timeline, then);
+    return new Table(this.#ticks, then);
   }
 }

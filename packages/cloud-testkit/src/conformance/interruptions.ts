@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { type CrashPoint, RecordedJob, SimulatedCrash } from "../recorded-job.ts";
 import type { CloudWorld } from "./world.ts";
 
@@ -27,7 +28,7 @@ export async function killedAtEachStep<T>(
     for (const durable of [false, true]) {
       const crash: CrashPoint = { at, durable };
       await around(async (run) => {
-        const job = new RecordedJob(`killed-${at}-${durable}-${++killed}`, { crash });
+        const job = new RecordedJob(`killed-${at}-${durable}-${randomUUID()}`, { crash });
         const died = await run(job).then(
           () => false,
           (error: unknown) => {
@@ -44,24 +45,20 @@ export async function killedAtEachStep<T>(
   }
 }
 
-let killed = 0;
-
 /**
  * Stops the operation at each request that changes something, before and after that is applied. `around` is as for
- * {@link killedAtEachStep}, and ends when it says `false`: the operation has made fewer requests.
+ * {@link killedAtEachStep}; it gets undefined once the operation has made fewer requests, and has finished.
  */
 export async function stoppedAtEachRequest<T>(
   world: CloudWorld,
   around: (stop: (run: Run<T>) => Promise<Interruption | undefined>) => Promise<void>,
 ): Promise<void> {
-  const { hold } = world;
-  if (hold === undefined) return;
   for (let n = 0, finished = false; !finished; n++) {
     for (const when of ["before", "after"] as const) {
       await around(async (run) => {
-        const held = hold.call(world, n, when);
+        const held = world.hold(n, when);
         const abort = new AbortController();
-        const job = new RecordedJob(`stopped-${n}-${when}-${++killed}`);
+        const job = new RecordedJob(`stopped-${n}-${when}-${randomUUID()}`);
         const running = run(job, abort.signal).then(
           () => "finished" as const,
           (error: unknown) => {

@@ -35,8 +35,8 @@ export interface CloudWorld extends AsyncDisposable {
   addForeign?(block: string): string;
   /** Makes an address of the block, none of which is in use, be delivered to the instance, by somebody else's doing. */
   attachForeign(block: string, instanceID: string): void;
-  /** As the simulators have it. Left out: jobs are not stopped at requests, only at what they record. */
-  hold?(n: number, when: "before" | "after"): HeldRequest;
+  /** Stops at the n-th request from now, from 0, that changes something, as the simulators do. */
+  hold(n: number, when: "before" | "after"): HeldRequest;
 }
 
 export interface LimitedWorld extends CloudWorld {

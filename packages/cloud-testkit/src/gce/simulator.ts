@@ -129,7 +129,7 @@ export class GceSimulator extends CloudSimulator<GceState, GceChange> {
       operations: this.#operations,
       access: this.#access,
       faults,
-      calls: this.calledLog,
+      calls: this.callLog,
     });
     this.#metadata = new GceMetadata(this.#project, this.#access);
     this.addSubnetwork({

@@ -121,7 +121,7 @@ export class VolcengineSimulator extends CloudSimulator<VolcengineState, Volceng
         throw new InvalidError(`there is no action ${action} that could be denied`);
     }
     this.#access = new VolcengineAccess(clock, { keys: this.accessKeys, denied, role });
-    this.#api = new VolcengineApi(this.#account, { access: this.#access, faults, calls: this.calledLog });
+    this.#api = new VolcengineApi(this.#account, { access: this.#access, faults, calls: this.callLog });
 
     const cidr = options.vpcCIDR ?? "172.20.0.0/16";
     const nodes = options.nodeSubnet ?? "172.31.0.0/20";
