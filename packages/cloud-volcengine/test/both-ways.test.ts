@@ -46,6 +46,9 @@ describe("works, whichever way the vendor does it", () => {
   const ways: Readonly<Record<string, VolcengineSimulatorOptions>> = {
     "as the simulator has it": {},
     "a type's number of addresses leaves the primary one out": { limitCountsPrimary: false },
+    "creation takes no addresses, and does not say so": { creationAddresses: "ignored" },
+    "creation refuses addresses": { creationAddresses: "refused" },
+    "a subnet's total counts what nobody can have": { totalCountsReserved: true },
     "unassigning what is not there does the rest and fails": { unassignMissing: "partial" },
     "unassigning what is not there is done": { unassignMissing: "ignore" },
     "asking for an id that does not exist is refused": { unknownIDs: "refuse" },

@@ -16,6 +16,10 @@ export interface VolcengineBehaviour {
    * or it counts as done. Default `refuse`.
    */
   readonly unassignMissing: "refuse" | "partial" | "ignore";
+  /** Secondary addresses that are asked for with an ENI's creation (facts §2.1): given, not given, or refused. Default `given`. */
+  readonly creationAddresses: "given" | "ignored" | "refused";
+  /** Whether a subnet's total counts the addresses that nobody can have (facts §2.8). Default false. */
+  readonly totalCountsReserved: boolean;
   /** What the answer of an Assign lists: the new addresses, or all secondary ones, new ones last (facts §2.7). Default `added`. */
   readonly assignAnswer: "added" | "all";
   /** Describing ENIs by ids of which one does not exist: left out, or NotFound (facts §2.4). Default `omit`. */
@@ -43,6 +47,8 @@ export const behaviourChoices: Choices<VolcengineBehaviour> = {
   retryAfter: [false, true],
   gatewayErrors: ["envelope", "flat"],
   unassignMissing: ["refuse", "partial", "ignore"],
+  creationAddresses: ["given", "ignored", "refused"],
+  totalCountsReserved: [false, true],
   assignAnswer: ["added", "all"],
   unknownIDs: ["omit", "refuse"],
   limitCountsPrimary: [true, false],

@@ -17,8 +17,8 @@ export function createNetworkInterface(account: VolcengineAccount, params: Reque
   const name = params.optional("NetworkInterfaceName") ?? "";
   const description = params.optional("Description") ?? "";
   const primary = params.optional("PrimaryIpAddress");
-  const wanted = params.list("PrivateIpAddress");
-  const count = params.integer("SecondaryPrivateIpAddressCount", 1, limits.secondaryAddressesPerFreeEni);
+  let wanted = params.list("PrivateIpAddress");
+  let count = params.integer("SecondaryPrivateIpAddressCount", 1, limits.secondaryAddressesPerFreeEni);
   params.boolean("PortSecurityEnabled");
   params.optional("ProjectName");
   const tags = params.tags(limits.tagsPerResource);
@@ -33,6 +33,11 @@ export function createNetworkInterface(account: VolcengineAccount, params: Reque
       "PrivateIpAddress and SecondaryPrivateIpAddressCount exclude each other.",
     );
   }
+  const { creationAddresses } = account.behaviour;
+  if (creationAddresses === "refused" && (wanted.length > 0 || count !== undefined)) {
+    throw refuse("InvalidParameter", "PrivateIpAddress is not a parameter of this action.");
+  }
+  if (creationAddresses === "ignored") [wanted, count] = [[], undefined];
   const subnet = availableSubnet(account, subnetID);
   if (securityGroupIDs.length === 0) throw refuse("MissingParameter", "SecurityGroupIds.1 is missing.");
   if (securityGroupIDs.length > limits.securityGroupsPerEni) {

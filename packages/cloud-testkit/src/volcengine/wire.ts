@@ -65,7 +65,7 @@ export function subnetOnTheWire(
     CidrBlock: subnet.cidr,
     Ipv6CidrBlock: "",
     AvailableIpAddressCount: account.freeAddresses(subnet).length,
-    TotalIpv4Count: sizeOf(parseCidr(subnet.cidr).prefix) - 3,
+    TotalIpv4Count: sizeOf(parseCidr(subnet.cidr).prefix) - (account.behaviour.totalCountsReserved ? 0 : 3),
     Status: subnet.status,
     NetworkAclId: "",
     RouteTable: { RouteTableId: "vtb-sim00001", RouteTableType: "System" },
