@@ -1,5 +1,6 @@
 import { ConflictError, NotFoundError, UnavailableError } from "@cocoon-net/core";
 import type { Action } from "./api.ts";
+import { isRefusal } from "./api-errors.ts";
 import { findEnis } from "./reads.ts";
 import type { Parameters } from "./signing.ts";
 import type { Steps } from "./steps.ts";
@@ -85,7 +86,7 @@ async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise
       } catch (error) {
         // NotFound: another look tells whether it is gone, or detached by somebody else.
         if (!(error instanceof UnavailableError || error instanceof NotFoundError)) {
-          await job.failed(action, eni.eniID);
+          if (isRefusal(error)) await job.failed(action, eni.eniID);
           throw error;
         }
         reason = error;

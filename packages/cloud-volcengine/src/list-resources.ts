@@ -15,8 +15,9 @@ export async function listResources(
   const filter = { VpcId: request.instance.network };
   const enis = await listEnis(api, { ...filter, Type: "secondary" });
   const subnets = await listSubnets(api, filter);
+  const wanted = Object.entries(request.tags);
   const carries = ({ tags }: { readonly tags: Tags }): boolean =>
-    Object.entries(request.tags).every(([key, value]) => tags[key] === value);
+    wanted.length > 0 && wanted.every(([key, value]) => tags[key] === value);
   return [
     ...enis.filter(carries).map((eni) => ({
       id: eni.eniID,

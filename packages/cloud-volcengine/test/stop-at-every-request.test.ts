@@ -1,9 +1,24 @@
-import { type FaultRule, RecordedJob } from "@cocoon-net/cloud-testkit";
-import type { CloudCallOptions, CloudJob, MoveRequest, NodeNetwork } from "@cocoon-net/core";
+import { type FaultRule, RecordedJob, SimulatedCrash } from "@cocoon-net/cloud-testkit";
+import type { CloudCallOptions, CloudJob, JobStep, MoveRequest, NodeNetwork } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
 import { useOf } from "../src/ownership.ts";
 import { NodeFixture } from "./node-fixture.ts";
 import { VolcengineWorld } from "./volcengine-world.ts";
+
+/** A job that dies with its program: nothing is written down after that. */
+class DyingJob extends RecordedJob {
+  readonly #signal: AbortSignal;
+
+  constructor(id: string, signal: AbortSignal) {
+    super(id);
+    this.#signal = signal;
+  }
+
+  override async record(step: JobStep): Promise<void> {
+    if (this.#signal.aborted) throw new SimulatedCrash(step);
+    await super.record(step);
+  }
+}
 
 /** A job, in a world that has been made ready for it. */
 type Work = (job: CloudJob, options: CloudCallOptions) => Promise<unknown>;
@@ -132,7 +147,7 @@ describe.each(Object.entries(cases))("%s (G11)", (name, start) => {
         const state = await inWorld(async (work, world) => {
           const held = world.hold(n, when);
           const abort = new AbortController();
-          const job = new RecordedJob(name);
+          const job = new DyingJob(name, abort.signal);
           const running = expect(work(job, { signal: abort.signal }), `${when} ${n}`).rejects.toThrow(
             "killed",
           );
