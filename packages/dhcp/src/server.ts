@@ -75,6 +75,8 @@ const maxConflicts = 4;
 const maxSweepMs = 60_000;
 const routesAtOnce = 64;
 const routeTrustMs = 60_000;
+const many = 4;
+const gatherMs = 2;
 const none: ReadonlyMap<string, unknown> = new Map();
 
 /**
@@ -94,6 +96,8 @@ export class DhcpServer implements AsyncDisposable {
   /** Messages that wait for an earlier one of the same client. */
   readonly #queues = new Map<string, Job[]>();
   #unsecured: { readonly grant: Grant; readonly resolve: (secured: Secured) => void }[] = [];
+  /** Whether the last grants were so many that more are worth waiting for. */
+  #gathers = false;
   readonly #running = new Set<Promise<void>>();
   readonly #grants = { ok: 0, failed: 0 };
   readonly #received = new Map<string, number>();
@@ -350,16 +354,22 @@ export class DhcpServer implements AsyncDisposable {
     if (answer !== undefined) await this.#reply(job, answer);
   }
 
-  /** G2: on disk and routed before the ACK. The grants of one turn of the event loop go the way together. */
+  /**
+   * G2: on disk and routed before the ACK. The grants of one turn of the event loop go the way together; when they are many,
+   * those of the next milliseconds too.
+   */
   #secure(grant: Grant): Promise<Secured> {
     return new Promise((resolve) => {
-      if (this.#unsecured.push({ grant, resolve }) === 1) process.nextTick(() => void this.#secureAll());
+      if (this.#unsecured.push({ grant, resolve }) > 1) return;
+      if (this.#gathers) setTimeout(() => void this.#secureAll(), gatherMs);
+      else process.nextTick(() => void this.#secureAll());
     });
   }
 
   async #secureAll(): Promise<void> {
     const grants = this.#unsecured;
     this.#unsecured = [];
+    this.#gathers = grants.length >= many;
     const unrouted = grants.filter(({ grant }) => !this.#isRouted(grant)).map(({ grant }) => grant.lease.ip);
     const [[journalled], failures] = await Promise.all([
       Promise.allSettled([this.#journal.append(grants.flatMap(({ grant }) => grant.records))]),
