@@ -15,6 +15,7 @@ import {
   prefixes,
   type QuarantineRecord,
   quarantineSchema,
+  type Revision,
   type Store,
   type WatchBatch,
 } from "@cocoon-net/core";
@@ -71,6 +72,7 @@ export class ClusterState {
   readonly #config: Table<ClusterConfig>;
   readonly #incarnation: Table<IncarnationRecord>;
   readonly #pause: Table<true>;
+  readonly #proof: Table<true>;
   readonly #nodes: Table<NodeRecord>;
   readonly #subnets: Table<string>;
   readonly #alive: Table<true>;
@@ -78,9 +80,15 @@ export class ClusterState {
   readonly #quarantine: Table<QuarantineRecord>;
   readonly #intents: Table<IntentHead>;
 
-  constructor(onProblem: (error: unknown) => void) {
+  /** `onProof`: a change of the leader's proof has come by the watch, with its revision. */
+  constructor(onProblem: (error: unknown) => void, onProof: (revision: Revision) => void) {
     this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), onProblem);
     this.#incarnation = new Table(keys.incarnation, (entry) => decode(incarnationSchema, entry), onProblem);
+    const seen = (entry: Entry): true => {
+      onProof(entry.modRevision);
+      return true;
+    };
+    this.#proof = new Table(keys.controller, seen, onProblem);
     this.#pause = new Table(keys.pause, () => true, onProblem);
     this.#nodes = new Table(prefixes.nodes, (entry) => decode(nodeSchema, entry), onProblem);
     this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
@@ -141,6 +149,7 @@ export class ClusterState {
       this.#config,
       this.#incarnation,
       this.#pause,
+      this.#proof,
       this.#nodes,
       this.#subnets,
       this.#alive,

@@ -29,7 +29,13 @@ export type ControllerEventType =
   | "move-ended"
   | "move-finished"
   | "address-moved"
-  | "address-returned";
+  | "address-returned"
+  | "check-finding"
+  | "repair-requested"
+  | "repair-retry"
+  | "repair-skipped"
+  | "repair-ended"
+  | "repaired";
 
 /** Why, as a stable word; the message says it for people. */
 export type EventReason =

@@ -1,6 +1,7 @@
 import {
   AuthError,
   Backoff,
+  type CloudCall,
   CocoonError,
   ConflictError,
   campaign,
@@ -11,6 +12,7 @@ import {
 import type { ControllerEvent, ControllerEventType } from "./controller-event.ts";
 import { makeEvent } from "./durable-event.ts";
 import { EventStream } from "./event-stream.ts";
+import type { ControllerMetrics } from "./metrics.ts";
 import { type ControllerOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { leadTerm } from "./term.ts";
 
@@ -22,6 +24,10 @@ export interface RunOptions {
 export interface Controller extends AsyncDisposable {
   /** Whether this one leads now. */
   readonly leading: boolean;
+  /** What it knows, as plain numbers. Cheap enough to be asked every second. */
+  metrics(): ControllerMetrics;
+  /** Counts a request to a cloud: pass it as `onCall` to the driver that opens it. */
+  readonly countCloudCall: (call: CloudCall) => void;
   /** What this one tells from now on, also through `onEvent`. Ends when it is disposed, or the signal aborts. */
   events(options?: RunOptions): AsyncIterable<ControllerEvent>;
   /**
@@ -50,6 +56,7 @@ class ElectedController implements Controller {
       ...options,
       onEvent: (event) => {
         onEvent(event);
+        if (event.type === "repaired") options.meters.countRepair();
         this.#events.push(event);
       },
     };
@@ -58,6 +65,12 @@ class ElectedController implements Controller {
   get leading(): boolean {
     return this.#leading;
   }
+
+  metrics(): ControllerMetrics {
+    return this.#options.meters.snapshot();
+  }
+
+  readonly countCloudCall = (call: CloudCall): void => this.#options.meters.countCall(call);
 
   events(options: RunOptions = {}): AsyncIterable<ControllerEvent> {
     return this.#events.read(options.signal);

@@ -8,6 +8,8 @@ import { type MoveIntent, moveIntentSchema } from "./move-intent.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { Reclaim } from "./reclaim.ts";
 import { isAskedFor, type ReclaimIntent, reclaimIntentSchema } from "./reclaim-intent.ts";
+import { Repair } from "./repair.ts";
+import { type RepairIntent, repairIntentSchema } from "./repair-intent.ts";
 import type { TaskGroup } from "./task-group.ts";
 import { clusterTags, placeOf, warmRoom } from "./warm-nics.ts";
 
@@ -26,6 +28,8 @@ export class Jobs {
   readonly #context: JobsContext;
   /** Intents that this term runs, or has run and not yet seen vanish. */
   readonly #known = new Map<string, "running" | "ended">();
+  /** When this term took each up, in monotonic milliseconds. */
+  readonly #seenAt = new Map<string, number>();
 
   constructor(context: JobsContext) {
     this.#context = context;
@@ -36,7 +40,9 @@ export class Jobs {
     const { intents } = this.#context.state;
     for (const [id, stage] of this.#known) {
       // One that runs may not have been seen yet.
-      if (stage === "ended" && !intents.has(id)) this.#known.delete(id);
+      if (stage !== "ended" || intents.has(id)) continue;
+      this.#known.delete(id);
+      this.#seenAt.delete(id);
     }
     for (const [id, { value, entry }] of intents) {
       if (this.#known.has(id)) continue;
@@ -47,6 +53,11 @@ export class Jobs {
         this.#context.onProblem(describeError(error));
       }
     }
+  }
+
+  /** When this term took the job up; `now` for one that it has not. */
+  seenAt(id: string, now: number): number {
+    return this.#seenAt.get(id) ?? now;
   }
 
   reclaim(id: string, intent: ReclaimIntent, revision: Revision, config: ClusterConfig): void {
@@ -65,6 +76,7 @@ export class Jobs {
       retryFirstMs: settings.retryFirstMs,
       retryMaxMs: settings.retryMaxMs,
       tickMs: settings.tickMs,
+      onFreed: (ms) => options.meters.countReclaim(ms / 1_000),
       stepOf: (other) => state.intents.get(other)?.value.step,
       keepWarm: async () => {
         const { keepWarm } = settings;
@@ -100,11 +112,30 @@ export class Jobs {
     this.#run(id, job);
   }
 
+  #repair(id: string, intent: RepairIntent, revision: Revision, config: ClusterConfig): void {
+    const { options, group, state } = this.#context;
+    const { store, clock, cloudFor, settings } = options;
+    const log = this.#log(id, intent, revision, () => ({}));
+    const job = new Repair(log, {
+      ...settings,
+      ...config,
+      store,
+      clock,
+      cloudFor,
+      signal: group.signal,
+      paused: () => state.paused,
+      recovering: () => state.recovering,
+    });
+    this.#run(id, job);
+  }
+
   #start(id: string, kind: string, entry: Entry, config: ClusterConfig): void {
     if (kind === "reclaim") {
       this.reclaim(id, decode(reclaimIntentSchema, entry), entry.modRevision, config);
     } else if (kind === "move") {
       this.move(id, decode(moveIntentSchema, entry), entry.modRevision, config);
+    } else if (kind === "repair") {
+      this.#repair(id, decode(repairIntentSchema, entry), entry.modRevision, config);
     }
   }
 
@@ -120,6 +151,7 @@ export class Jobs {
   #run<T extends IntentBase>(id: string, job: RunnableJob<T>): void {
     const { options, group } = this.#context;
     this.#known.set(id, "running");
+    this.#seenAt.set(id, options.clock.monotonic());
     group.spawn(async (signal) => {
       await runJob(job, { ...options.settings, clock: options.clock, signal });
       this.#known.set(id, "ended");

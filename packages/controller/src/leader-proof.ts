@@ -9,6 +9,7 @@ import {
 } from "@cocoon-net/core";
 import { type FencedWriter, LeadLostError } from "./fenced-writer.ts";
 import type { ResolvedOptions } from "./options.ts";
+import type { WatchLag } from "./watch-lag.ts";
 
 /**
  * A leader whose session lives while its writes fail or its lists hang must not keep others from leading: proves
@@ -22,6 +23,7 @@ export async function proveLeadership(
   writer: FencedWriter,
   recovery: Recovery,
   incarnation: string | undefined,
+  lag: WatchLag,
   signal: AbortSignal,
 ): Promise<never> {
   let known = incarnation;
@@ -31,7 +33,8 @@ export async function proveLeadership(
     let lost = false;
     try {
       const value = encode({ id, time: clock.now().toISOString() });
-      await writer.once({ witness: { put: keys.controller, value } }, signal);
+      const written = await writer.once({ witness: { put: keys.controller, value } }, signal);
+      if (written !== undefined) lag.written(written);
       await store.list(prefixes.nodes, { limit: 1, signal });
       const current = await incarnationOf(recovery, signal);
       known ??= current;

@@ -1,6 +1,7 @@
 import { type Cloud, type CocoonError, InvalidError, type NodeRecord, type Store } from "@cocoon-net/core";
 import { type Clock, systemClock } from "./clock.ts";
 import type { ControllerEvent } from "./controller-event.ts";
+import { Meters } from "./metrics.ts";
 
 export interface ControllerOptions extends ControllerSettings {
   /** Stays the caller's: it is not disposed. */
@@ -59,6 +60,8 @@ export interface ControllerSettings {
   readonly proveEveryMs?: number | undefined;
   /** Without such a proof for this long it gives the lead up. Default 20,000. */
   readonly resignAfterMs?: number | undefined;
+  /** How often the leader holds store and cloud against each other; 0 is never. Default 600,000. */
+  readonly checkEveryMs?: number | undefined;
   /** How many NICs of reclaimed nodes are kept with their addresses for the next ones, in all. Default 0. */
   readonly keepWarm?: number | undefined;
   /** How long agents may take to agree to a move. Default 30,000. */
@@ -86,6 +89,7 @@ export interface ResolvedSettings {
   readonly tickMs: number;
   readonly proveEveryMs: number;
   readonly resignAfterMs: number;
+  readonly checkEveryMs: number;
   readonly keepWarm: number;
   readonly prepareMoveMs: number;
   readonly keepEvents: number;
@@ -96,6 +100,7 @@ export interface ResolvedSettings {
 }
 
 export interface ResolvedOptions {
+  readonly meters: Meters;
   readonly store: Store;
   readonly cloudFor: (platform: string) => Cloud | Promise<Cloud>;
   readonly id: string;
@@ -120,6 +125,7 @@ export function resolveOptions(options: ControllerOptions): ResolvedOptions {
     tickMs: options.tickMs ?? 500,
     proveEveryMs: options.proveEveryMs ?? 5_000,
     resignAfterMs: options.resignAfterMs ?? 20_000,
+    checkEveryMs: options.checkEveryMs ?? 600_000,
     keepWarm: options.keepWarm ?? 0,
     prepareMoveMs: options.prepareMoveMs ?? 30_000,
     keepEvents: options.keepEvents ?? 10_000,
@@ -137,6 +143,7 @@ export function resolveOptions(options: ControllerOptions): ResolvedOptions {
   return {
     store: options.store,
     cloudFor: options.cloudFor,
+    meters: new Meters(),
     id: options.id,
     clock: options.clock ?? systemClock,
     onEvent: options.onEvent ?? (() => {}),

@@ -40,6 +40,8 @@ export interface ReclaimContext extends RunContext {
   readonly silentMs: () => number;
   /** How often a wait looks whether it may go on. */
   readonly tickMs: number;
+  /** Told how long it took from suspicion, as far as this process has seen it. */
+  readonly onFreed: (ms: number) => void;
   /** How far another job is; undefined when there is none. */
   readonly stepOf: (intent: string) => string | undefined;
   /** How many NICs of this node may be kept with their addresses for the next one. */
@@ -72,12 +74,14 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
   readonly log: IntentLog<ReclaimIntent>;
   readonly retryEvent = "reclaim-retry";
   readonly #context: ReclaimContext;
-  /** When this process first knew the block to be in quarantine. */
+  /** When this process first knew of it, and when it first knew the block to be in quarantine. */
+  readonly #since: number;
   #quarantinedAt: number | undefined;
 
   constructor(log: IntentLog<ReclaimIntent>, context: ReclaimContext) {
     this.log = log;
     this.#context = context;
+    this.#since = context.clock.monotonic() - context.silentMs();
   }
 
   describe(): string {
@@ -340,6 +344,7 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
         message: `${subnet} is free again; ${this.#intent.node} (${uid}) had it${unsaid}`,
       },
     });
+    if (done) this.#context.onFreed(this.#context.clock.monotonic() - this.#since);
     return this.#ended(done);
   }
 

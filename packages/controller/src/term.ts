@@ -3,6 +3,7 @@ import {
   describeError,
   type InstanceState,
   type Leadership,
+  type NodeStatus,
   Recovery,
 } from "@cocoon-net/core";
 import { Breaker } from "./breaker.ts";
@@ -14,11 +15,15 @@ import { trimEvents } from "./event-trim.ts";
 import { FencedWriter, LeadLostError } from "./fenced-writer.ts";
 import { Jobs } from "./jobs.ts";
 import { incarnationOf, proveLeadership } from "./leader-proof.ts";
+import type { TermMetrics } from "./metrics.ts";
 import { markReady, markSuspect, startReclaim, type TransitionContext, tell } from "./node-transitions.ts";
 import type { ReclaimPolicy, ResolvedOptions } from "./options.ts";
 import type { ReclaimCause } from "./reclaim-intent.ts";
 import { Returns, startReturn } from "./returns.ts";
+import { slotUse } from "./slot-use.ts";
+import { StandingCheck } from "./standing-check.ts";
 import { TaskGroup } from "./task-group.ts";
+import { WatchLag } from "./watch-lag.ts";
 
 /**
  * One term of leadership: loads the whole cluster, then looks it over at every tick and acts. Ends with
@@ -33,15 +38,20 @@ export async function leadTerm(
   const { store, clock } = options;
   const writer = new FencedWriter(store, leadership.fence, clock);
   const recovery = new Recovery(store, { now: () => clock.now(), monotonic: () => clock.monotonic() });
-  const term = new Term(options, writer, group);
+  const lag = new WatchLag(clock, (ms) => options.meters.noteLag(ms));
+  const term = new Term(options, writer, lag, group);
   group.spawn(async (inner) => {
     // First, so that a loss is known before anything is decided from what is left.
     const incarnation = await incarnationOf(recovery, inner);
-    group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, proving));
+    group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, lag, proving));
     group.spawn((running) => term.run(running));
     group.spawn((trimming) => trimEvents({ ...options, writer, everyMs: trimEveryMs }, trimming));
   });
-  await group.join();
+  try {
+    await group.join();
+  } finally {
+    options.meters.term = undefined;
+  }
 }
 
 const trimEveryMs = 600_000;
@@ -58,6 +68,7 @@ class Term {
   readonly #detection = new Detection();
   readonly #breaker = new Breaker();
   readonly #jobs: Jobs;
+  readonly #check: StandingCheck;
   readonly #orphans = new Map<string, number>();
   /** By node: when to look again at one that is draining, and what was told of it last. */
   readonly #draining = new Map<string, { lookAt: number; told: string }>();
@@ -65,11 +76,15 @@ class Term {
   #returnsAt = 0;
   #recovering = false;
 
-  constructor(options: ResolvedOptions, writer: FencedWriter, group: TaskGroup) {
+  constructor(options: ResolvedOptions, writer: FencedWriter, lag: WatchLag, group: TaskGroup) {
     this.#options = options;
     this.#group = group;
     this.#context = { writer, clock: options.clock, signal: group.signal, onEvent: options.onEvent };
-    this.#state = new ClusterState((error) => this.#problem(describeError(error)));
+    this.#state = new ClusterState(
+      (error) => this.#problem(describeError(error)),
+      (revision) => lag.seen(revision),
+    );
+    this.#check = new StandingCheck(options, this.#context, this.#state);
     this.#jobs = new Jobs({
       ...this.#context,
       options,
@@ -83,7 +98,9 @@ class Term {
 
   async run(signal: AbortSignal): Promise<void> {
     await this.#state.follow(this.#options.store, signal, () => {
+      this.#options.meters.term = () => this.#metrics();
       this.#group.spawn((inner) => this.#watch(inner));
+      this.#group.spawn((inner) => this.#check.run(inner));
     });
   }
 
@@ -307,6 +324,39 @@ class Term {
       this.#orphans.set(cidr, Number.POSITIVE_INFINITY);
       this.#problem(`${cidr} is being reclaimed without an intent; it stays so until an operator looks`);
     }
+  }
+
+  #metrics(): TermMetrics {
+    const now = this.#options.clock.monotonic();
+    const nodes: Partial<Record<NodeStatus, number>> = {};
+    const owners = [...this.#state.owners()];
+    for (const { record } of owners) nodes[record.status] = (nodes[record.status] ?? 0) + 1;
+    const intents = new Map<string, { kind: string; step: string; count: number; oldestSeconds: number }>();
+    for (const [id, { value }] of this.#state.intents) {
+      const step = value.step ?? "unknown";
+      const row = intents.get(`${value.kind} ${step}`) ?? {
+        kind: value.kind,
+        step,
+        count: 0,
+        oldestSeconds: 0,
+      };
+      const seconds = (now - this.#jobs.seenAt(id, now)) / 1_000;
+      intents.set(`${value.kind} ${step}`, {
+        ...row,
+        count: row.count + 1,
+        oldestSeconds: Math.max(row.oldestSeconds, seconds),
+      });
+    }
+    return {
+      nodes,
+      slots: slotUse(this.#state.config, owners, this.#state.quarantine.keys()),
+      intents: [...intents.values()],
+      movedAddresses: this.#state.moved.size,
+      findings: this.#check.counts,
+      breakerOpen: this.#breaker.open,
+      paused: this.#state.paused,
+      recovering: this.#state.recovering,
+    };
   }
 
   async #tell({ node, subnet, revision }: NodeView, told: Told): Promise<void> {
