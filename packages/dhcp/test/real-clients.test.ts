@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { ServerEvent } from "@cocoon-net/dhcp";
 import { describe, expect, it } from "vitest";
 import { type Client, Dhclient, Dhcpcd, Networkd, ReleasingUdhcpc, Udhcpc } from "./real/clients.ts";
 import { Lan, need, run } from "./real/lan.ts";
@@ -146,7 +147,7 @@ describe("real clients", () => {
   });
 
   it("get, renew, rebind, reboot and release, over a restart of the server: dhclient, dhcpcd, udhcpc, systemd-networkd", {
-    timeout: 90_000,
+    timeout: 180_000,
   }, async () => {
     const lan = await Lan.make();
     const [one, two, three, four] = macs;
@@ -160,7 +161,7 @@ describe("real clients", () => {
     const settings = { poolSize: 9, leaseMs: 24_000, renewMs: 3000, rebindMs: 6000 };
     await lan.start(settings);
     const all = (what: string, of: readonly string[], seen: (mac: string) => boolean): Promise<void> =>
-      until(() => of.every(seen), what, 40_000).catch((cause: unknown) => {
+      until(() => of.every(seen), what, 30_000).catch((cause: unknown) => {
         const missing = of.filter((mac) => !seen(mac)).map((mac) => clients.get(mac)?.log());
         throw new Error(`no ${what}: ${missing.join("\n")}\nserver: ${lan.output.slice(-3000)}`, { cause });
       });
@@ -214,29 +215,27 @@ describe("real clients", () => {
   }, async () => {
     const lan = await Lan.make();
     const [taken, one, two] = macs;
-    // Not isolated: the clients have to hear the one that uses the address.
     const squatter = await lan.guest(0, taken);
-    await run("ip", ["-n", squatter, "addr", "add", "10.99.0.2/24", "dev", "eth0"]);
-    await run("ip", ["-n", squatter, "addr", "add", "10.99.0.3/24", "dev", "eth0"]);
+    const used = ["10.99.0.2", "10.99.0.3"];
+    for (const ip of used) await run("ip", ["-n", squatter, "addr", "add", `${ip}/24`, "dev", "eth0"]);
     const clients = new Map<string, Client>([
       [one, new Udhcpc(await lan.guest(1, one), lan.directory, "-a")],
       [two, new Dhcpcd(await lan.guest(2, two), lan.directory, "")],
     ]);
-    await lan.join();
+    await lan.join(); // the clients have to hear the one that uses the address
     await lan.start({ poolSize: 9 });
-    await Promise.all([...clients.values()].map((client) => client.start()));
+    // One after the other: each is offered one of the used addresses first.
     for (const [mac, client] of clients) {
-      await until(() => lan.count("declined", mac) > 0, "DECLINE", 30_000).catch((cause: unknown) => {
+      await client.start();
+      await until(() => lan.count("declined", mac) > 0, "DECLINE", 20_000).catch((cause: unknown) => {
         throw new Error(`no DECLINE of ${client.log()}`, { cause });
       });
+      if (mac === one) await client.kill();
     }
-    const fresh = ["10.99.0.4", "10.99.0.5"];
-    await until(
-      async () =>
-        fresh.every((ip) => lan.events().some((event) => event.type === "granted" && event.lease.ip === ip)),
-      "other addresses",
-      30_000,
-    );
+    expect(lan.events().flatMap((event) => (event.type === "declined" ? [event.ip] : []))).toEqual(used);
+    const isOther = (event: ServerEvent): boolean =>
+      event.type === "granted" && event.lease.ip === "10.99.0.4";
+    await until(() => lan.events().some(isOther), "another address", 20_000);
     await capture(lan, clients);
   });
 });

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { onTestFinished } from "vitest";
+import { until } from "../scratch-directory.ts";
 import { need, run } from "./lan.ts";
 
 /** A DHCP client that runs in a guest and keeps what it remembers over a restart. */
@@ -36,8 +37,24 @@ abstract class Daemon implements Client {
   abstract start(): Promise<void>;
   abstract release(): Promise<void>;
 
+  /** Its helper processes too: dhcpcd's would keep a new one from starting. */
   async kill(): Promise<void> {
-    await this.signal("SIGKILL");
+    await until(
+      async () => {
+        const { stdout } = await run("ip", ["netns", "pids", this.guest]);
+        const pids = stdout.split("\n").filter(Boolean);
+        for (const pid of pids) {
+          try {
+            process.kill(Number(pid), "SIGKILL");
+          } catch {
+            // It has ended meanwhile.
+          }
+        }
+        return pids.length === 0;
+      },
+      `the end of ${this.name}`,
+      20_000,
+    );
   }
 
   protected async script(name: string, text: string): Promise<string> {
