@@ -34,11 +34,9 @@ export class ClientProcess implements AsyncDisposable {
   readonly #gone: Promise<never>;
   #take: (message: FromWorker) => void = () => {};
 
-  /** `heapMb`: the most that V8 shall keep on its heap. */
-  constructor(options: { readonly heapMb?: number } = {}) {
-    const heap = options.heapMb === undefined ? [] : [`--max-old-space-size=${options.heapMb}`];
+  constructor() {
     this.#child = fork(workerFile, {
-      execArgv: [...execArgv, ...heap],
+      execArgv,
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.#child.on("message", (message: FromWorker) => this.#take(message));

@@ -8,6 +8,7 @@ const tiny: Sizes = {
   ...quickSizes,
   processes: 2,
   registrations: 24,
+  warmUps: 20,
   parentCIDR: "10.64.0.0/16",
   nodes: 6,
   leasesPerNode: 140,

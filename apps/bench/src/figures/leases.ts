@@ -15,8 +15,6 @@ const inFlight = 8;
 
 /** Each side keeps what was best of so many loads. */
 const loads = 2;
-/** What a controller may be given so that it stays below {@link residentLimit}. */
-const heapMb = 380;
 
 interface Cost {
   readonly ms: number;
@@ -47,7 +45,6 @@ export async function leaseFigures(run: Run): Promise<Figure[]> {
     loaded.raw = faster(loaded.raw, await raw.load());
     loaded.ours = faster(loaded.ours, await ours.load());
   }
-  const lean = await ours.load(heapMb);
   const renewal = { raw: await raw.write(1), ours: await ours.write(1) };
   const line = (
     what: string,
@@ -64,10 +61,6 @@ export async function leaseFigures(run: Run): Promise<Figure[]> {
     {
       ...{ store, what: "  its resident size", unit: "bytes" },
       ...{ ours: loaded.ours.residentBytes, raw: loaded.raw.residentBytes, aim: { most: residentLimit } },
-    },
-    {
-      ...{ store, what: `  the same with a heap of at most ${heapMb} MB`, unit: "bytes" },
-      ...{ ours: lean.residentBytes, aim: { most: residentLimit } },
     },
     {
       ...{ store, what: "  writes that had to be tried again", unit: "count" },
@@ -115,9 +108,9 @@ class LeaseCourse {
   }
 
   /** In a process of its own, whose resident size is that of the load alone. */
-  async load(heapMb?: number): Promise<Load> {
+  async load(): Promise<Load> {
     this.#tell("load them");
-    await using controller = new ClientProcess(heapMb === undefined ? {} : { heapMb });
+    await using controller = new ClientProcess();
     const params = { target: this.#target, side: this.#side };
     const { ms, cpuMs, results } = await runTogether([controller], this.#server, "loadLeases", () => params);
     const [{ leases, residentBytes } = { leases: 0, residentBytes: 0 }] = results;

@@ -86,7 +86,7 @@ async function storm(
     server,
     "registerNodes",
     (index) => ({
-      ...{ target, warmUpTarget, side, slots, handles },
+      ...{ target, warmUpTarget, warmUps: sizes.warmUps, side, slots, handles },
       nodes: shareOf(sizes.registrations, processes.length, index).map(nodeName),
     }),
   );

@@ -7,8 +7,9 @@ import type { Task, TaskContext } from "../task.ts";
 
 export interface RegistrationParams {
   readonly target: Target;
-  /** Another cluster, for {@link warmUps}. */
+  /** Another cluster, in which `warmUps` nodes register beforehand. */
   readonly warmUpTarget: Target;
+  readonly warmUps: number;
   readonly side: Side;
   readonly nodes: readonly string[];
   /** Connections that the nodes share. */
@@ -25,16 +26,9 @@ export interface RegistrationResult {
   readonly calls: Calls;
 }
 
-/**
- * Nodes that register beforehand in each process, elsewhere. In a cluster each node has a machine of its own; here four
- * processes stand for all of them, and should not be busy compiling. After 50 they still are: a request of either client
- * then costs 0.45 ms of processor, later 0.2 ms.
- */
-const warmUps = 250;
-
 /** All nodes at once. */
 export const registerNodes: Task<RegistrationParams, RegistrationResult> = async (params, context) => {
-  const { target, warmUpTarget, side, nodes, handles, slots } = params;
+  const { target, warmUpTarget, warmUps, side, nodes, handles, slots } = params;
   const open = (where: Target) =>
     side === "ours" ? openOurs(where, context) : openRaw(where, slots, context);
   const warm = await open(warmUpTarget);
