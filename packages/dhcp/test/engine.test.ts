@@ -400,6 +400,26 @@ describe("defects of the program before ours", () => {
     expect(guests.discover(B, T + 2 * minute)).toBe(first);
   });
 
+  it("INFORM is answered", () => {
+    const guests = new Guests();
+    expect(guests.send({ type: "inform", mac: A, ciaddr: "10.0.0.77" }).kind).toBe("inform-ack");
+  });
+
+  it("the client identifier is heeded: a client keeps its address when its MAC changes", () => {
+    const guests = new Guests();
+    const clientID = "ff0102030405";
+    guests.take(guests.send({ type: "request", mac: A, ciaddr: second, clientID }));
+    guests.release(A, second);
+    expect(guests.send({ type: "discover", mac: B, clientID })).toMatchObject({
+      address: parseAddress(second),
+    });
+  });
+
+  it("relays are served", () => {
+    const relayed = new Guests().send({ type: "discover", mac: A, giaddr: "10.0.0.250" });
+    expect(relayed.kind).toBe("offer"); // where it goes: server.test.ts
+  });
+
   it("the server identifier is checked", () => {
     const guests = new Guests();
     guests.lease(A);
