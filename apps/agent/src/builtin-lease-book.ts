@@ -7,9 +7,11 @@ import {
   parseCidr,
 } from "@cocoon-net/core";
 import {
+  type AddressProbe,
   DhcpServer,
   type DhcpSocket,
   type EngineState,
+  type FloodGuard,
   type Granting,
   type Lease,
   LeaseEngine,
@@ -21,6 +23,7 @@ import {
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
+import { type DhcpConfig, present } from "./dhcp-config.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
@@ -45,6 +48,10 @@ export interface BuiltinOptions {
   /** Default 24 h. */
   readonly leaseMs?: number | undefined;
   readonly granting: Granting;
+  /** What the config file says. */
+  readonly dhcp?: DhcpConfig | undefined;
+  readonly guard?: FloodGuard | undefined;
+  readonly probe?: AddressProbe | undefined;
   readonly network: HostRoutes;
   /** Opened before any file is touched: of two servers on one bridge the kernel refuses the second. */
   readonly openSocket: () => Promise<DhcpSocket>;
@@ -69,6 +76,8 @@ export class BuiltinLeaseBook implements LeaseBook {
   #leaseMs: number;
   #listener: ((address: string, lease: LeaseRecord | undefined) => void) | undefined;
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
+  /** VMs by MAC, as they were told: a server that replaces this one is told again. */
+  readonly #vms = new Map<string, string>();
   /** The grantable addresses; they follow demand where the node has a policy for that. */
   #ips: readonly string[];
 
@@ -148,6 +157,16 @@ export class BuiltinLeaseBook implements LeaseBook {
     return aside;
   }
 
+  async assignVm(vmID: string, mac: string): Promise<void> {
+    this.#vms.set(mac, vmID);
+    await this.#serving?.server.assignVm(vmID, mac);
+  }
+
+  async removeVm(vmID: string): Promise<void> {
+    for (const [mac, other] of this.#vms) if (other === vmID) this.#vms.delete(mac);
+    await this.#serving?.server.removeVm(vmID);
+  }
+
   /** Told of guests that got an address, and of those that got none because none was free. */
   onGuest(listener: (mac: string, outcome: "served" | "refused") => void): void {
     this.#onGuest = listener;
@@ -175,7 +194,7 @@ export class BuiltinLeaseBook implements LeaseBook {
   /** @param stored what the store says; undefined while that is not known */
   async #serve(stored: ReadonlyMap<string, LeaseRecord> | undefined, signal?: AbortSignal): Promise<number> {
     await using parts = new DisposeStack();
-    const { pool, network, leaseFile, log } = this.#options;
+    const { pool, network, leaseFile, log, dhcp = {}, guard, probe } = this.#options;
     const loaded = await this.#load();
     parts.use(loaded.journal);
     const adopted = unknownLeases(loaded.state, stored ?? new Map(), pool.nodeName, this.#clock.now());
@@ -191,6 +210,14 @@ export class BuiltinLeaseBook implements LeaseBook {
         dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
         granting: this.#granting,
         leaseMs: this.#leaseMs,
+        ...present({
+          coolDownMs: dhcp.coolDownMs,
+          declineMs: dhcp.declineMs,
+          rapidCommit: dhcp.rapidCommit,
+          leasesPerPort: dhcp.leasesPerPort,
+          options: dhcp.options,
+          reservations: dhcp.reservations,
+        }),
       },
       state,
     );
@@ -208,9 +235,11 @@ export class BuiltinLeaseBook implements LeaseBook {
         clock: this.#clock,
         onEvent: (event) => this.#onEvent(event),
         network,
+        ...present({ guard, probe }),
       }),
     );
     this.#engine = engine;
+    for (const [mac, vmID] of this.#vms) await server.assignVm(vmID, mac);
     await server.start(signal);
     const owned = parts.move();
     this.#serving = { engine, server, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
@@ -266,6 +295,7 @@ export class BuiltinLeaseBook implements LeaseBook {
       mac: lease.mac,
       expiry: new Date(lease.expiry).toISOString(),
       seq: lease.seq,
+      ...(lease.vmID === undefined ? {} : { vmID: lease.vmID }),
       ...(lease.hostname === undefined ? {} : { hostname: lease.hostname }),
     };
   }
@@ -283,6 +313,13 @@ export class BuiltinLeaseBook implements LeaseBook {
       case "expired":
         log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
         this.#listener?.(event.lease.ip, undefined);
+        break;
+      case "assigned":
+        log.info({ mac: event.lease.mac, ip: event.lease.ip, vmID: event.lease.vmID }, "lease has its VM");
+        this.#listener?.(event.lease.ip, this.#record(event.lease));
+        break;
+      case "in-use":
+        log.warn({ mac: event.mac, ip: event.ip }, "address put aside: somebody without a lease uses it");
         break;
       case "declined":
         log.warn({ mac: event.mac, ip: event.ip }, "address declined: somebody else uses it");

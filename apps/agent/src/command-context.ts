@@ -1,4 +1,5 @@
 import { CocoonError } from "@cocoon-net/core";
+import type { DhcpConfig } from "./dhcp-config.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import type { Screen } from "./live-screen.ts";
 
@@ -9,6 +10,8 @@ export interface CommandContext {
   readonly env: NodeJS.ProcessEnv;
   /** Where the config file says that drivers are. */
   readonly drivers?: DriverPlaces | undefined;
+  /** What the config file says of the DHCP server. */
+  readonly dhcp?: DhcpConfig | undefined;
   /** The command's result, on stdout. */
   print(line: string): void;
   /** The terminal behind stdout; undefined where that is none. */

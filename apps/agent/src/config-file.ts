@@ -10,6 +10,8 @@ export interface ConfigFile {
   /** Values of options by name, and under a command's name those for it alone. */
   readonly settings: Settings;
   readonly drivers: DriverPlaces;
+  /** How the built-in DHCP server serves; for `parseDhcpConfig`. Undefined when the file says nothing of it. */
+  readonly dhcp: { readonly at: string; readonly value: unknown } | undefined;
 }
 
 export type Settings = ReadonlyMap<string, Setting>;
@@ -21,6 +23,9 @@ export interface Setting {
 }
 
 export type Scalar = string | number | boolean;
+
+/** What is no option's name. */
+const ownKeys = ["drivers", "dhcp"];
 
 /** @throws {InvalidError} naming file, line and key of what is wrong */
 export async function readConfigFile(file: string): Promise<ConfigFile> {
@@ -45,6 +50,7 @@ export function parseConfig(text: string, path: string): ConfigFile {
     new InvalidError(`${at(offsetOf(node))}: ${what}`);
 
   const fields = entriesOf(document.contents, refuse, "the file");
+  const dhcp = fields.get("dhcp");
   const drivers = fields.get("drivers");
   const named = new Map<string, string>();
   if (drivers) {
@@ -71,8 +77,9 @@ export function parseConfig(text: string, path: string): ConfigFile {
   };
   return {
     path,
-    settings: settingsOf(new Map([...fields].filter(([name]) => name !== "drivers")), ""),
+    settings: settingsOf(new Map([...fields].filter(([name]) => !ownKeys.includes(name))), ""),
     drivers: { named, directory: dirname(path), file: path },
+    dhcp: dhcp && { at: at(offsetOf(dhcp.key)), value: (document.toJS() as { dhcp?: unknown }).dhcp },
   };
 }
 

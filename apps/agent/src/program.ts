@@ -5,6 +5,7 @@ import { slotStates } from "./cluster-views/slot-states.ts";
 import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
 import type { SettingPlaces } from "./config-settings.ts";
+import type { DhcpConfig } from "./dhcp-config.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
 import { parseFormat } from "./output-format.ts";
@@ -21,12 +22,16 @@ const config = () => import("./commands/config.ts");
 /** The `cocoon-net` command line. Rejects with what a command throws; usage errors are {@link CommanderError}. */
 export function createProgram(given: CommandContext): Command {
   let drivers: DriverPlaces | undefined;
+  let dhcp: DhcpConfig | undefined;
   let places: SettingPlaces = new Map();
   const context: CommandContext = {
     signal: given.signal,
     env: given.env,
     get drivers() {
       return drivers ?? given.drivers;
+    },
+    get dhcp() {
+      return dhcp ?? given.dhcp;
     },
     screen: given.screen,
     ask: given.ask,
@@ -52,9 +57,13 @@ export function createProgram(given: CommandContext): Command {
         import("./config-file.ts"),
         import("./config-settings.ts"),
       ]);
-      const { drivers: named, settings } = await readConfigFile(file);
-      drivers = named;
-      places = applySettings(program, settings);
+      const found = await readConfigFile(file);
+      drivers = found.drivers;
+      places = applySettings(program, found.settings);
+      if (found.dhcp) {
+        const { parseDhcpConfig } = await import("./dhcp-config.ts");
+        dhcp = parseDhcpConfig(found.dhcp.value, found.dhcp.at);
+      }
     });
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
@@ -128,6 +137,10 @@ export function createProgram(given: CommandContext): Command {
     )
     .addOption(duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s"))
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
+    .option(
+      "--vm-socket <path>",
+      "Unix socket on which the VM engine tells of its VMs (default: vm.sock in the state directory); empty disables it",
+    )
     .addOption(conflistOption())
     .addOption(parentOption());
   storeOption(daemonCommand, context, false).action(async (flags) =>

@@ -129,6 +129,10 @@ export class StateDirectory {
     return join(this.path, "job.json");
   }
 
+  get vmSocketPath(): string {
+    return join(this.path, "vm.sock");
+  }
+
   /** @throws {InvalidError} when it cannot be made or written. */
   async create(): Promise<void> {
     try {

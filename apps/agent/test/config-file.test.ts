@@ -47,6 +47,7 @@ describe("the config file", () => {
         directory: "/etc/c",
         file: "/etc/c/config.yaml",
       },
+      dhcp: undefined,
     });
     for (const empty of ["", "# nothing\n", "drivers:\n", "store: redis://h\ndrivers: {}\n"]) {
       expect(parseConfig(empty, "/c.yaml").drivers.named.size).toBe(0);

@@ -22,5 +22,6 @@ export {
 export { type HostPlan, type HostSetUp, type HostSetUpOptions, setUpHost } from "./host-setup.ts";
 export type { IptablesOptions } from "./iptables.ts";
 export { type BringUpOptions, bringUpLinksByMAC } from "./nic-bring-up.ts";
+export { type PeerCredentials, peerOf } from "./peer-credentials.ts";
 export type { Link, LinkSelector } from "./rtnetlink.ts";
 export { notifyServiceManager, type ServiceEnvironment, watchdogMs } from "./service-manager.ts";

@@ -8,14 +8,22 @@ import {
   type Registration,
   type Store,
 } from "@cocoon-net/core";
-import type { Granting } from "@cocoon-net/dhcp";
-import { openDhcpSocket, openHostNetwork, setUpHost } from "@cocoon-net/host-linux";
+import { FloodGuard, type Granting } from "@cocoon-net/dhcp";
+import {
+  type BridgePorts,
+  openArpProbe,
+  openBridgePorts,
+  openDhcpSocket,
+  openHostNetwork,
+  setUpHost,
+} from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { runOwnCommand } from "../child-command.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
+import type { DhcpConfig } from "../dhcp-config.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook } from "../followed-lease-book.ts";
 import type { LeaseBook } from "../lease-book.ts";
@@ -29,6 +37,7 @@ import { reportService } from "../service.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 import { parseArpTable } from "../unaccounted-routes.ts";
 import { agentVersion } from "../version.ts";
+import { serveVmSocket } from "../vm-socket.ts";
 
 export interface DaemonFlags {
   readonly stateDir: string;
@@ -40,6 +49,7 @@ export interface DaemonFlags {
   readonly sessionTtl: number;
   readonly pidFile: string;
   readonly controller: boolean;
+  readonly vmSocket?: string | undefined;
   readonly store?: string | undefined;
   readonly parentCidr?: string | undefined;
   readonly cniConflist?: string | undefined;
@@ -57,6 +67,7 @@ interface Assignment {
   readonly registered: RegistrationFile | undefined;
   /** The file of the DHCP server beside this agent; undefined when this agent serves. */
   readonly follow: string | undefined;
+  readonly dhcp: DhcpConfig;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -96,6 +107,10 @@ export async function daemon(
   }
   const keeper = book instanceof BuiltinLeaseBook ? keepPool(assignment, book, link, parts) : undefined;
   if (metricsAt) parts.use(serveMetrics(metricsAt, () => metricsOf(book, link, keeper), log));
+  const vmSocket = flags.vmSocket ?? assignment.state.vmSocketPath;
+  if (book instanceof BuiltinLeaseBook && vmSocket !== "") {
+    parts.use(await serveVmSocket(vmSocket, book, log));
+  }
   if (flags.controller && url !== undefined) {
     parts.use(await startController(url, controller, assignment, context));
   }
@@ -200,7 +215,8 @@ async function readAssignment(flags: DaemonFlags, context: CommandContext): Prom
   checkPool(pool, state.poolPath);
   const registered = await state.readRegistration();
   if (registered) checkRegistration(registered, flags, pool, state);
-  return { flags, state, pool, registered, follow, log, signal: context.signal };
+  const { dhcp = {}, signal } = context;
+  return { flags, state, pool, registered, follow, dhcp, log, signal };
 }
 
 function checkRegistration(
@@ -246,7 +262,7 @@ async function untilStopped(link: ClusterLink | undefined, signal: AbortSignal):
 }
 
 async function builtin(assignment: Assignment, parts: DisposeStack): Promise<BuiltinLeaseBook> {
-  const { flags, pool, state, registered, log, signal } = assignment;
+  const { flags, pool, state, registered, dhcp, log, signal } = assignment;
   const network = parts.use(openHostNetwork());
   const plan = hostPlanOf(pool, { manageIptables: !flags.skipIptables, cniConflist: flags.cniConflist });
   const host = await setUpHost(plan, { network, signal });
@@ -255,6 +271,9 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
   if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
   // With a store nothing new is granted before it has confirmed that the subnet is ours (G7, G9).
   const granting: Granting = flags.store === undefined ? "open" : "renew-only";
+  const ports = bridgePorts(log);
+  if (ports) parts.use(ports);
+  const probe = dhcp.probe === false ? undefined : parts.use(openArpProbe({ device: bridge }));
   let serving: BuiltinLeaseBook | undefined;
   const setUpAgain = async (): Promise<void> => {
     log.warn(`${bridge} was made anew; it is set up again`);
@@ -266,8 +285,11 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
       pool,
       state,
       leaseFile: flags.leaseFile,
-      leaseMs: registered?.leaseMs,
+      leaseMs: registered?.leaseMs ?? dhcp.leaseMs,
       granting,
+      dhcp,
+      guard: new FloodGuard({ ...dhcp.limits, ...(ports === undefined ? {} : { ports }) }),
+      probe,
       log,
       network: {
         addRoute: (ip) => network.replaceHostRoute(ip, bridge),
@@ -290,6 +312,16 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
   );
   serving = book;
   return parts.use(book);
+}
+
+/** Older kernels do not tell which port a guest is behind: then guests are told apart by their MACs only. */
+function bridgePorts(log: Logger): BridgePorts | undefined {
+  try {
+    return openBridgePorts(bridge);
+  } catch (error) {
+    log.warn({ err: error }, "the bridge does not say which port a guest is behind");
+    return undefined;
+  }
 }
 
 /** How the node proves who it is: by the epoch on record, or, the first time, by registering its subnet. */

@@ -48,6 +48,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     state.journalPath,
     state.registrationPath,
     state.jobPath,
+    state.vmSocketPath,
     state.poolPath,
   );
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);

@@ -1,0 +1,97 @@
+import { InvalidError, parseAddress } from "@cocoon-net/core";
+import {
+  type FloodGuardOptions,
+  type OptionSettings,
+  parseOptionSettings,
+  type Rate,
+  type Reservation,
+} from "@cocoon-net/dhcp";
+import { z } from "zod";
+import { parseDuration } from "./duration.ts";
+
+/** `dhcp` of the config file: how the built-in server serves. */
+export interface DhcpConfig {
+  /** Without a store; with one the cluster's lease time counts. Milliseconds. */
+  readonly leaseMs?: number | undefined;
+  readonly coolDownMs?: number | undefined;
+  readonly declineMs?: number | undefined;
+  readonly rapidCommit?: boolean | undefined;
+  /** Asks by ARP before an address is offered that somebody had before. Default true. */
+  readonly probe?: boolean | undefined;
+  readonly leasesPerPort?: number | undefined;
+  readonly options?: OptionSettings | undefined;
+  readonly reservations?: readonly Reservation[] | undefined;
+  readonly limits?: Pick<FloodGuardOptions, "perClient" | "perPort" | "total" | "relays"> | undefined;
+}
+
+const duration = z.string().transform((text, context) => {
+  try {
+    return parseDuration(text);
+  } catch {
+    context.addIssue({ code: "custom", message: `"${text}" is not a duration like 30s, 5m or 24h` });
+    return z.NEVER;
+  }
+});
+const rate: z.ZodType<Rate> = z.strictObject({ perSecond: z.number().positive(), burst: z.int().positive() });
+
+const schema = z.strictObject({
+  leaseTime: z.optional(duration),
+  coolDown: z.optional(duration),
+  decline: z.optional(duration),
+  rapidCommit: z.optional(z.boolean()),
+  probe: z.optional(z.boolean()),
+  leasesPerPort: z.optional(z.int().positive()),
+  options: z.optional(z.unknown()),
+  reservations: z.optional(
+    z.array(
+      z.strictObject({
+        mac: z.optional(z.string()),
+        clientID: z.optional(z.string()),
+        address: z.optional(z.ipv4()),
+        leaseTime: z.optional(duration),
+        options: z.optional(z.unknown()),
+      }),
+    ),
+  ),
+  limits: z.optional(
+    z.strictObject({
+      perClient: z.optional(rate),
+      perPort: z.optional(rate),
+      total: z.optional(rate),
+      relays: z.optional(z.array(z.ipv4())),
+    }),
+  ),
+});
+
+/** @param where file and line, for messages @throws {InvalidError} */
+export function parseDhcpConfig(value: unknown, where: string): DhcpConfig {
+  const result = schema.safeParse(value ?? {});
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const path = ["dhcp", ...(issue?.path ?? [])].join(".");
+    throw new InvalidError(`${where}: "${path}" is wrong: ${issue?.message}`);
+  }
+  const { leaseTime, coolDown, decline, options, reservations, limits, ...rest } = result.data;
+  return {
+    ...rest,
+    leaseMs: leaseTime,
+    coolDownMs: coolDown,
+    declineMs: decline,
+    options: options === undefined ? undefined : parseOptionSettings(options, `${where}: dhcp.options`),
+    reservations: reservations?.map((one, index) => ({
+      ...present({ mac: one.mac, clientID: one.clientID, leaseMs: one.leaseTime }),
+      ...(one.address === undefined ? {} : { address: parseAddress(one.address) }),
+      ...(one.options === undefined
+        ? {}
+        : { options: parseOptionSettings(one.options, `${where}: dhcp.reservations.${index}.options`) }),
+    })),
+    limits: limits && present(limits),
+  };
+}
+
+type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** The fields that are set. */
+export function present<T extends object>(fields: T): Present<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
+}

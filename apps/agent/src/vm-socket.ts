@@ -1,0 +1,120 @@
+import { chmod, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { connect } from "node:net";
+import { CocoonError, ConflictError, describeError, InvalidError, type LeaseRecord } from "@cocoon-net/core";
+import { peerOf } from "@cocoon-net/host-linux";
+import type { Logger } from "./log.ts";
+
+/** What the VM engine tells of its VMs. */
+export interface VmBook {
+  /** The VM exists and has this MAC. Idempotent; resolves when it is on disk. */
+  assignVm(vmID: string, mac: string): Promise<void>;
+  /** The VM is gone: its leases end at once. */
+  removeVm(vmID: string): Promise<void>;
+  leases(): ReadonlyMap<string, LeaseRecord>;
+}
+
+/**
+ * HTTP on a Unix socket for the VM engine: `PUT /vms/ID {"mac": "…"}`, `DELETE /vms/ID`, `GET /leases`. Only root and the
+ * user that the daemon runs as may speak: by the socket's mode (0600), and by whom the kernel names as the peer.
+ *
+ * @throws {ConflictError} when another process serves it; {@link CocoonError} when it cannot be made
+ */
+export async function serveVmSocket(path: string, book: VmBook, log: Logger): Promise<AsyncDisposable> {
+  if (await isServed(path)) {
+    throw new ConflictError(`another process serves ${path}`, { hint: "choose another with --vm-socket" });
+  }
+  await rm(path, { force: true });
+  const server = createServer((request, response) => {
+    const peer = peerOf(request.socket);
+    if (peer === undefined || (peer.uid !== 0 && peer.uid !== process.getuid?.())) {
+      log.warn({ peer }, "refused to speak to a process of another user");
+      return answer(response, 403, { error: "this socket is for root" });
+    }
+    handle(request, book).then(
+      ([status, body]) => answer(response, status, body),
+      (error: unknown) =>
+        answer(response, error instanceof InvalidError ? 400 : 500, { error: describeError(error) }),
+    );
+  });
+  server.requestTimeout = 5_000;
+  const mask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(path, resolve);
+    });
+    await chmod(path, 0o600);
+  } catch (cause) {
+    throw new CocoonError("unwritable", `the VM socket ${path} cannot be made: ${describeError(cause)}`, {
+      cause,
+    });
+  } finally {
+    process.umask(mask);
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+type Answer = readonly [status: number, body: unknown];
+
+async function handle(request: IncomingMessage, book: VmBook): Promise<Answer> {
+  const [, kind = "", name = ""] = (request.url ?? "").split("/").map(decodeURIComponent);
+  if (kind === "leases" && name === "" && request.method === "GET") {
+    return [200, [...book.leases()].map(([ip, lease]) => ({ ip, ...lease }))];
+  }
+  if (kind !== "vms" || name === "") return [404, { error: "there are PUT and DELETE /vms/ID, GET /leases" }];
+  if (request.method === "PUT") {
+    await book.assignVm(name, macOf(await bodyOf(request)));
+    return [200, {}];
+  }
+  if (request.method === "DELETE") {
+    await book.removeVm(name);
+    return [200, {}];
+  }
+  return [405, { error: `${request.method} is neither PUT nor DELETE` }];
+}
+
+const longestBody = 4_096;
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const chunk of request.setEncoding("utf8")) {
+    text += String(chunk);
+    if (text.length > longestBody) throw new InvalidError(`the body is longer than ${longestBody} bytes`);
+  }
+  return text;
+}
+
+/** @throws {InvalidError} */
+function macOf(body: string): string {
+  let mac: unknown;
+  try {
+    ({ mac } = JSON.parse(body) as { mac?: unknown });
+  } catch {
+    // Told below.
+  }
+  if (typeof mac === "string" && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) return mac.toLowerCase();
+  throw new InvalidError(`the body must be {"mac": "52:54:00:…"}, not ${JSON.stringify(body.slice(0, 60))}`);
+}
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
+}
+
+/** A file that a crash left answers nobody. */
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
