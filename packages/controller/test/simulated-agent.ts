@@ -4,6 +4,7 @@ import {
   decode,
   type Entry,
   keys,
+  listAll,
   movedSchema,
   parseAddress,
   parseCidr,
@@ -34,6 +35,11 @@ export class SimulatedAgent {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#done;
+  }
+
+  /** Reads every move once more, as after a reconnect. */
+  async look(): Promise<void> {
+    for (const entry of (await listAll(this.#store, prefixes.moved)).entries) await this.#act(entry);
   }
 
   async #follow(): Promise<void> {
