@@ -4,7 +4,7 @@ import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
 import { type EngineOptions, inside, isHostOf, resolveEngineOptions } from "./engine-options.ts";
 import { type AddressRecord, type EngineState, emptyState, type Lease } from "./lease.ts";
 import { type ReplyParameters, replyParameters } from "./reply-parameters.ts";
-import { type DhcpRequest, identityOf } from "./request.ts";
+import { type DhcpRequest, identityOf, isMac } from "./request.ts";
 import { type Reservation, Reservations } from "./reservation.ts";
 import { VmRecords } from "./vm-records.ts";
 
@@ -92,6 +92,7 @@ export class LeaseEngine {
   handle(message: DhcpRequest, now: number, port?: string): Decision {
     this.#advance(now);
     const client = identityOf(message);
+    const where = port ?? this.portOf(client);
     // RFC 2131 §4.3.1, RFC 3011, RFC 3527: the network that a relay or an option 118 names must be ours.
     const { giaddr, network = giaddr } = message;
     if (network !== 0 && !inside(this.#options.subnet, network)) return silence("foreign-subnet");
@@ -100,19 +101,24 @@ export class LeaseEngine {
     if (message.type === "inform") return this.#inform(message);
     const busy = this.#offered.get(client)?.pending ?? this.#leased.get(client)?.pending;
     if (busy !== undefined) return silence("pending");
-    if (message.type === "discover") return this.#discover(client, message, now, port);
+    if (message.type === "discover") return this.#discover(client, message, now, where);
     if (message.serverID !== undefined && message.serverID !== this.#options.gateway) {
       if (message.type === "request") this.#dropOffer(client, now);
       return silence("other-server");
     }
-    if (message.type === "request") return this.#request(client, message, now, port);
+    if (message.type === "request") return this.#request(client, message, now, where);
     if (message.type === "release") return this.#release(client, message, now);
-    return this.#decline(client, message, now, port);
+    return this.#decline(client, message, now, where);
   }
 
   /** Whether the client has a lease or an offer. */
   isHolder(client: string): boolean {
     return this.#leased.has(client) || this.#offered.has(client);
+  }
+
+  /** The bridge port that the client was behind when it got what it holds. */
+  portOf(client: string): string | undefined {
+    return this.#offered.get(client)?.port ?? this.#leased.get(client)?.port;
   }
 
   /** What the client is told besides its address. */
@@ -137,11 +143,12 @@ export class LeaseEngine {
 
   /**
    * A VM exists and has this MAC (it may have several): its leases carry its id from now on. A lease that stems from another
-   * VM with this MAC ends, and is not inherited (G12). Idempotent.
+   * VM with this MAC ends, and is not inherited (G12). Idempotent. @throws {InvalidError} when that is no MAC
    */
   assignVm(vmID: string, mac: string, now: number): VmAssigned {
     this.#advance(now);
     const client = identityOf({ mac });
+    if (!isMac(mac)) throw new InvalidError(`"${mac}" of VM ${vmID} is not a MAC like 52:54:00:ab:cd:ef`);
     const before = this.#vms.of(client);
     const isOther = before !== undefined && before !== vmID;
     const ended = isOther ? this.#endClient(client, now) : undefined;
@@ -229,13 +236,13 @@ export class LeaseEngine {
     for (const slot of this.#leased.values()) if (slot.lease !== undefined) yield slot.lease;
   }
 
-  /** The live lease of an address. */
   /** Whether nobody holds the address, or is about to: it can leave the pool without a guest noticing. */
   isFree(address: Address): boolean {
     const slot = this.#table.get(address);
     return slot?.state === "free" && slot.pending === undefined;
   }
 
+  /** The live lease of an address. */
   leaseOf(address: Address): Lease | undefined {
     return this.#table.get(address)?.lease;
   }
@@ -351,7 +358,7 @@ export class LeaseEngine {
       if (!offered && !this.#leased.has(client) && this.#isFull(port, leasesPerPort))
         return silence("port-limit");
     }
-    this.#table.setPort(slot, port ?? slot.port);
+    this.#table.setPort(slot, port);
     return this.#propose(slot, client, message, now);
   }
 

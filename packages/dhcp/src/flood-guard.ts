@@ -54,7 +54,7 @@ export class FloodGuard {
     this.#seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
   }
 
-  /** The bridge port of a client without lease or offer; undefined when there is nothing to tell ports by. */
+  /** The bridge port of a client; undefined when there is nothing to tell ports by. */
   portOf(message: DhcpRequest, from: string): string | undefined {
     if (this.#ports === undefined || (message.giaddr !== 0 && this.#relays.has(from))) return undefined;
     try {

@@ -29,7 +29,7 @@ export interface LeaseNetwork {
 
 /** Which port of the bridge a client is behind. host-linux asks the bridge's forwarding table. */
 export interface BridgePorts {
-  /** The name of the port; undefined when no port has the MAC. Asked for messages of clients that hold nothing. */
+  /** The name of the port; undefined when no port has the MAC. Asked for a client whose port is not known yet. */
   portOf(mac: string): string | undefined;
 }
 

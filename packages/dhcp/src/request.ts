@@ -57,6 +57,11 @@ export function identityOf(message: Pick<DhcpRequest, "mac">): string {
   return message.mac;
 }
 
+/** Whether it is a MAC as in `DhcpRequest`. */
+export function isMac(text: string): boolean {
+  return /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(text);
+}
+
 const fromClient = new Map<number, ClientMessageType>([
   [messageTypes.discover, "discover"],
   [messageTypes.request, "request"],

@@ -1,5 +1,6 @@
 import { type Address, formatAddress, InvalidError } from "@cocoon-net/core";
 import { encodeOptions, hexBytes, type OptionSettings } from "./option-settings.ts";
+import { isMac } from "./request.ts";
 
 /** What one client gets. It is recognised by its MAC or its client identifier; the MAC's reservation comes first. */
 export interface Reservation {
@@ -32,7 +33,7 @@ export class Reservations {
       if (mac === undefined && clientID === undefined) {
         throw new InvalidError(`${what} names neither a MAC nor a client identifier`);
       }
-      if (mac !== undefined && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
+      if (mac !== undefined && !isMac(mac.toLowerCase())) {
         throw new InvalidError(`${what}: "${mac}" is not a MAC like 52:54:00:ab:cd:ef`);
       }
       if (leaseMs !== undefined && !(leaseMs >= 1000 && Number.isFinite(leaseMs))) {

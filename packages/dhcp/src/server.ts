@@ -227,7 +227,7 @@ export class DhcpServer implements AsyncDisposable {
     let port: string | undefined;
     if (this.#guard !== undefined) {
       const isKnown = this.#engine.isHolder(client);
-      if (!isKnown) port = this.#guard.portOf(request, from.address);
+      port = this.#engine.portOf(client) ?? this.#guard.portOf(request, from.address);
       const refusal = this.#guard.refusal(client, isKnown, port, this.#clock.now());
       if (refusal !== undefined) {
         this.#drop(refusal);

@@ -144,7 +144,11 @@ describe("limits", () => {
     expect(discover(C, "p1")).toBe("port-limit");
     expect(discover(C, "p2")).toBe("offer");
     expect(discover(D)).toBe("offer");
-    guests.release(A, first);
+    // Nobody gets out of the count by asking again, or by moving to another address.
+    expect(discover(B)).toBe("offer");
+    guests.take(guests.select(A, "10.0.0.12"));
+    expect(discover(macOf(9), "p1")).toBe("port-limit");
+    guests.release(A, "10.0.0.12");
     expect(discover(macOf(9), "p1")).toBe("offer");
     // Offers end, and with them what they counted.
     expect([macOf(11), macOf(12)].map((mac) => discover(mac, "p1", T + hour))).toEqual(["offer", "offer"]);
@@ -283,6 +287,10 @@ describe("VMs", () => {
     expect(guests.discover(B, T + hour + minute - 1)).toBeUndefined();
     expect(guests.discover(B, T + hour + minute)).toBe(first);
     guests.take(guests.select(B, first, T + hour + minute));
+  });
+
+  it("have MACs", () => {
+    expect(() => guestsOf(1).engine.assignVm("vm-a", "A", T)).toThrow('"A" of VM vm-a is not a MAC');
   });
 
   it("that take a MAC over end the lease of the one before", () => {
