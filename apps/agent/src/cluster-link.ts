@@ -70,6 +70,11 @@ export class ClusterLink {
     return this.#state;
   }
 
+  /** An operator wants the node to leave. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
   /** Addresses whose newest state is not in the store yet. */
   get mirrorLag(): number {
     return this.#mirror?.lag ?? 0;

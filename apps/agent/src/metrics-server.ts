@@ -17,20 +17,23 @@ export function parseListenAddress(address: string): ListenAddress {
   return { host: match[1] || match[2] || undefined, port };
 }
 
+export interface Pages {
+  /** Prometheus's text format. */
+  readonly metrics: () => string;
+  /** Why the node is not ready, one line each; empty when it is. */
+  readonly notReady: () => readonly string[];
+}
+
 /**
- * Serves `/metrics` and `/healthz` until disposed. A server that cannot listen is logged and never stops the daemon.
+ * Serves `/metrics`, `/healthz` (the process lives) and `/readyz` (a new guest would be served; else 503 and why) until
+ * disposed. A server that cannot listen is logged and never stops the daemon.
  */
-export function serveMetrics(address: ListenAddress, render: () => string, log: Logger): AsyncDisposable {
+export function serveMetrics(address: ListenAddress, pages: Pages, log: Logger): AsyncDisposable {
   const server = createServer((request, response) => {
-    const path = request.url?.split("?")[0];
     const [status, body] =
       request.method !== "GET" && request.method !== "HEAD"
-        ? [405, "only GET\n"]
-        : path === "/metrics"
-          ? [200, render()]
-          : path === "/healthz"
-            ? [200, "ok\n"]
-            : [404, "there are /metrics and /healthz\n"];
+        ? ([405, "only GET\n"] as const)
+        : page(request.url?.split("?")[0], pages);
     response.writeHead(status, {
       "content-type": "text/plain; version=0.0.4; charset=utf-8",
       "content-length": Buffer.byteLength(body),
@@ -49,4 +52,12 @@ export function serveMetrics(address: ListenAddress, render: () => string, log: 
         server.closeAllConnections();
       }),
   };
+}
+
+function page(path: string | undefined, pages: Pages): readonly [status: number, body: string] {
+  if (path === "/metrics") return [200, pages.metrics()];
+  if (path === "/healthz") return [200, "ok\n"];
+  if (path !== "/readyz") return [404, "there are /metrics, /healthz and /readyz\n"];
+  const reasons = pages.notReady();
+  return reasons.length === 0 ? [200, "ok\n"] : [503, `${reasons.join("\n")}\n`];
 }

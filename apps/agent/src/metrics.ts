@@ -1,9 +1,12 @@
+import type { ServerStats } from "@cocoon-net/dhcp";
 import type { LinkState } from "./cluster-link.ts";
 
 export interface MetricSource {
   readonly grants: () => { readonly ok: number; readonly failed: number };
   readonly available: () => number;
   readonly active: () => number;
+  /** Of the built-in server. */
+  readonly server?: () => ServerStats | undefined;
   /** Set on a node whose pool follows demand: guests that wait, and whether it is smaller than it should be. */
   readonly waiting?: () => number;
   readonly short?: () => boolean;
@@ -26,6 +29,8 @@ export function renderMetrics(source: MetricSource): string {
     gauge("cocoon_net_dhcp_pool_available", "Addresses that can be granted now.", source.available()),
     gauge("cocoon_net_dhcp_lease_active", "Live leases.", source.active()),
   ];
+  const stats = source.server?.();
+  if (stats) families.push(...serverFamilies(stats));
   if (source.waiting && source.short) {
     const { waiting, short } = source;
     families.push(
@@ -46,6 +51,40 @@ export function renderMetrics(source: MetricSource): string {
     );
   }
   return families.join("");
+}
+
+/** The labels' values are fixed words: message types, reasons, states. */
+function serverFamilies({ received, sent, dropped, pool, journal }: ServerStats): string[] {
+  const { free, offered, leased, cooling, declined, reserved } = pool;
+  return [
+    family("cocoon_net_dhcp_received_total", "counter", "Client messages by type.", by("type", received)),
+    family("cocoon_net_dhcp_sent_total", "counter", "Answers by type.", by("type", sent)),
+    family(
+      "cocoon_net_dhcp_dropped_total",
+      "counter",
+      "Packets without an answer by reason.",
+      by("reason", dropped),
+    ),
+    family(
+      "cocoon_net_dhcp_addresses",
+      "gauge",
+      "Addresses of the pool by state.",
+      by("state", { free, offered, leased, cooling, declined, reserved }),
+    ),
+    family("cocoon_net_journal_syncs_total", "counter", "Writes of the journal that were synced.", {
+      "": journal.syncs,
+    }),
+    gauge("cocoon_net_journal_bytes", "Size of the journal.", journal.bytes),
+    gauge(
+      "cocoon_net_journal_failing",
+      "1 while leases cannot be made durable.",
+      Number(journal.failing !== undefined),
+    ),
+  ];
+}
+
+function by(label: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([value, count]) => [`{${label}="${value}"}`, count]));
 }
 
 function gauge(name: string, help: string, value: number): string {

@@ -2,7 +2,8 @@ import { createServer } from "node:net";
 import { expect, it } from "vitest";
 import { createLogger } from "../src/log.ts";
 import { renderMetrics } from "../src/metrics.ts";
-import { parseListenAddress, serveMetrics } from "../src/metrics-server.ts";
+import { type Pages, parseListenAddress, serveMetrics } from "../src/metrics-server.ts";
+import { reasonsNotReady } from "../src/readiness.ts";
 
 const log = createLogger({ COCOON_NET_LOG_LEVEL: "silent" });
 
@@ -13,6 +14,8 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
+
+const pagesOf = (text: string): Pages => ({ metrics: () => text, notReady: () => [] });
 
 it("metrics are in the text format, under the names of the program before", () => {
   const source = { grants: () => ({ ok: 3, failed: 1 }), available: () => 7, active: () => 3 };
@@ -32,14 +35,55 @@ cocoon_net_dhcp_lease_active 3
   expect(renderMetrics({ ...source, link })).toContain("\ncocoon_net_subnet_owned 1\n");
 });
 
+it("a node says why a new guest would get no address", () => {
+  const well = { received: {}, sent: {}, dropped: {}, grants: { ok: 0, failed: 0 } };
+  const counts = {
+    free: 1,
+    offered: 0,
+    leased: 0,
+    cooling: 0,
+    declined: 0,
+    reserved: 0,
+    pool: 1,
+    outside: 0,
+  };
+  const journal = {
+    records: 0,
+    syncs: 0,
+    compactions: 0,
+    bytes: 0,
+    failing: undefined,
+    compactionFailing: undefined,
+  };
+  const stats = { ...well, pool: counts, journal };
+  expect(reasonsNotReady({ stats, link: "owned", draining: false })).toEqual([]);
+  expect(reasonsNotReady({ stats: undefined, link: undefined, draining: false })).toEqual([]);
+  expect(reasonsNotReady({ stats, link: "unsure", draining: true })).toHaveLength(2);
+  expect(reasonsNotReady({ stats, link: "lost", draining: false })[0]).toMatch(/another node/);
+  const full = { ...stats, pool: { ...counts, free: 0 }, journal: { ...journal, failing: "ENOSPC" } };
+  expect(reasonsNotReady({ stats: full, link: "owned", draining: false })).toEqual([
+    "leases cannot be made durable: ENOSPC",
+    "no address of the pool is free",
+  ]);
+});
+
 it("the metrics server answers what it has, refuses the rest, and lets go when it ends", async () => {
   const port = await freePort();
   const at = `http://127.0.0.1:${port}`;
-  await using server = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "up 1\n", log);
+  let reasons: string[] = [];
+  await using server = serveMetrics(
+    parseListenAddress(`127.0.0.1:${port}`),
+    { metrics: () => "up 1\n", notReady: () => reasons },
+    log,
+  );
   const metrics = await fetch(`${at}/metrics?x=1`);
   expect([metrics.status, await metrics.text()]).toEqual([200, "up 1\n"]);
   expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   expect(await (await fetch(`${at}/healthz`)).text()).toBe("ok\n");
+  expect((await fetch(`${at}/readyz`)).status).toBe(200);
+  reasons = ["one", "two"];
+  const unready = await fetch(`${at}/readyz`);
+  expect([unready.status, await unready.text()]).toEqual([503, "one\ntwo\n"]);
   expect((await fetch(`${at}/`)).status).toBe(404);
   expect((await fetch(`${at}/metrics`, { method: "POST", body: "x" })).status).toBe(405);
   const head = await fetch(`${at}/metrics`, { method: "HEAD" });
@@ -50,11 +94,11 @@ it("the metrics server answers what it has, refuses the rest, and lets go when i
 
 it("a metrics address that is taken is told and does no harm", async () => {
   const port = await freePort();
-  await using _first = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "first 1\n", log);
+  await using _first = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), pagesOf("first 1\n"), log);
   await fetch(`http://127.0.0.1:${port}/metrics`);
   const lines: string[] = [];
   const told = { error: (_: unknown, text: string) => lines.push(text) } as unknown as typeof log;
-  await using _second = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), () => "second 1\n", told);
+  await using _second = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), pagesOf("second 1\n"), told);
   await expect.poll(() => lines).toEqual(["metrics cannot be served; going on without"]);
   expect(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()).toBe("first 1\n");
 });

@@ -33,6 +33,7 @@ import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import { PoolKeeper } from "../pool-keeper.ts";
+import { reasonsNotReady } from "../readiness.ts";
 import { reportService } from "../service.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 import { parseArpTable } from "../unaccounted-routes.ts";
@@ -106,7 +107,22 @@ export async function daemon(
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
   const keeper = book instanceof BuiltinLeaseBook ? keepPool(assignment, book, link, parts) : undefined;
-  if (metricsAt) parts.use(serveMetrics(metricsAt, () => metricsOf(book, link, keeper), log));
+  if (metricsAt)
+    parts.use(
+      serveMetrics(
+        metricsAt,
+        {
+          metrics: () => metricsOf(book, link, keeper),
+          notReady: () =>
+            reasonsNotReady({
+              stats: book instanceof BuiltinLeaseBook ? book.stats : undefined,
+              link: link?.state,
+              draining: link?.draining ?? false,
+            }),
+        },
+        log,
+      ),
+    );
   const vmSocket = flags.vmSocket ?? assignment.state.vmSocketPath;
   if (book instanceof BuiltinLeaseBook && vmSocket !== "") {
     parts.use(await serveVmSocket(vmSocket, book, log));
@@ -364,9 +380,10 @@ async function recordLoss({ state }: Assignment): Promise<void> {
 }
 
 function metricsOf(book: LeaseBook, link: ClusterLink | undefined, keeper: PoolKeeper | undefined): string {
-  const grants = book instanceof BuiltinLeaseBook ? book.stats?.grants : undefined;
+  const stats = book instanceof BuiltinLeaseBook ? book.stats : undefined;
   return renderMetrics({
-    grants: () => grants ?? { ok: 0, failed: 0 },
+    server: () => stats,
+    grants: () => stats?.grants ?? { ok: 0, failed: 0 },
     available: () => book.use().free,
     active: () => book.use().leased,
     ...(link ? { link: () => link } : {}),
