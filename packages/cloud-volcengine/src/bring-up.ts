@@ -23,7 +23,7 @@ export interface Rising {
 export interface Risen {
   /** InUse on the instance, as the cloud shows them. */
   readonly enis: readonly Eni[];
-  /** Why one was given up, and deleted. Unavailable: another one may do better. */
+  /** Why one was given up. Unavailable: another one may do better. */
   readonly refusal: CocoonError | undefined;
   /** Made and not to be seen at the end: deleted by somebody. */
   readonly vanished: readonly string[];
@@ -31,7 +31,7 @@ export interface Risen {
 
 /**
  * Attaches each ENI as soon as it is Available and waits until all are InUse, with one look at all of them at a time.
- * What cannot be attached is deleted.
+ * What was just made and cannot be attached is deleted.
  */
 export async function bringUp(steps: Steps, instanceID: string, rising: readonly Rising[]): Promise<Risen> {
   const { api, progress } = steps;
@@ -41,8 +41,10 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
   const giveUp = async (eni: Eni, error: CocoonError): Promise<void> => {
     progress(`skipping ${eni.eniID}: ${error.message}`);
     refusal = error;
+    const made = waiting.get(eni.eniID)?.known === undefined;
     waiting.delete(eni.eniID);
-    await deleteEni(steps, eni);
+    // VMs may have the addresses of one that was there before.
+    if (made || eni.status === "Error") await deleteEni(steps, eni);
   };
   /** Does what can be done with it now. True when that has brought it on. */
   const advance = async (eni: Eni): Promise<boolean> => {

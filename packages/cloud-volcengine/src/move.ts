@@ -1,4 +1,5 @@
 import {
+  AuthError,
   type CocoonError,
   ConflictError,
   contains,
@@ -12,6 +13,7 @@ import {
   parseCidr,
   UnavailableError,
 } from "@cocoon-net/core";
+import { isRefusal } from "./api-errors.ts";
 import { bringUp } from "./bring-up.ts";
 import { emptyEni, fillEni } from "./eni-addresses.ts";
 import { deleteEni } from "./eni-changes.ts";
@@ -74,7 +76,11 @@ class Move {
         await this.#bringUp(holder.eniID, holder);
         continue;
       }
-      const target = await this.#readyTarget(enis);
+      const target = await this.#readyTarget(enis).catch(async (error: unknown) => {
+        // Taken away by an earlier try, and it has no place there.
+        if (holder === undefined && isRefusal(error)) await this.#giveBack(enis, from);
+        throw error;
+      });
       if (holder !== undefined) {
         await emptyEni(this.#steps, holder.eniID, [address], { subnetID: this.#subnetID });
       }
@@ -86,8 +92,8 @@ class Move {
           await this.#giveBack(enis, from);
           throw error;
         }
-        // Not free yet, or somebody else was given it: another look tells.
-        if (!(error instanceof InvalidError || error instanceof ConflictError)) throw error;
+        // Not free yet, somebody else was given it, or the target's ENI has gone: another look tells.
+        if (!isRefusal(error) || error instanceof AuthError) throw error;
         reason = error;
       }
       if (await pauses.next()) continue;

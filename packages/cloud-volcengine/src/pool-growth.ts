@@ -36,6 +36,7 @@ export class PoolGrowth {
   readonly #full = new Set<string>();
   #warm: readonly Eni[] = [];
   #free: number;
+  #others = 0;
   #mayCreate = true;
   /** For ENIs that failed on the way. */
   #secondTries = 2;
@@ -89,7 +90,8 @@ export class PoolGrowth {
     const { api, progress, limits: book } = this.#steps;
     const { type } = this.#instance;
     const limits = await book.of(api, type, progress);
-    const slots = Math.max(0, limits.enis - (await this.#others()) - this.#mine.size);
+    this.#others = await this.#countOthers();
+    const slots = Math.max(0, limits.enis - this.#others - this.#mine.size);
     const warm = chooseWarm(this.#warm, need, { slots, perEni: limits.secondariesPerEni });
     if (warm.length > 0) {
       await this.#take(warm);
@@ -116,7 +118,7 @@ export class PoolGrowth {
   }
 
   /** ENIs of the instance that are not in the node's pool. */
-  async #others(): Promise<number> {
+  async #countOthers(): Promise<number> {
     const { nics, instanceID } = this.#instance;
     const all = nics ?? (await listEnis(this.#steps.api, { InstanceId: instanceID }));
     return all.filter(({ eniID }) => !this.#mine.has(eniID)).length;
@@ -225,7 +227,7 @@ export class PoolGrowth {
       });
     }
     return new ExhaustedError(
-      `${instanceID} (${type}) has no room: it may have ${limits.enis} ENIs, each with ${limits.secondariesPerEni} addresses for VMs`,
+      `${instanceID} (${type}) has no room: it has ${this.#others} other ENIs and may have ${limits.enis}, each with ${limits.secondariesPerEni} addresses for VMs`,
       { hint: "detach ENIs that are not needed, or ask for a smaller pool" },
     );
   }

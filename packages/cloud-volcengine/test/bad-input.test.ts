@@ -65,7 +65,7 @@ describe("one clear line, and nothing half-done that is not on record:", () => {
     [{ subnetsPerVpc: 1 }, /QuotaExceeded\.Subnet: .*\(in use: 1 subnets of vpc-\S+\); raise/],
     [
       { enisPerInstance: 1 },
-      /i-\S+ \(\S+\) has no room: it may have 1 ENIs, each with 20 addresses for VMs; detach/,
+      /i-\S+ \(\S+\) has no room: it has 1 other ENIs and may have 1, each with 20 addresses for VMs; detach/,
     ],
     [
       { addressesPerSecurityGroup: 3 },
@@ -97,7 +97,7 @@ describe("one clear line, and nothing half-done that is not on record:", () => {
     expect(network.addresses).toHaveLength(10);
     expect(network.short).toMatchObject({
       addresses: 15,
-      reason: expect.stringMatching(/it may have 3 ENIs, each with 5 addresses for VMs$/),
+      reason: expect.stringMatching(/it has 1 other ENIs and may have 3, each with 5 addresses for VMs$/),
     });
   });
 

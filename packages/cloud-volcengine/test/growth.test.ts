@@ -72,6 +72,20 @@ describe("growing", () => {
   });
 });
 
+describe("an ENI that was there and cannot be attached again", () => {
+  it("keeps its addresses", async () => {
+    await using world = await VolcengineWorld.open();
+    const node = await NodeFixture.start(world, { poolSize: 40 });
+    const network = await node.provision();
+    await node.cloud.fence(node.target(network), node.job());
+    for (let n = 0; n < 6; n++) world.attachForeign(world.block(10 + n), node.instanceID);
+    const less = await node.provision();
+    expect(less.addresses).toHaveLength(20);
+    expect(less.short?.reason).toMatch(/has 7 other ENIs and may have 8/);
+    expect([...world.resources(world.block(0))].sort()).toEqual([...network.eniIDs].sort());
+  });
+});
+
 describe("a move", () => {
   async function moved(world: VolcengineWorld) {
     const from = await NodeFixture.start(world, { poolSize: 4 });
@@ -146,6 +160,28 @@ describe("a move", () => {
     // The same job, run again, is not taken for done.
     expect(await from.cloud.move(request, job.restarted())).toMatchObject({ verified: true });
     expect(world.delivered(world.block(0)).get(address)).toBe(to.instanceID);
+  });
+
+  it("that was interrupted, to a node that has no room any more, is undone", async () => {
+    await using world = await VolcengineWorld.open();
+    const from = await NodeFixture.start(world, { poolSize: 4 });
+    const to = await NodeFixture.start(world, { node: "n2", subnet: world.block(1), poolSize: 4 });
+    const [home, theirs] = [await from.provision(), await to.provision()];
+    const [address = ""] = home.addresses;
+    // What a move that was killed in between has left, of an ENI that has gone since.
+    await from.cloud.shrink(from.target(home), [address], from.job());
+    for (let n = 0; n < 6; n++) world.attachForeign(world.block(10 + n), to.instanceID);
+    const request: MoveRequest = {
+      address,
+      from: from.target(home),
+      to: to.target(theirs),
+      instance: to.request.instance,
+      tags: from.request.tags,
+    };
+    await expect(from.cloud.move(request, from.job())).rejects.toThrow(
+      /n2 has no room for 172\.20\.0\.\d+: .* 8 of 8 ENIs/,
+    );
+    expect(world.delivered(world.block(0)).get(address)).toBe(from.instanceID);
   });
 
   it("of an ENI's primary address is refused", async () => {

@@ -46,7 +46,7 @@ export interface Cloud extends AsyncDisposable {
 
   /**
    * Lets the VPC deliver one address to another node, and reads that back. Between the two it is delivered to nobody.
-   * Undone by a move in the other direction.
+   * Undone by a move in the other direction. Moves from or to one node are made one after the other.
    *
    * @throws {ExhaustedError} when the target has no room for it; then nothing was changed
    * @throws {ConflictError} when somebody else than `from` or `to` has it
