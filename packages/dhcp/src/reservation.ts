@@ -1,5 +1,5 @@
-import { type Address, formatAddress, InvalidError } from "@cocoon-net/core";
-import { encodeOptions, hexBytes, type OptionSettings } from "./option-settings.ts";
+import { type Address, formatAddress, InvalidError, parseAddress } from "@cocoon-net/core";
+import { encodeOptions, hexBytes, type OptionSettings, parseOptionSettings } from "./option-settings.ts";
 import { isMac } from "./request.ts";
 
 /** What one client gets. It is recognised by its MAC or its client identifier; the MAC's reservation comes first. */
@@ -57,6 +57,46 @@ export class Reservations {
   at(address: Address): Reservation | undefined {
     return this.#byAddress.get(address);
   }
+}
+
+const settings = ["mac", "clientID", "address", "leaseMs", "options"];
+
+/**
+ * Reads reservations of any origin, a parsed file for example: as `Reservation`, with the address as a dotted quad.
+ * @param where what messages begin with: `reservations of node.yaml`
+ * @throws {InvalidError} naming the reservation and what is wrong with it
+ */
+export function parseReservations(value: unknown, where: string): Reservation[] {
+  if (!Array.isArray(value))
+    throw new InvalidError(`${where} is ${JSON.stringify(value)}; it must be a list`);
+  const reservations = value.map((entry: unknown, index): Reservation => {
+    const what = `${where}: entry ${index + 1}`;
+    if (typeof entry !== "object" || entry === null) throw new InvalidError(`${what} is not a mapping`);
+    const { mac, clientID, address, leaseMs, options, ...more }: Record<string, unknown> = { ...entry };
+    const [unknown] = Object.keys(more);
+    if (unknown !== undefined) {
+      throw new InvalidError(`${what} has no setting "${unknown}"`, {
+        hint: `it takes ${settings.join(", ")}`,
+      });
+    }
+    for (const [name, text] of Object.entries({ mac, clientID, address })) {
+      if (text !== undefined && typeof text !== "string") {
+        throw new InvalidError(`${what}: ${name} is ${JSON.stringify(text)}; it must be a text`);
+      }
+    }
+    if (leaseMs !== undefined && typeof leaseMs !== "number") {
+      throw new InvalidError(`${what}: leaseMs is ${JSON.stringify(leaseMs)}; it must be a number`);
+    }
+    return {
+      ...(typeof mac === "string" && { mac }),
+      ...(typeof clientID === "string" && { clientID }),
+      ...(typeof address === "string" && { address: parseAddress(address, `${what}: address`) }),
+      ...(leaseMs !== undefined && { leaseMs }),
+      ...(options !== undefined && { options: parseOptionSettings(options, `${what}: options`) }),
+    };
+  });
+  new Reservations(reservations);
+  return reservations;
 }
 
 export function describeReservation({ mac, clientID, address }: Reservation): string {

@@ -1,5 +1,5 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
-import { type EngineOptions, LeaseEngine, type Reservation } from "@cocoon-net/dhcp";
+import { type EngineOptions, LeaseEngine, parseReservations, type Reservation } from "@cocoon-net/dhcp";
 import { describe, expect, it } from "vitest";
 import { macOf, optionsWithPool } from "./client-messages.ts";
 import { day, Guests, hour, minute, refusal, T } from "./guests.ts";
@@ -136,5 +136,28 @@ describe("a reservation", () => {
   ] satisfies [Reservation[], string][])("that is wrong is refused: %j", (reservations, message) => {
     expect(() => reserving(reservations)).toThrow(InvalidError);
     expect(() => reserving(reservations)).toThrow(message);
+  });
+});
+
+describe("reservations of a file", () => {
+  it("are read with what they give", () => {
+    const entry = { mac: A, address: first, leaseMs: hour, options: { mtu: 1450 } };
+    expect(parseReservations([entry, { clientID: duid }], "node.yaml")).toEqual([
+      { ...entry, address: parseAddress(first) },
+      { clientID: duid },
+    ]);
+  });
+
+  it.each([
+    [{}, "node.yaml is {}; it must be a list"],
+    [["x"], "node.yaml: entry 1 is not a mapping"],
+    [[{ mac: A }, { hostname: "x" }], 'node.yaml: entry 2 has no setting "hostname"'],
+    [[{ mac: 5 }], "node.yaml: entry 1: mac is 5; it must be a text"],
+    [[{ mac: A, leaseMs: "1h" }], 'node.yaml: entry 1: leaseMs is "1h"; it must be a number'],
+    [[{ mac: A, address: "10.0" }], 'node.yaml: entry 1: address "10.0" is not an IPv4 address'],
+    [[{ mac: A, options: { mtu: 1 } }], "node.yaml: entry 1: options: mtu is 1"],
+    [[{ address: first }], "reservation for nobody (10.0.0.2) names neither"],
+  ])("are refused in one clear line: %j", (value, message) => {
+    expect(() => parseReservations(value, "node.yaml")).toThrow(message);
   });
 });
