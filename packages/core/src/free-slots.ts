@@ -37,8 +37,8 @@ export interface Seeker {
 /**
  * Slots for a node to claim, until it has got one; each is answered with what `ask` was like when it was taken, so that
  * a lost claim is also the look for the next. The lowest comes first, because people like to see .0, .1, .2. Nodes that
- * lose that race, and those that join where the low slots are taken, spread out by the hash of their names, or a
- * thousand of them would collide a thousand times. @throws {ExhaustedError} when nothing is free.
+ * lose that race, or join a large cluster, spread out by the hash of their names, or a thousand of them would collide a
+ * thousand times. @throws {ExhaustedError} when nothing is free.
  */
 export async function* slotsToTry(
   store: Store,

@@ -14,7 +14,10 @@ import { checkSubnet, slotsOf } from "./slots.ts";
 import type { CallOptions, Entry, Revision, Store } from "./store.ts";
 
 export interface RegisterRequest extends Claimant {
-  /** The block to own; without it the node gets its quarantined one back, else the lowest free slot. */
+  /**
+   * The block to own; without it the node gets its quarantined one back, else a free slot: the
+   * lowest, unless many join or the cluster is large.
+   */
   readonly subnet?: string | undefined;
   /** The cluster that the node belongs to already: it joins no other one. */
   readonly clusterUID?: string | undefined;
