@@ -19,6 +19,7 @@ const happenings: readonly (readonly [weight: number, what: Step["what"]])[] = [
   [1, "resume"],
   [2, "cloud-fails"],
   [1, "cloud-stale"],
+  [1, "nic-stuck"],
   [1, "answers-lost"],
   [1, "store-away"],
   [2, "kill"],

@@ -18,6 +18,7 @@ import {
   leaseSchema,
   movedSchema,
   parseCidr,
+  quarantineSchema,
   slotsOf,
   UnavailableError,
   writeMovedLease,
@@ -45,6 +46,7 @@ export interface Step {
     | "resume"
     | "cloud-fails"
     | "cloud-stale"
+    | "nic-stuck"
     | "answers-lost"
     | "store-away"
     | "kill"
@@ -110,7 +112,8 @@ export class History implements AsyncDisposable {
     const cluster = this.#cluster;
     this.#failing = 0;
     cluster.vpc.stale = false;
-    cluster.vpc.full.clear();
+    // Until now nothing was deleted that the cloud keeps.
+    cluster.vpc.stuck.clear();
     this.#leader.link.pass();
     await resumeReclaim(cluster.store);
     for (const member of this.#members) {
@@ -196,6 +199,9 @@ export class History implements AsyncDisposable {
         return;
       case "cloud-stale":
         vpc.stale = other % 2 === 0;
+        return;
+      case "nic-stuck":
+        vpc.stuck.add(`eni-${member.node.registration.uid}-0`);
         return;
       case "answers-lost":
         this.#leader.link.swallow(1 + (other % 3));
@@ -302,13 +308,12 @@ export class History implements AsyncDisposable {
     // A block waits for the guests that are served elsewhere; they go in the end.
     for (const { key } of this.#all("moved/")) {
       const ip = key.slice(6);
-      if (
-        this.#all("quarantine/").some((resting) =>
-          resting.key.slice(11).startsWith(ip.slice(0, ip.lastIndexOf(".") + 1)),
-        )
-      ) {
+      const block = `${ip.slice(0, ip.lastIndexOf("."))}.0/24`;
+      const entry = this.#cluster.database.get(keys.quarantine(block));
+      const until = entry && Date.parse(decode(quarantineSchema, entry).until);
+      // Not before the quarantine alone would have freed it.
+      if (until !== undefined && this.#cluster.date().getTime() > until + 60_000)
         await this.#guest(ip, false);
-      }
     }
     if (this.#all("intents/").length > 0 || this.#all("quarantine/").length > 0) return false;
     for (const member of this.#members) {
@@ -328,6 +333,8 @@ export class History implements AsyncDisposable {
     const [who, action = "", key = ""] = call.split(" ");
     if (["detach", "delete", "unassign", "assign"].includes(action)) {
       // G11
+      if (action === "detach" && this.#isMoving(key))
+        this.violations.push(`${call} while its node has a move`);
       const noted = this.#all("intents/").some(({ value }) =>
         value.includes(`"action":"${action}","phase":"intent","key":"${key}"`),
       );
@@ -338,6 +345,15 @@ export class History implements AsyncDisposable {
       this.#failing -= 1;
       throw new UnavailableError(`${call}: no answer`, { outcome: "unknown" });
     }
+  }
+
+  /** Whether the node that the NIC belongs to has a move that could still swap an owner. */
+  #isMoving(nic: string): boolean {
+    return this.#all("intents/").some(({ value }) => {
+      const { kind, step, from, to } = JSON.parse(value) as Record<string, string>;
+      const isOpen = kind === "move" && (step === "preparing" || step === "moving");
+      return isOpen && [from, to].some((name) => nic.startsWith(`eni-i-${name}-`));
+    });
   }
 
   /** A killed controller's request never arrives. */
@@ -403,7 +419,9 @@ export class History implements AsyncDisposable {
       const frees = key.startsWith("slots/") && (!after || after.value.includes('"node":""'));
       if (paused && frees) this.violations.push(`pause: ${key} is being freed`);
       if (key.startsWith("quarantine/") && after && !after.value.includes('"fenced":true')) {
-        const { from, until } = JSON.parse(after.value) as { from: string; until: string };
+        const { from, until, intent = "" } = decode(quarantineSchema, after);
+        const job = database.get(keys.intent(intent))?.value ?? "";
+        if (!job.includes('"cause":"operator-forced"')) this.violations.push(`G5: ${key} was not fenced`);
         // G6: one lease time, less the silence that was seen, plus the margin; no less than an ordinary one.
         if (Date.parse(until) - Date.parse(from) < 60_000) this.violations.push(`G6: ${key} rests too short`);
       }
