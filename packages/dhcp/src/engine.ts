@@ -1,7 +1,10 @@
 import { type Address, InvalidError, lastOf, parseAddress } from "@cocoon-net/core";
 import { AddressTable, isFresh, type LastLease, type PoolCounts, type Slot } from "./address-table.ts";
+import { isOpenTo, mayKeep, type Own } from "./claims.ts";
+import { ClientMemory } from "./client-memory.ts";
 import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
 import { type EngineOptions, inside, isHostOf, resolveEngineOptions } from "./engine-options.ts";
+import { hashOf } from "./hash.ts";
 import { type AddressRecord, type EngineState, emptyState, type Lease } from "./lease.ts";
 import { type ReplyParameters, replyParameters } from "./reply-parameters.ts";
 import { type DhcpRequest, identityOf, isMac } from "./request.ts";
@@ -41,10 +44,7 @@ export class LeaseEngine {
   readonly #table = new AddressTable();
   readonly #leased = new Map<string, Slot>();
   readonly #offered = new Map<string, Slot>();
-  /** The address of each client's newest lease, live or ended. */
-  readonly #previous = new Map<string, Slot>();
-  /** The address of the newest lease of each client identifier, live or ended. */
-  readonly #byClientID = new Map<string, Slot>();
+  readonly #memory = new ClientMemory();
   readonly #vms = new VmRecords();
   #reservations = new Reservations([]);
   #parameters: ReplyParameters;
@@ -80,9 +80,7 @@ export class LeaseEngine {
     if ([pool, reserved, gateway, subnet, reservations].every((value) => value === undefined)) return;
     this.#setPool();
     for (const [client, slot] of this.#offered) if (slot.state !== "offered") this.#offered.delete(client);
-    for (const known of [this.#previous, this.#byClientID]) {
-      for (const [client, slot] of known) if (this.#table.get(slot.address) !== slot) known.delete(client);
-    }
+    this.#memory.keep((slot) => this.#table.get(slot.address) === slot);
   }
 
   /**
@@ -199,7 +197,7 @@ export class LeaseEngine {
   abort(grant: Grant): readonly AddressRecord[] {
     const { slot, at, offeredUntil, isVoid } = this.#pendingOf(grant);
     slot.pending = undefined;
-    if (isVoid) this.#forget(slot);
+    if (isVoid) this.#memory.forget(slot);
     if (grant.renews !== undefined) {
       this.#table.move(slot, "leased", isVoid ? at : grant.renews.expiry);
     } else if (offeredUntil > 0 && slot.grantable && !isVoid) {
@@ -283,7 +281,7 @@ export class LeaseEngine {
   #offer(slot: Slot, client: string, message: DhcpRequest, now: number): Decision {
     const probe = slot.lease === undefined && !isFresh(slot);
     // RFC 4039. What needs a probe is offered first, unless the client itself had it last.
-    const known = !probe || this.#previous.get(client) === slot;
+    const known = !probe || this.#memory.of(client) === slot;
     if (message.rapidCommit && this.#options.rapidCommit && known) {
       if (this.#options.granting === "open" || slot.lease !== undefined) {
         return this.#propose(slot, client, message, now);
@@ -303,9 +301,9 @@ export class LeaseEngine {
 
   #choose(client: string, message: DhcpRequest, now: number): Slot | undefined {
     const { clientID, requestedAddress } = message;
-    const previous = this.#previous.get(client);
+    const previous = this.#memory.of(client);
     if (previous !== undefined && isOpenTo(previous, client, clientID)) return previous;
-    const byClientID = clientID === undefined ? undefined : this.#byClientID.get(clientID);
+    const byClientID = this.#memory.ofClientID(clientID);
     if (byClientID !== undefined && isOpenTo(byClientID, client, clientID)) return byClientID;
     const wanted = requestedAddress === undefined ? undefined : this.#table.get(requestedAddress);
     if (wanted !== undefined && isOpenTo(wanted, client, clientID)) return wanted;
@@ -336,7 +334,7 @@ export class LeaseEngine {
 
     const slot = this.#table.get(address);
     const leasedToAnother = slot?.lease !== undefined && slot.holder !== client;
-    const isKnown = this.#previous.has(client) || (clientID !== undefined && this.#byClientID.has(clientID));
+    const isKnown = (this.#memory.of(client) ?? this.#memory.ofClientID(clientID)) !== undefined;
     if (rebooting && !leasedToAnother && !isKnown) return silence("unknown-client");
     if (slot === undefined || !slot.grantable) return nak("not-in-pool", address);
     if (leasedToAnother) return nak("leased-to-another", address);
@@ -367,8 +365,7 @@ export class LeaseEngine {
   }
 
   #hadLast(client: string, clientID: string | undefined, slot: Slot): boolean {
-    if (this.#previous.get(client) === slot) return true;
-    return clientID !== undefined && this.#byClientID.get(clientID) === slot;
+    return this.#memory.of(client) === slot || this.#memory.ofClientID(clientID) === slot;
   }
 
   #leaseMs(message: DhcpRequest): number {
@@ -471,30 +468,13 @@ export class LeaseEngine {
     slot.lease = lease;
     slot.holder = client;
     this.#leased.set(client, slot);
-    this.#remember(slot, client, lease);
+    this.#memory.remember(slot, lease);
     this.#table.move(slot, "leased", lease.expiry);
-  }
-
-  #remember(slot: Slot, client: string | undefined, lease: LastLease): void {
-    this.#forget(slot);
-    slot.last = lease;
-    if (client !== undefined) this.#previous.set(client, slot);
-    if (lease.clientID !== undefined) this.#byClientID.set(lease.clientID, slot);
-  }
-
-  /** Nobody has a claim to the address any more. That it was used stays known. */
-  #forget(slot: Slot): void {
-    if (slot.last === undefined) return;
-    const { mac, clientID, expiry, seq } = slot.last;
-    const client = mac === undefined ? undefined : identityOf({ mac });
-    if (client !== undefined && this.#previous.get(client) === slot) this.#previous.delete(client);
-    if (clientID !== undefined && this.#byClientID.get(clientID) === slot) this.#byClientID.delete(clientID);
-    slot.last = { expiry, seq };
   }
 
   /** Ends all that a client has, and its claim to what it had. */
   #endClient(client: string, now: number): Expired | undefined {
-    const previous = this.#previous.get(client);
+    const previous = this.#memory.of(client);
     for (const slot of [this.#offered.get(client), this.#leased.get(client)]) {
       if (slot?.pending !== undefined) slot.pending.isVoid = true;
     }
@@ -502,10 +482,10 @@ export class LeaseEngine {
     const slot = this.#leased.get(client);
     const lease = slot?.lease;
     if (slot === undefined || lease === undefined || slot.pending !== undefined) {
-      if (previous !== undefined && previous.lease === undefined) this.#forget(previous);
+      if (previous !== undefined && previous.lease === undefined) this.#memory.forget(previous);
       return undefined;
     }
-    this.#forget(slot);
+    this.#memory.forget(slot);
     this.#end(slot, now);
     return { lease, record: recordOf(slot) };
   }
@@ -526,7 +506,7 @@ export class LeaseEngine {
 
   #rest(slot: Slot, now: number): void {
     this.#table.rest(slot, now);
-    if (this.#table.get(slot.address) !== slot) this.#forget(slot);
+    if (this.#table.get(slot.address) !== slot) this.#memory.forget(slot);
   }
 
   #pendingOf(grant: Grant): { slot: Slot; at: number; offeredUntil: number; isVoid: boolean } {
@@ -578,7 +558,7 @@ export class LeaseEngine {
     if (record.seq > 0 || record.mac !== undefined) {
       const { mac, clientID, expiry, seq } = record;
       const last: LastLease = { ...(mac && { mac }), ...(clientID && { clientID }), expiry, seq };
-      this.#remember(slot, mac && identityOf({ mac }), last);
+      this.#memory.remember(slot, last);
     }
     if (record.state === "declined") slot.declinedUntil = record.until;
     else slot.coolUntil = record.until;
@@ -590,37 +570,6 @@ const none: readonly Expired[] = [];
 
 /** Settings that no reply and no reservation hangs on. */
 const harmless = new Set(["granting", "leaseMs", "offerMs", "coolDownMs", "declineMs", "pool", "reserved"]);
-
-interface Own {
-  readonly reservation: Reservation;
-  /** The reserved address, while the client may have it. */
-  readonly open: Slot | undefined;
-}
-
-/** Whether a client may go on with the address that it has: nobody else's, and its own one is not to be had. */
-function mayKeep(slot: Slot, own: Own | undefined): boolean {
-  if (!slot.grantable) return false;
-  if (slot.reservation !== undefined) return slot.reservation === own?.reservation;
-  return own?.open === undefined;
-}
-
-/** Whether the client may take the address although it has neither lease nor offer of it. */
-function isOpenTo(slot: Slot, client: string, clientID: string | undefined): boolean {
-  if (!slot.grantable || slot.reservation !== undefined) return false;
-  if (slot.state === "free") return true;
-  if (slot.state !== "cooling" || slot.last === undefined) return false;
-  if (slot.last.mac !== undefined && identityOf({ mac: slot.last.mac }) === client) return true;
-  return clientID !== undefined && slot.last.clientID === clientID;
-}
-
-/** FNV-1a. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let index = 0; index < text.length; index++) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
-  }
-  return hash >>> 0;
-}
 
 function recordOf(slot: Slot): AddressRecord {
   const lease = slot.pending?.grant.lease ?? slot.lease;

@@ -1,3 +1,4 @@
+import { hashOf } from "./hash.ts";
 import type { BridgePorts } from "./ports.ts";
 import type { DhcpRequest } from "./request.ts";
 
@@ -88,9 +89,7 @@ export class FloodGuard {
   }
 
   #slotOf(mac: string): number {
-    let hash = this.#seed ^ 0x811c9dc5;
-    for (let index = 0; index < mac.length; index++)
-      hash = Math.imul(hash ^ mac.charCodeAt(index), 0x01000193);
+    const hash = hashOf(mac, this.#seed);
     return (hash ^ (hash >>> 15)) & (clientSlots - 1);
   }
 }
