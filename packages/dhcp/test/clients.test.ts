@@ -333,6 +333,7 @@ describe("VMs", () => {
     ]);
     expect(guests.live()).toEqual([]);
     expect(guests.engine.counts()).toMatchObject({ cooling: 1, free: 1 });
+    expect(guests.discover(A, T + hour)).toBe(second); // the next VM with that MAC
   });
 
   it("made known while a grant is being written is asked again", () => {
