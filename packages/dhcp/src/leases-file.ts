@@ -80,9 +80,10 @@ export interface LeasesFileOptions {
 }
 
 /** Changes that come within this time share a write. */
-const minGatherMs = 10;
-/** So does a file that takes long to write, as far as it is still at most `behindMs` behind then. */
-const maxGatherMs = 50;
+const gatherMs = 10;
+/** A large file is written less often, as far as it is still at most `behindMs` behind then. */
+const largeBytes = 1 << 18;
+const largeGatherMs = 50;
 const behindMs = 90;
 const minRetryMs = 1000;
 const maxRetryMs = 30_000;
@@ -101,6 +102,8 @@ export class LeasesFile implements AsyncDisposable {
   #isWritten = false;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
+  /** Of the last write: how large, and how long it took. */
+  #bytes = 0;
   #writeMs = 0;
   #retryMs = 0;
   #closed = false;
@@ -148,13 +151,14 @@ export class LeasesFile implements AsyncDisposable {
 
   #schedule(): void {
     if (this.#closed || this.#timer !== undefined || this.#writing !== undefined) return;
-    const gatherMs = Math.min(maxGatherMs, 10 * this.#writeMs, behindMs - 2 * this.#writeMs);
+    const isLarge = this.#bytes > largeBytes;
+    const largeMs = isLarge ? Math.min(largeGatherMs, behindMs - 2 * this.#writeMs) : 0;
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         void this.#write();
       },
-      Math.max(minGatherMs, gatherMs, this.#retryMs),
+      Math.max(gatherMs, largeMs, this.#retryMs),
     );
   }
 
@@ -177,6 +181,7 @@ export class LeasesFile implements AsyncDisposable {
     const start = performance.now();
     try {
       const bytes = this.#text.bytes();
+      this.#bytes = bytes.length;
       const handle = await replaceFile(this.path, 0o644, (file) => writeAll(file, bytes, 0));
       this.#isWritten = true;
       this.#retryMs = 0;

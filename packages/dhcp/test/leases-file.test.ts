@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseAddress } from "@cocoon-net/core";
+import { formatAddress, parseAddress } from "@cocoon-net/core";
 import { type FileLease, LeasesFile } from "@cocoon-net/dhcp";
+import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { macOf } from "./client-messages.ts";
 import { scratchDirectory, until } from "./scratch-directory.ts";
@@ -103,6 +104,41 @@ describe("leases.json", () => {
     await file.flush();
     const after = await stat(path, { bigint: true });
     expect([after.ino, after.mtimeNs]).toEqual([before.ino, before.mtimeNs]);
+  });
+
+  it("has the bytes that a whole new text would have, whatever changed before", async () => {
+    const expiry = fc.constantFrom(T, T + 1000, T + 1500);
+    const change = fc.tuple(fc.nat({ max: 700 }), fc.option(expiry, { nil: undefined }));
+    const rounds = fc.array(fc.array(change, { maxLength: 30 }), { maxLength: 12 });
+    const base = parseAddress("10.77.254.0");
+    const directory = await scratchDirectory();
+    await fc.assert(
+      fc.asyncProperty(rounds, async (changes) => {
+        const live = new Map<number, FileLease>();
+        const source = {
+          leases: () => live.values(),
+          leaseOf: (address: number) => live.get(address - base),
+        };
+        await using file = new LeasesFile(join(directory, "leases.json"));
+        await file.start(source);
+        for (const round of changes) {
+          for (const [index, until] of round) {
+            const ip = formatAddress(base + index);
+            if (until === undefined) live.delete(index);
+            else live.set(index, { mac: macOf(index & 255), ip, expiry: until });
+            file.touch(ip);
+          }
+          await file.flush();
+          const sorted = [...live].toSorted(([one], [other]) => one - other);
+          const entries = sorted.map(([, { mac, ip, expiry: until }]) => {
+            return JSON.stringify({ mac, ip, expiry: new Date(until).toISOString().replace(".000Z", "Z") });
+          });
+          const whole = entries.length === 0 ? "[]\n" : `[\n${entries.join(",\n")}\n]\n`;
+          expect(await readFile(file.path, "utf8")).toBe(whole);
+        }
+      }),
+      { numRuns: 30 },
+    );
   });
 
   it("is written at last when it is disposed, once", async () => {

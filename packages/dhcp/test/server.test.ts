@@ -140,6 +140,28 @@ describe("a grant", () => {
     await until(() => running.replies.filter(({ type }) => type === "ack").length === 2, "both ACKs");
   });
 
+  it("that renews sets its route again, at most once a minute; all come back when the bridge is a new one", async () => {
+    const network = new RecordedNetwork();
+    let now = Date.now();
+    const running = await startServer({
+      directory: await scratchDirectory(),
+      network,
+      clock: { now: () => now },
+    });
+    const { ip } = await running.ask(wire({ type: "discover", mac: A, broadcast: true }));
+    await running.ask(wire({ type: "request", mac: A, requested: ip, server: gateway, broadcast: true }));
+    const renew = wire({ type: "request", mac: A, ciaddr: ip });
+    network.routes.clear(); // somebody took it out
+    await running.ask(renew);
+    expect([...network.routes]).toEqual([]);
+    now += 61_000;
+    await running.ask(renew);
+    expect([...network.routes]).toEqual([ip]);
+    network.routes.clear();
+    await running.server.restoreRoutes();
+    expect([...network.routes]).toEqual([ip]);
+  });
+
   it("whose route fails is refused and undone, on disk too", async () => {
     const directory = await scratchDirectory();
     const network = new RecordedNetwork();

@@ -154,3 +154,46 @@ test("200 rounds of opening and closing leave no descriptor behind", async () =>
   const { before, after } = await world.server.call("descriptorsAfterCycles", "cni0", 200);
   expect(after).toBe(before);
 });
+
+test("a bridge that is deleted and made anew is heard again, and said to be new", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  await client.call("send", "eth0", "before", "255.255.255.255", 67);
+  await packetOf(server, "before");
+  expect(await server.call("newLinks")).toBe(0);
+  await node.ip("link", "del", "cni0");
+  await server.call("ensureBridge", "cni0", "02:c0:ac:14:64:01");
+  await server.call("network", "ensureAddress", "172.20.100.1/24", "cni0");
+  await server.call("network", "setLinkUp", "cni0");
+  await node.ip("link", "set", "port0", "master", "cni0");
+  await eventually("the new bridge is noticed", async () =>
+    (await server.call("newLinks")) === 1 ? true : undefined,
+  );
+  await eventually("the guest is heard", async () => {
+    await client.call("send", "eth0", "after", "255.255.255.255", 67);
+    return (await server.call("packets")).find(({ text }) => text === "after");
+  });
+  await eventually("the guest is answered", async () => {
+    await server.call("send", "cni0", "answer", "255.255.255.255", 68);
+    return (await client.call("packets")).find(({ text }) => text === "answer");
+  });
+});
+
+test("a burst is heard and answered whole and in order", async () => {
+  await using world = await nodeAndGuest();
+  const { server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  const texts = Array.from({ length: 400 }, (_, index) => `packet ${index}`);
+  await client.call("sendAll", "eth0", texts, "255.255.255.255", 67);
+  await packetOf(server, "packet 399");
+  expect((await server.call("packets")).map(({ text }) => text)).toEqual(texts);
+  // One longer than the rest goes its own way.
+  await server.call("sendAll", "cni0", [...texts, "long ".repeat(1_000)], "255.255.255.255", 68);
+  await packetOf(client, "packet 399");
+  await packetOf(client, "long ".repeat(1_000));
+  const answers = (await client.call("packets")).map(({ text }) => text);
+  expect(answers.filter((text) => !text.startsWith("long"))).toEqual(texts);
+});

@@ -180,3 +180,26 @@ test("1,000 routes go in at once while the table is being listed", async () => {
   console.log(`1,000 host routes in ${ms.toFixed(0)} ms (${(1e6 / ms).toFixed(0)}/s)`);
   expect(await host.call("network", "listHostRoutes", "cni0")).toEqual(addresses);
 });
+
+test("many routes go in together, also on a bridge made anew; what fails is named one by one", async () => {
+  await using world = await inNamespace();
+  const { host } = world;
+  await host.call("ensureBridge", "cni0", MAC);
+  await host.call("network", "setLinkUp", "cni0");
+  const addresses = Array.from({ length: 300 }, (_, i) => `10.2.${i >> 8}.${i & 255}`);
+  const listed = (): Promise<unknown> => host.call("network", "listHostRoutes", "cni0");
+  await host.call("network", "replaceHostRoute", "10.1.0.1", "cni0");
+  expect(await host.call("replaceHostRoutes", addresses, "cni0")).toEqual({});
+  expect(await listed()).toEqual(["10.1.0.1", ...addresses]);
+
+  await host.call("network", "deleteLink", "cni0");
+  await host.call("ensureBridge", "cni0", MAC);
+  await host.call("network", "setLinkUp", "cni0");
+  expect(await host.call("replaceHostRoutes", addresses, "cni0")).toEqual({});
+  expect(await listed()).toEqual(addresses);
+
+  await host.call("network", "setLinkDown", "cni0");
+  const failures = await host.call("replaceHostRoutes", addresses, "cni0");
+  expect(Object.keys(failures).toSorted()).toEqual(addresses.toSorted());
+  expect(failures["10.2.0.7"]).toMatch(/^add route 10\.2\.0\.7\/32 dev cni0: ENETDOWN/);
+});

@@ -19,6 +19,7 @@ const network: HostNetwork = openHostNetwork();
 const sockets: Map<string, DhcpSocket> = new Map();
 const packets: { text: string; address: string; port: number }[] = [];
 const socketErrors: string[] = [];
+let newLinks = 0;
 
 const api = {
   network: async (method: NetworkMethod, ...args: string[]): Promise<unknown> => {
@@ -32,6 +33,13 @@ const api = {
     await Promise.all(addresses.map((address) => network.replaceHostRoute(address, device)));
     await listed;
     return performance.now() - start;
+  },
+  /** All in one call. @returns what went wrong */
+  replaceHostRoutes: async (addresses: string[], device: string): Promise<Record<string, string>> => {
+    const failures = await network.replaceHostRoutes(addresses, device);
+    return Object.fromEntries(
+      [...failures].map(([ip, error]) => [ip, error instanceof Error ? error.message : ""]),
+    );
   },
   ensureBridge: (name: string, mac: string) => network.ensureBridge(name, { mac }),
   getLink: (name: string) => network.getLink({ name }),
@@ -57,7 +65,10 @@ const api = {
   bringUpLinksByMAC: (macs: string[], timeoutMs: number) => bringUpLinksByMAC(macs, { timeoutMs, network }),
   openSocket: async (device: string, port: number): Promise<void> => {
     const onError = (error: Error): unknown => socketErrors.push(error.message);
-    const socket = await openDhcpSocket({ device, port, onError });
+    const onNewLink = (): void => {
+      newLinks++;
+    };
+    const socket = await openDhcpSocket({ device, port, onError, onNewLink, linkCheckMs: 50 });
     socket.onPacket((packet, from) => {
       packets.push({ text: Buffer.from(packet).toString(), address: from.address, port: from.port });
     });
@@ -66,6 +77,10 @@ const api = {
   send: async (device: string, text: string, address: string, port: number): Promise<void> => {
     sockets.get(device)?.send(Buffer.from(text), { address, port });
   },
+  sendAll: async (device: string, texts: string[], address: string, port: number): Promise<void> => {
+    for (const text of texts) sockets.get(device)?.send(Buffer.from(text), { address, port });
+  },
+  newLinks: async () => newLinks,
   packets: async () => packets,
   /** What each address answers, asked at once, and how long that took. */
   probe: async (device: string, ips: string[]): Promise<{ users: (string | null)[]; ms: number }> => {
