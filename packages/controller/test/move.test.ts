@@ -214,6 +214,27 @@ test("a source that dies half-way is reclaimed, and the address is nobody's any 
   expect(cluster.vpc.holders.get(ip) ?? undefined).toBeUndefined();
 });
 
+// Guard: Reclaim.#fence waits for open moves of the node.
+test("a node whose move hangs at the cloud is not fenced before that has ended", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  const answer = Promise.withResolvers<void>();
+  cluster.vpc.before = async (call) => {
+    if (call === `a assign ${ip}` && cluster.vpc.holders.has(ip)) await answer.promise;
+  };
+  await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+  await cluster.pass(5_000);
+  await cluster.die(nodes[1]);
+  await cluster.pass(300_000);
+  expect(await cluster.history("n2")).toContain("reclaim-started");
+  expect(cluster.vpc.mutations.filter((line) => line.includes("detach"))).toEqual([]);
+  answer.resolve();
+  await cluster.until("n2 is reclaimed", async () => (await cluster.history("n2")).includes("subnet-freed"));
+  await cluster.until("it is settled", async () => (await cluster.records())[`moved/${ip}`] === undefined);
+  expect(cluster.vpc.holders.get(ip)).toBeUndefined();
+});
+
 // Guard: movedIn in Reclaim's fence; leasesOf; Returns.
 test("the reclaim of a node takes the address that was moved to it, and it goes home", async () => {
   await using fleet = await threeNodes();

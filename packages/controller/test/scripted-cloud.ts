@@ -103,6 +103,7 @@ export class ScriptedCloud implements Cloud {
   async release(target: NodeResources, job: CloudJob, options?: CloudCallOptions): Promise<ReleaseResult> {
     await this.#call(`release ${target.node}`, options);
     const remaining: { id: string; reason: string }[] = [];
+    const warm: string[] = [];
     for (const id of target.eniIDs) {
       const nic = this.#vpc.nics.get(id);
       if (!nic) continue;
@@ -110,9 +111,14 @@ export class ScriptedCloud implements Cloud {
         remaining.push({ id, reason: "in use" });
         continue;
       }
+      if (warm.length < (target.keepWarm ?? 0)) {
+        warm.push(id);
+        this.#vpc.warm.add(id);
+        continue;
+      }
       await this.#change(job, "delete", id, options, () => this.#vpc.nics.delete(id));
     }
-    return { released: target.eniIDs.filter((id) => !this.#vpc.nics.has(id)), remaining };
+    return { released: target.eniIDs.filter((id) => !this.#vpc.nics.has(id)), warm, remaining };
   }
 
   async describeLimits(): Promise<CloudLimits> {
