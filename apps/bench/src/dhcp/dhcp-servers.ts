@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { bridge, gateway, type Lan, subnet } from "./lan.ts";
+import { bridge, clientAddress, gateway, type Lan, subnet } from "./lan.ts";
 
 const run = promisify(execFile);
 
@@ -117,7 +117,10 @@ class ServerProcess implements RunningServer {
   }
 }
 
-/** The agent as it runs on a node without a store. Its log is at `warn`, as Kea's is. */
+/**
+ * The agent as it runs on a node without a store. Its log is at `warn`, as Kea's is. The generator is a relay that speaks
+ * for all its clients: what guards against a single guest that does so is told that it may.
+ */
 async function cocoonNet({ lan, directory, poolSize, nodeFlags = [] }: StartOptions): Promise<Command> {
   const agent = dirname(fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json")));
   const program = join(agent, "bin", "cocoon-net.js");
@@ -127,8 +130,12 @@ async function cocoonNet({ lan, directory, poolSize, nodeFlags = [] }: StartOpti
   const block = ["--subnet", subnet, "--gateway", gateway, "--pool-size", String(poolSize)];
   const inNode = ["netns", "exec", lan.node, process.execPath];
   await run("ip", [...inNode, program, "adopt", ...node, ...block, ...files, ...conflist]);
+  const config = join(directory, "config.yaml");
+  const relays = [clientAddress];
+  const [perClient, total] = [1_000, 100_000].map((limit) => ({ perSecond: limit, burst: limit }));
+  writeFileSync(config, JSON.stringify({ dhcp: { limits: { relays, perClient, total } } }));
   const leaseFile = ["--lease-file", join(directory, "leases.json")];
-  const rest = ["--skip-iptables", "--metrics-addr", ""];
+  const rest = ["--skip-iptables", "--metrics-addr", "", "--config", config];
   return {
     args: [process.execPath, ...nodeFlags, program, "daemon", ...files, ...leaseFile, ...conflist, ...rest],
     env: { COCOON_NET_LOG_LEVEL: "warn" },

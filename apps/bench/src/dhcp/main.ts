@@ -56,6 +56,7 @@ async function run(args: readonly string[]): Promise<void> {
       lan,
       directory: join(directory, "server"),
       seconds,
+      warmUpSeconds: values.quick ? 2 : 5,
       say: (line) => console.error(line),
       nodeFlags: profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`],
     };

@@ -10,6 +10,7 @@ export interface Bench {
   readonly directory: string;
   /** Seconds of each trial. */
   readonly seconds: number;
+  readonly warmUpSeconds: number;
   readonly say: (line: string) => void;
   readonly nodeFlags: readonly string[];
 }
@@ -19,7 +20,7 @@ export type Work = "new clients" | "renewals";
 
 export const mostDrops = 0.001;
 const poolSize = 64_000;
-const returning = 4_000;
+const returning = 20_000;
 const manyClients = 1_000_000;
 const firstMacs = { warm: "00:0c:01:00:00:00", measured: "00:0d:01:00:00:00" };
 const guesses: Readonly<Record<ServerName, number>> = { "cocoon-net": 11_000, kea: 8_000, dnsmasq: 500 };
@@ -44,6 +45,10 @@ export function highest(
   );
 }
 
+function clientsOf(name: ServerName): number {
+  return name === "dnsmasq" ? 1_000 : returning;
+}
+
 /** On a fresh server that has been warmed up, so that there are addresses and no lease is known. */
 async function passesWithNewClients(bench: Bench, name: ServerName, rate: number): Promise<boolean> {
   await using server = await startServer(name, { ...bench, poolSize });
@@ -58,7 +63,7 @@ async function passesWithRenewals(
   server: RunningServer,
   rate: number,
 ): Promise<boolean> {
-  return await passes(bench, name, "renewals", { rate, renewals: rate, clients: returning }, server);
+  return await passes(bench, name, "renewals", { rate, renewals: rate, clients: clientsOf(name) }, server);
 }
 
 async function passes(
@@ -83,9 +88,10 @@ async function passes(
   return drops <= mostDrops && isFast;
 }
 
+/** What a server that has run for a while has behind it, without using up the pool. */
 async function warmUp(bench: Bench, name: ServerName): Promise<void> {
-  const rate = Math.min(2_000, guesses[name] / 2);
-  await perfdhcp(bench.lan, { rate, seconds: 2, clients: manyClients, firstMac: firstMacs.warm });
+  const rate = Math.min(4_000, guesses[name] / 2);
+  await perfdhcp(bench.lan, { rate, seconds: bench.warmUpSeconds, clients: 3_000, firstMac: firstMacs.warm });
 }
 
 async function renewing<T>(
@@ -94,9 +100,10 @@ async function renewing<T>(
   action: (server: RunningServer) => Promise<T>,
 ): Promise<T> {
   await using server = await startServer(name, { ...bench, poolSize });
-  const rate = Math.min(2_000, guesses[name] / 2);
-  const seconds = Math.ceil(returning / rate) + 1;
-  await perfdhcp(bench.lan, { rate, seconds, clients: returning, firstMac: firstMacs.measured });
+  const rate = Math.min(4_000, guesses[name] / 2);
+  const clients = clientsOf(name);
+  const seconds = Math.ceil(clients / rate) + 1;
+  await perfdhcp(bench.lan, { rate, seconds, clients, firstMac: firstMacs.measured });
   return await action(server);
 }
 
