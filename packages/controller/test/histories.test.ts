@@ -10,7 +10,7 @@ const happenings: readonly (readonly [weight: number, what: Step["what"]])[] = [
   [2, "drain"],
   [1, "undrain"],
   [2, "reclaim"],
-  [1, "force"],
+  [2, "force"],
   [5, "move"],
   [1, "stop-move"],
   [2, "guest-gone"],
@@ -19,7 +19,7 @@ const happenings: readonly (readonly [weight: number, what: Step["what"]])[] = [
   [1, "resume"],
   [2, "cloud-fails"],
   [1, "cloud-stale"],
-  [1, "nic-stuck"],
+  [2, "nic-stuck"],
   [1, "answers-lost"],
   [1, "store-away"],
   [2, "kill"],
@@ -33,7 +33,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   ms: fc.integer({ min: 500, max: 40_000 }),
 });
 
-const runs = Number(process.env.COCOON_NET_HISTORIES ?? "1000");
+const runs = Number(process.env.COCOON_NET_HISTORIES ?? "2000");
 
 // Guards: all of Reclaim, Move, Returns, the operators' requests and the registry at once; see History for what is watched.
 test("in random histories no guarantee is ever broken, and every one comes to rest", {

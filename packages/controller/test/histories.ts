@@ -72,6 +72,8 @@ export class History implements AsyncDisposable {
   readonly #members: Member[] = [];
   readonly #forced = new Set<string>();
   readonly #troubled = new Map<string, number>();
+  /** When each quarantine began, and how long it says that it is. */
+  readonly #resting = new Map<string, { readonly since: number; readonly lengthMs: number }>();
   #leader: TestController;
   #controllers = 0;
   #failing = 0;
@@ -112,10 +114,12 @@ export class History implements AsyncDisposable {
     const cluster = this.#cluster;
     this.#failing = 0;
     cluster.vpc.stale = false;
-    // Until now nothing was deleted that the cloud keeps.
-    cluster.vpc.stuck.clear();
     this.#leader.link.pass();
     await resumeReclaim(cluster.store);
+    // Long enough for a block to be freed that must not be: its interfaces are still there.
+    if (cluster.vpc.stuck.size > 0) await cluster.pass(150_000);
+    cluster.vpc.stuck.clear();
+    this.#leader.link.pass();
     for (const member of this.#members) {
       if (cluster.vpc.instances.get(member.node.registration.uid) !== "gone" && !member.node.session) {
         await this.#return(member).catch((error: unknown) => {
@@ -178,6 +182,8 @@ export class History implements AsyncDisposable {
       case "force":
         await requestReclaim(store, name, { force: true }, options);
         this.#forced.add(member.node.registration.subnet);
+        // What it is for: a fence that nobody can verify.
+        if (other % 2 === 0) vpc.stale = true;
         return;
       case "move":
         await requestMigration(store, { ip, to: this.#member(other).node.name }, options);
@@ -408,6 +414,24 @@ export class History implements AsyncDisposable {
     }
   }
 
+  /** G6: a quarantine lasts as long as it says, unless its node takes the block back. */
+  #judgeQuarantine(
+    key: string,
+    after: Entry | undefined,
+    changes: readonly { key: string; after: Entry | undefined }[],
+  ): void {
+    const now = this.#cluster.clock.now();
+    if (after) {
+      const { from, until } = decode(quarantineSchema, after);
+      this.#resting.set(key, { since: now, lengthMs: Date.parse(until) - Date.parse(from) });
+      return;
+    }
+    const resting = this.#resting.get(key);
+    const isTakenBack = changes.some((change) => change.key.startsWith("subnets/") && change.after);
+    if (!resting || isTakenBack || now - resting.since >= resting.lengthMs - 1) return;
+    this.violations.push(`G6: ${key} ended after ${now - resting.since} of ${resting.lengthMs} ms`);
+  }
+
   #judge({
     changes,
   }: {
@@ -418,6 +442,7 @@ export class History implements AsyncDisposable {
     for (const { key, before, after } of changes) {
       const frees = key.startsWith("slots/") && (!after || after.value.includes('"node":""'));
       if (paused && frees) this.violations.push(`pause: ${key} is being freed`);
+      if (key.startsWith("quarantine/")) this.#judgeQuarantine(key, after, changes);
       if (key.startsWith("quarantine/") && after && !after.value.includes('"fenced":true')) {
         const { from, until, intent = "" } = decode(quarantineSchema, after);
         const job = database.get(keys.intent(intent))?.value ?? "";
