@@ -33,8 +33,11 @@ export interface DhcpSocket extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** A boot storm arrives within milliseconds; the kernel counts about 1 KiB for each waiting packet. */
-const RECEIVE_BUFFER_BYTES = 8 * 2 ** 20;
+/**
+ * Some 3,000 packets: the kernel doubles it and counts about 1.3 KiB for each. That takes in any boot storm, and is served
+ * in a quarter of a second: in a longer queue under a flood, everybody's answer would come too late to be of use.
+ */
+const RECEIVE_BUFFER_BYTES = 2 * 2 ** 20;
 /** Datagrams per system call. More make the calls rarer by little and the others wait for longer. */
 const BATCH = 64;
 /** The longest UDP datagram there is. */
