@@ -26,6 +26,8 @@ const programs = {
   udhcpc: "udhcpc",
   dhclient: "isc-dhcp-client",
   dhcpcd: "dhcpcd-base",
+  dnsmasq: "dnsmasq-base",
+  "kea-dhcp4": "kea-dhcp4-server",
   networkctl: "systemd",
   ping: "iputils-ping",
 };

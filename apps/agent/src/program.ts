@@ -127,7 +127,7 @@ export function createProgram(given: CommandContext): Command {
     .addOption(metricsOption())
     .option(
       "--lease-source <source>",
-      "builtin, or file:PATH to follow another DHCP server's leases",
+      "builtin, or file:PATH to follow the lease file of another DHCP server: cocoon-net, dnsmasq or Kea",
       "builtin",
     )
     .option(

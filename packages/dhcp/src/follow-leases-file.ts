@@ -1,18 +1,15 @@
 import { type FSWatcher, watch } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { CorruptError, describeError } from "@cocoon-net/core";
 import { isMissing } from "./durable-file.ts";
-import { type FileLease, parseLeases } from "./leases-file.ts";
-
-export interface LeasesSnapshot {
-  /** All entries that parse, expired ones included. */
-  readonly leases: readonly FileLease[];
-  /** False when an entry did not parse: what is missing from `leases` may still be there (G8). */
-  readonly complete: boolean;
-}
+import { detectFormat, type FollowedLeases, type LeaseFileFormat } from "./lease-file-formats.ts";
 
 export interface FollowOptions {
   readonly signal: AbortSignal;
+  /** Default: told by how the file begins, once there is enough of it. */
+  readonly format?: LeaseFileFormat;
   /** How often the file is looked at besides being watched. Default 2 s. */
   readonly pollMs?: number;
   /** Told, once per change of it, why there is no news: the file is missing, unreadable or half written. */
@@ -20,64 +17,102 @@ export interface FollowOptions {
 }
 
 /**
- * Follows a `leases.json` that another program writes: yields the whole file at start and whenever it changed. A
+ * Follows the lease file of another DHCP server: yields all its leases at start and whenever they changed. A
  * missing, unreadable or half-written file yields nothing: it means "no news", never "all gone" (G8). Ends when
  * the signal aborts.
  */
 export async function* followLeasesFile(
   path: string,
   options: FollowOptions,
-): AsyncGenerator<LeasesSnapshot> {
+): AsyncGenerator<FollowedLeases> {
   const { signal, pollMs = 2000 } = options;
   using bell = new Bell(path, signal);
   let known: Known | undefined;
   let problem: string | undefined;
+  /** What the file tells, as long as it may be a part of it, and since when it has been that. */
+  let part: { readonly leases: FollowedLeases; since: number } | undefined;
   while (!signal.aborted) {
-    const read = await readChanged(path, known);
-    if (read.problem !== problem) {
-      problem = read.problem;
+    const begun = performance.now();
+    let found: string | undefined;
+    try {
+      const read: Known = await readFiles(path, known?.format ?? options.format, known);
+      if (read.texts !== known?.texts) {
+        const leases = read.format.parse(read.texts, path);
+        part = read.format.inPlace && leases.complete ? { leases, since: begun } : undefined;
+        known = read;
+        yield part ? { ...leases, complete: false } : leases;
+      } else if (part) {
+        if (read.stamp !== known.stamp) part.since = begun;
+        known = read;
+        if (begun - part.since >= settleMs) {
+          yield part.leases;
+          part = undefined;
+        }
+      } else known = read;
+    } catch (error) {
+      found = isMissing(error) ? `${path} does not exist` : describeError(error);
+    }
+    if (found !== problem) {
+      problem = found;
       if (problem !== undefined) options.onProblem?.(problem);
     }
-    known = read.known ?? known;
-    if (read.snapshot !== undefined) yield read.snapshot;
-    await bell.rung(pollMs);
+    // A long file of a server that writes much still takes but a small part of a processor.
+    const restMs = Math.min(maxRestMs, 4 * (performance.now() - begun));
+    await pause(restMs, undefined, { signal }).catch(() => undefined);
+    await bell.rung(part ? Math.min(pollMs, settleMs) : pollMs);
   }
 }
 
-/** The last content that could be parsed, and what the file looked like then. */
+/** A file that is written in place counts as whole once it has been the same for so long. */
+const settleMs = 500;
+const maxRestMs = 500;
+const maxLooks = 5;
+
+/** The content that was parsed last, and what the files looked like then. */
 interface Known {
+  readonly format: LeaseFileFormat;
   readonly stamp: string;
-  readonly text: string;
+  readonly texts: readonly (string | undefined)[];
 }
 
-interface Read {
-  readonly known?: Known;
-  /** Undefined when nothing changed, or nothing could be read. */
-  readonly snapshot?: LeasesSnapshot;
-  readonly problem?: string;
-}
-
-async function readChanged(path: string, known: Known | undefined): Promise<Read> {
-  let file: FileHandle | undefined;
-  try {
-    file = await open(path, "r");
-    const { mtimeNs, size, ino } = await file.stat({ bigint: true });
-    const stamp = `${mtimeNs} ${size} ${ino}`;
-    if (stamp === known?.stamp) return {};
-    const text = await file.readFile("utf8");
-    // The file may have been finished between the two calls: then its stamp changes once more, its content does not.
-    if (text === known?.text) return { known: { stamp, text } };
-    const { leases, skipped } = parseLeases(text, path);
-    return { known: { stamp, text }, snapshot: { leases, complete: skipped === 0 } };
-  } catch (error) {
-    if (isMissing(error)) return { problem: `${path} does not exist` };
-    return { problem: error instanceof Error ? error.message : String(error) };
-  } finally {
-    await file?.close();
+async function readFiles(
+  path: string,
+  given: LeaseFileFormat | undefined,
+  known: Known | undefined,
+): Promise<Known> {
+  const format = given ?? detectFormat(await readFile(path, "utf8"));
+  if (!format) throw new CorruptError(`${path} is empty or of no known format`);
+  const files = [path, ...format.besides.map((ending) => path + ending)];
+  for (let looks = 0; looks < maxLooks; looks++) {
+    const { stamp, names } = await look(files);
+    if (stamp === known?.stamp) return known;
+    const texts = await Promise.all(files.map((file) => readFile(file, "utf8").catch(noneIfMissing)));
+    // Files that were moved between two reads would hide a lease; one that has grown is read again at the next look.
+    if ((await look(files)).names !== names) continue;
+    const same = texts.every((text, index) => text === known?.texts[index]);
+    return { format, stamp, texts: known && same ? known.texts : texts };
   }
+  throw new CorruptError(`${path} keeps being moved`);
 }
 
-/** Rings when the directory reports a change of the file, or the signal aborts. */
+/** What changes with the files, and what changes only when one takes another's name. */
+async function look(files: readonly string[]): Promise<{ stamp: string; names: string }> {
+  const found = await Promise.all(
+    files.map((file, at) =>
+      at === 0 ? stat(file, { bigint: true }) : stat(file, { bigint: true }).catch(noneIfMissing),
+    ),
+  );
+  return {
+    stamp: found.map((one) => (one ? `${one.mtimeNs} ${one.size} ${one.ino}` : "none")).join(),
+    names: found.map((one) => one?.ino ?? "none").join(),
+  };
+}
+
+function noneIfMissing(error: unknown): undefined {
+  if (!isMissing(error)) throw error;
+}
+
+/** Rings when the directory reports a change of the file or of one beside it, or the signal aborts. */
 class Bell implements Disposable {
   readonly #path: string;
   readonly #signal: AbortSignal;
@@ -122,7 +157,7 @@ class Bell implements Disposable {
     try {
       const name = basename(this.#path);
       const watcher = watch(dirname(this.#path), { persistent: false }, (_event, changed) => {
-        if (changed === null || changed === name) this.#ring();
+        if (changed === null || changed.startsWith(name)) this.#ring();
       });
       watcher.on("error", () => {
         watcher.close();

@@ -6,6 +6,7 @@ export * from "./flood-guard.ts";
 export * from "./follow-leases-file.ts";
 export * from "./journal.ts";
 export * from "./lease.ts";
+export * from "./lease-file-formats.ts";
 export * from "./leases-file.ts";
 export * from "./load-leases.ts";
 export type { OptionSet, OptionSettings } from "./option-settings.ts";

@@ -1,6 +1,6 @@
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type FileLease, followLeasesFile, type LeasesSnapshot } from "@cocoon-net/dhcp";
+import { type FileLease, type FollowedLeases, followLeasesFile } from "@cocoon-net/dhcp";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { macOf } from "./client-messages.ts";
 import { scratchDirectory, until } from "./scratch-directory.ts";
@@ -12,7 +12,7 @@ const text = (...indices: number[]): string =>
   );
 
 class Follower {
-  readonly seen: LeasesSnapshot[] = [];
+  readonly seen: FollowedLeases[] = [];
   readonly problems: string[] = [];
   readonly #end = new AbortController();
   readonly #done: Promise<void>;

@@ -25,7 +25,7 @@ import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
 import type { DhcpConfig } from "../dhcp-config.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
-import { FollowedLeaseBook } from "../followed-lease-book.ts";
+import { FollowedLeaseBook, type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { renderMetrics } from "../metrics.ts";
@@ -67,7 +67,7 @@ interface Assignment {
   readonly pool: PoolFile;
   readonly registered: RegistrationFile | undefined;
   /** The file of the DHCP server beside this agent; undefined when this agent serves. */
-  readonly follow: string | undefined;
+  readonly follow: LeaseFile | undefined;
   readonly dhcp: DhcpConfig;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -217,7 +217,7 @@ async function startController(
 
 async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
   const log = createLogger(context.env);
-  const follow = followedFile(flags.leaseSource);
+  const follow = parseLeaseSource(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
   }
@@ -389,11 +389,4 @@ function metricsOf(book: LeaseBook, link: ClusterLink | undefined, keeper: PoolK
     ...(link ? { link: () => link } : {}),
     ...(keeper ? { waiting: () => keeper.waiting, short: () => keeper.short !== undefined } : {}),
   });
-}
-
-function followedFile(source: string): string | undefined {
-  if (source === "builtin") return undefined;
-  const path = /^file:(.+)$/.exec(source)?.[1];
-  if (path !== undefined) return path;
-  throw new InvalidError(`--lease-source "${source}" is neither builtin nor file:PATH`);
 }
