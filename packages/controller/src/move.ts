@@ -10,6 +10,7 @@ import {
   type JobStep,
   keys,
   type MovedRecord,
+  type NodeNetwork,
   type NodeRecord,
   type NodeResources,
   type Operation,
@@ -120,9 +121,9 @@ export class Move implements RunnableJob<MoveIntent> {
     const untouched = this.#intent.cloudSteps.length === 0;
     const obstacle = this.#obstacle(facts) ?? this.#tooOften();
     if (obstacle) return untouched ? this.#abort(facts, moved, obstacle) : this.#turnBack(facts, obstacle);
-    let eniIDs: readonly string[] | undefined;
+    let network: NodeNetwork | undefined;
     try {
-      eniIDs = await this.#tellCloud(facts);
+      network = await this.#tellCloud(facts);
     } catch (error) {
       this.#context.signal.throwIfAborted();
       if (!isFinal(error)) throw error;
@@ -132,12 +133,12 @@ export class Move implements RunnableJob<MoveIntent> {
         : this.#turnBack(facts, stop);
     }
     const done =
-      this.#intent.purpose === "return" ? await this.#end(facts) : await this.#swap(facts, moved, eniIDs);
+      this.#intent.purpose === "return" ? await this.#end(facts) : await this.#swap(facts, moved, network);
     return done === "ended" ? "ended" : done ? 0 : this.#context.tickMs;
   }
 
-  /** The NICs that the target has then. */
-  async #tellCloud(facts: MoveFacts): Promise<readonly string[] | undefined> {
+  /** What the target has then. */
+  async #tellCloud(facts: MoveFacts): Promise<NodeNetwork | undefined> {
     const { ip, platform } = this.#intent;
     const { signal, tags } = this.#context;
     const { from, to } = await this.#resources(facts);
@@ -152,24 +153,27 @@ export class Move implements RunnableJob<MoveIntent> {
     const result = await cloud.move({ address: ip, from, to, instance: identityOf(facts.to), tags }, job, {
       signal,
     });
-    if (result.verified) return result.network.eniIDs;
+    if (result.verified) return result.network;
     throw new UnavailableError(`the move of ${ip} is not verified: ${result.evidence}`, { outcome: "none" });
   }
 
   /** False when something has changed: look again. */
-  async #swap(facts: MoveFacts, moved: MovedRecord, eniIDs: readonly string[] | undefined): Promise<boolean> {
+  async #swap(facts: MoveFacts, moved: MovedRecord, network: NodeNetwork | undefined): Promise<boolean> {
     const { lease, to } = facts;
     const { ip, from } = this.#intent;
     if (!lease || !moved.move || !to.owner) return false;
+    const { nicMACs: _, ...before } = moved;
+    const { eniIDs = [], nicMACs = [] } = network ?? {};
     const swapped: MovedRecord = {
-      ...moved,
+      ...before,
+      ...(nicMACs.length > 0 ? { nicMACs } : {}),
       node: to.node,
       uid: this.#intent.toUID,
       seq: moved.seq + 1,
       move: { ...moved.move, ready: [] },
     };
     const { record, entry } = to.owner;
-    const nics = [...new Set([...record.eniIDs, ...(eniIDs ?? [])])];
+    const nics = [...new Set([...record.eniIDs, ...eniIDs])];
     const node: NodeRecord = { ...record, eniIDs: nics };
     return this.log.save((intent) => ({ ...intent, step: "settling", attempts: 0 }), {
       if: [

@@ -72,6 +72,8 @@ export interface NodeRecord {
   readonly maxLeaseEnd?: string;
   readonly pool?: PoolUse;
   readonly leaseSource?: string;
+  /** What its guests have as their router; by default the subnet's first host address. */
+  readonly gateway?: string;
   /** Of a draining node: since when it grants nothing new, with every lease that it has in the store. */
   readonly grantsStopped?: string;
   /** Epochs of ownerships under this name that have ended, oldest first: none of them may be asserted again. */
@@ -180,6 +182,7 @@ export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   maxLeaseEnd: z.exactOptional(time),
   pool: z.exactOptional(z.looseObject({ size: z.int(), leased: z.int(), free: z.int() })),
   leaseSource: z.exactOptional(z.string()),
+  gateway: z.exactOptional(z.ipv4()),
   grantsStopped: z.exactOptional(time),
   ended: z.exactOptional(z.array(z.int())),
 });

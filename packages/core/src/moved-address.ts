@@ -21,6 +21,8 @@ export interface MovedRecord {
   readonly vmID?: string;
   /** Counts the changes of `node` (G4). */
   readonly seq: number;
+  /** MACs of the NICs by which the cloud may deliver it to `node`, where they are not those that the node had before. */
+  readonly nicMACs?: readonly string[];
   /** The move that is under way. */
   readonly move?: AddressMove;
 }
@@ -43,6 +45,7 @@ export const movedSchema: z.ZodType<MovedRecord> = z.looseObject({
   mac: z.string(),
   vmID: z.exactOptional(z.string()),
   seq: z.int().nonnegative(),
+  nicMACs: z.exactOptional(z.array(z.string())),
   move: z.exactOptional(
     z.looseObject({
       intent: z.string(),

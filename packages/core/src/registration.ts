@@ -57,6 +57,7 @@ export type NodeUpdate = Partial<
     | "network"
     | "agentVersion"
     | "leaseSource"
+    | "gateway"
     | "grantsStopped"
   >
 >;
