@@ -21,6 +21,7 @@ export {
 } from "./host-network.ts";
 export { type HostPlan, type HostSetUp, type HostSetUpOptions, setUpHost } from "./host-setup.ts";
 export type { IptablesOptions } from "./iptables.ts";
+export { type DeleteLocalRoutesOptions, deleteLocalRoutes, type LocalRoute } from "./local-routes.ts";
 export { type BringUpOptions, bringUpLinksByMAC } from "./nic-bring-up.ts";
 export { type PeerCredentials, peerOf } from "./peer-credentials.ts";
 export type { Link, LinkSelector } from "./rtnetlink.ts";

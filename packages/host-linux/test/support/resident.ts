@@ -5,6 +5,7 @@ import { CocoonError } from "@cocoon-net/core";
 import {
   bringUpLinksByMAC,
   type DhcpSocket,
+  deleteLocalRoutes,
   type HostNetwork,
   type HostPlan,
   openArpProbe,
@@ -61,6 +62,9 @@ const api = {
     );
   },
   setUpHost: (plan: HostPlan, iptables: string) => setUpHost(plan, { network, iptables }),
+  /** Those of exactly these destinations. */
+  deleteLocalRoutes: (device: string, destinations: string[]) =>
+    deleteLocalRoutes(device, ({ dst }) => destinations.includes(dst), { network }),
   removeDropRules: (iptables: string) => removeDropRules({ iptables }),
   bringUpLinksByMAC: (macs: string[], timeoutMs: number) => bringUpLinksByMAC(macs, { timeoutMs, network }),
   openSocket: async (device: string, port: number): Promise<void> => {
