@@ -1,7 +1,8 @@
-import { Backoff, UnavailableError } from "@cocoon-net/core";
 import { Metadata } from "./metadata.ts";
+import { watchItem } from "./metadata-watch.ts";
 import { type Environment, metadataEndpoint } from "./settings.ts";
 import { defaultTiming, type Timing } from "./timing.ts";
+import { listOf, recordOf } from "./wire.ts";
 
 export interface WatchAliasesOptions {
   /** For `COCOON_NET_METADATA_ENDPOINT`; default `process.env`. */
@@ -22,29 +23,26 @@ export async function* watchAliases(
 ): AsyncGenerator<readonly string[], void, void> {
   const { env = process.env, signal } = options;
   const metadata = new Metadata(metadataEndpoint(env), timing);
-  let backoff = new Backoff({ firstMs: timing.firstPauseMs, maxMs: timing.maxPauseMs });
   let shown: string | undefined;
-  let etag: string | undefined;
-  for (;;) {
-    let next: Awaited<ReturnType<Metadata["aliases"]>>;
-    try {
-      next = await metadata.aliases(etag, signal);
-    } catch (error) {
-      if (!(error instanceof UnavailableError)) throw error;
-      // It is restarting, or moving with the instance to another host; it may have forgotten the tag.
-      etag = undefined;
-      await backoff.wait(signal);
-      continue;
-    }
-    backoff = new Backoff({ firstMs: timing.firstPauseMs, maxMs: timing.maxPauseMs });
-    etag = next.etag;
-    const text = JSON.stringify(next.aliases);
-    if (text === shown) {
-      // A server without tags would answer at once, for ever.
-      if (etag === "") await backoff.wait(signal);
-      continue;
-    }
-    shown = text;
-    yield next.aliases;
+  for await (const text of watchItem(
+    metadata,
+    "instance/network-interfaces/0/?recursive=true&alt=json",
+    timing,
+    signal,
+  )) {
+    const aliases = aliasesOf(text);
+    // Other things of the interface change too.
+    if (aliases === undefined || JSON.stringify(aliases) === shown) continue;
+    shown = JSON.stringify(aliases);
+    yield aliases;
+  }
+}
+
+/** Undefined for what no metadata server says of an interface. */
+function aliasesOf(text: string): readonly string[] | undefined {
+  try {
+    return listOf(recordOf(JSON.parse(text), "an interface"), "ipAliases").map(String);
+  } catch {
+    return undefined;
   }
 }

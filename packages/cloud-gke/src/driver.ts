@@ -1,5 +1,6 @@
 import type { CloudCallOptions, CloudDriver, OpenCloudOptions } from "@cocoon-net/core";
 import { InvalidError } from "@cocoon-net/core";
+import { watchDeparture } from "./departure-watch.ts";
 import { GkeCloud } from "./gke-cloud.ts";
 import { Metadata } from "./metadata.ts";
 import { metadataEndpoint } from "./settings.ts";
@@ -15,6 +16,7 @@ const driver: CloudDriver = {
   async detect(options: CloudCallOptions = {}): Promise<boolean> {
     return await new Metadata(metadataEndpoint(process.env), defaultTiming).answers(options.signal);
   },
+  watchDeparture,
 };
 
 export default driver;

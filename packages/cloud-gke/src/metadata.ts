@@ -1,7 +1,10 @@
+import { get as httpGet, type IncomingMessage } from "node:http";
+import { get as httpsGet } from "node:https";
+import { text as textOf } from "node:stream/consumers";
 import { type InstanceIdentity, NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
 import { formatInstanceRef, regionOf } from "./instance-ref.ts";
 import { retryPauses, type Timing } from "./timing.ts";
-import { lastSegment, listOf, recordOf } from "./wire.ts";
+import { lastSegment } from "./wire.ts";
 
 const base = "/computeMetadata/v1";
 
@@ -10,9 +13,9 @@ export interface AccessToken {
   readonly expiresInMs: number;
 }
 
-export interface ShownAliases {
-  /** As the server shows them, which may be later than the API does. */
-  readonly aliases: readonly string[];
+export interface ShownItem {
+  /** As the server shows it, which may be later than the API does. */
+  readonly text: string;
   readonly etag: string;
 }
 
@@ -75,27 +78,16 @@ export class Metadata {
   }
 
   /**
-   * The aliases of nic0, once they are others than at `lastEtag`, or after {@link Timing.watchMs}.
+   * An item, once it is another than at `lastEtag`, or after {@link Timing.watchMs}.
    *
    * @throws as {@link identity}
    */
-  async aliases(lastEtag: string | undefined, signal?: AbortSignal): Promise<ShownAliases> {
+  async changed(path: string, lastEtag: string | undefined, signal?: AbortSignal): Promise<ShownItem> {
     const { watchMs, metadataMs } = this.#timing;
-    const wait =
-      lastEtag === undefined
-        ? ""
-        : `&wait_for_change=true&last_etag=${encodeURIComponent(lastEtag)}&timeout_sec=${Math.ceil(watchMs / 1000)}`;
-    const path = `instance/network-interfaces/0/?recursive=true&alt=json${wait}`;
-    const { text, etag } = await this.#item(
-      path,
-      signal,
-      lastEtag === undefined ? metadataMs : watchMs + 10_000,
-    );
-    try {
-      return { aliases: listOf(recordOf(JSON.parse(text), "an interface"), "ipAliases").map(String), etag };
-    } catch (cause) {
-      throw this.#silent("shows no interface", cause);
-    }
+    if (lastEtag === undefined) return await this.#item(path, signal, metadataMs);
+    const seconds = Math.ceil(watchMs / 1000);
+    const wait = `wait_for_change=true&last_etag=${encodeURIComponent(lastEtag)}&timeout_sec=${seconds}`;
+    return await this.#item(path + (path.includes("?") ? "&" : "?") + wait, signal, watchMs + 10_000);
   }
 
   /** It may be restarting: asked a few times. */
@@ -136,14 +128,10 @@ export class Metadata {
     let genuine: boolean;
     let answer: Answer;
     try {
-      const response = await fetch(`${this.#endpoint}${base}/${path}`, {
-        headers: { "metadata-flavor": "Google" },
-        signal: both,
-        redirect: "error",
-      });
-      genuine = response.headers.get("metadata-flavor") === "Google";
-      const etag = response.headers.get("etag") ?? "";
-      answer = { status: response.status, text: (await response.text()).trim(), etag };
+      const response = await ask(`${this.#endpoint}${base}/${path}`, both);
+      const { headers, statusCode: status = 0 } = response;
+      genuine = headers["metadata-flavor"] === "Google";
+      answer = { status, text: (await textOf(response)).trim(), etag: headers.etag ?? "" };
     } catch (cause) {
       signal?.throwIfAborted();
       throw this.#silent("does not answer", cause);
@@ -160,4 +148,12 @@ export class Metadata {
       hint: "run this on a Compute Engine instance, or set COCOON_NET_METADATA_ENDPOINT",
     });
   }
+}
+
+/** Not by `fetch`: a daemon that only watches would pay 16 MB for it. */
+function ask(url: string, signal: AbortSignal): Promise<IncomingMessage> {
+  const get = url.startsWith("https:") ? httpsGet : httpGet;
+  return new Promise((resolve, reject) => {
+    get(url, { headers: { "metadata-flavor": "Google" }, agent: false, signal }, resolve).on("error", reject);
+  });
 }

@@ -249,6 +249,18 @@ export interface CloudDriver {
   open(platform: string, options?: OpenCloudOptions): Cloud;
   /** Whether the metadata service of this cloud answers here; used when `--platform` is not given. */
   detect(options?: CloudCallOptions): Promise<boolean>;
+  /**
+   * Why the instance that this runs on is about to end, in one line, or undefined: as its metadata service says now,
+   * then every change, until the signal ends it. An outage is waited out. Cheap: for a daemon. Absent where the cloud
+   * announces nothing.
+   */
+  watchDeparture?(options?: WatchDepartureOptions): AsyncIterable<string | undefined>;
+}
+
+export interface WatchDepartureOptions {
+  /** Environment to read endpoint overrides from; default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface OpenCloudOptions {
