@@ -29,7 +29,7 @@ export interface Slot {
   readonly address: Address;
   readonly ip: string;
   inPool: boolean;
-  /** In the pool and not reserved for nobody. */
+  /** In the pool and not reserved for nobody; or a moved guest's, which is in no pool here. */
   grantable: boolean;
   /** Whose address it is while it is in the pool. */
   reservation: Reservation | undefined;
@@ -142,7 +142,7 @@ export class AddressTable {
   }
 
   /**
-   * Replaces the pool. Leases and proposed grants stay; the offers of addresses that left it, or are now for somebody
+   * Replaces the pool, and the addresses outside it that are served to those they are reserved for (`guests`). Leases and proposed grants stay; the offers of addresses that left it, or are now for somebody
    * else, end.
    */
   setPool(
@@ -150,12 +150,15 @@ export class AddressTable {
     reserved: ReadonlySet<Address>,
     reservationAt: (address: Address) => Reservation | undefined,
     now: number,
+    guests: ReadonlySet<Address>,
   ): void {
     const wanted = new Set(pool);
+    for (const address of guests) if (!this.#slots.has(address)) this.addOutside(address);
     for (const slot of [...this.#slots.values()]) {
       if (wanted.has(slot.address)) continue;
-      this.#admit(slot, false, false);
-      slot.reservation = undefined;
+      const isGuest = guests.has(slot.address);
+      this.#admit(slot, false, isGuest);
+      slot.reservation = isGuest ? reservationAt(slot.address) : undefined;
       if (slot.state !== "leased" && slot.pending === undefined) this.rest(slot, now);
     }
     for (const address of wanted) {
@@ -190,7 +193,10 @@ export class AddressTable {
     slot.until = until;
     this.#count(slot, 1);
     if (state === "free") (isFresh(slot) ? this.#fresh : this.#freed).push(slot);
-    else if (state === "offered" && until !== Number.POSITIVE_INFINITY) this.#offers.push(slot);
+    // What is offered to the one whose it is does not give way to others.
+    else if (state === "offered" && until !== Number.POSITIVE_INFINITY && slot.reservation === undefined) {
+      this.#offers.push(slot);
+    }
     if (state !== "declined" && slot.declinedBy !== undefined) this.setDeclinedBy(slot, undefined);
     if (until === Number.POSITIVE_INFINITY) this.#timed.remove(slot);
     else this.#timed.place(slot);
@@ -205,7 +211,7 @@ export class AddressTable {
     if (!slot.inPool) {
       // It stays known while it cools, in case the pool grows back over it; it is in no free list meanwhile.
       this.move(slot, "outside", coming > now ? coming : undefined);
-      if (coming <= now) this.#slots.delete(slot.address);
+      if (coming <= now && !slot.grantable) this.#slots.delete(slot.address);
     } else if (!slot.grantable) this.move(slot, "reserved");
     else if (slot.declinedUntil > now) this.move(slot, "declined", slot.declinedUntil);
     else if (slot.coolUntil > now) this.move(slot, "cooling", slot.coolUntil);

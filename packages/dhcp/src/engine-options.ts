@@ -1,4 +1,5 @@
 import { type Address, type Cidr, formatAddress, formatCidr, InvalidError, lastOf } from "@cocoon-net/core";
+import { checkMoved, type MovedAddress } from "./moved-address.ts";
 import { encodeOptions, type OptionSettings } from "./option-settings.ts";
 import { describeReservation, type Reservation, Reservations } from "./reservation.ts";
 
@@ -32,6 +33,8 @@ export interface EngineOptions {
   readonly options?: OptionSettings;
   /** Default none. */
   readonly reservations?: readonly Reservation[];
+  /** Addresses that are served outside their subnet. Default none. */
+  readonly moved?: readonly MovedAddress[];
   /**
    * How a client gets an address that it never had: `hash` of its MAC points to one, so that it is the same one again even
    * when all records are lost; `sequential`: the first of the pool. Default `hash`.
@@ -63,6 +66,7 @@ export function resolveEngineOptions(options: EngineOptions): Required<EngineOpt
     granting: options.granting ?? "open",
     options: options.options ?? {},
     reservations: options.reservations ?? [],
+    moved: options.moved ?? [],
     placement: options.placement ?? "hash",
     rapidCommit: options.rapidCommit ?? false,
     leasesPerPort: options.leasesPerPort ?? 16,
@@ -87,6 +91,7 @@ export function resolveEngineOptions(options: EngineOptions): Required<EngineOpt
   }
   encodeOptions(resolved.options, `options of subnet ${formatCidr(subnet)}`);
   new Reservations(resolved.reservations);
+  checkMoved(resolved.moved, subnet);
   for (const reservation of resolved.reservations) {
     if (reservation.address !== undefined && !inside(subnet, reservation.address)) {
       throw new InvalidError(`${describeReservation(reservation)} is not in subnet ${formatCidr(subnet)}`);

@@ -6,6 +6,7 @@ import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
 import { type EngineOptions, inside, isHostOf, resolveEngineOptions } from "./engine-options.ts";
 import { hashOf } from "./hash.ts";
 import { type AddressRecord, type EngineState, emptyState, type Lease } from "./lease.ts";
+import { withMoved } from "./moved-address.ts";
 import { type ReplyParameters, replyParameters } from "./reply-parameters.ts";
 import { type DhcpRequest, identityOf, isMac } from "./request.ts";
 import { type Reservation, Reservations } from "./reservation.ts";
@@ -76,8 +77,8 @@ export class LeaseEngine {
   configure(change: Partial<EngineOptions>): void {
     this.#options = resolveEngineOptions({ ...this.#options, ...change });
     if (Object.keys(change).some((name) => !harmless.has(name))) this.#parameters = this.#prepare();
-    const { pool, reserved, gateway, subnet, reservations } = change;
-    if ([pool, reserved, gateway, subnet, reservations].every((value) => value === undefined)) return;
+    const { pool, reserved, gateway, subnet, reservations, moved } = change;
+    if ([pool, reserved, gateway, subnet, reservations, moved].every((value) => value === undefined)) return;
     this.#setPool();
     for (const [client, slot] of this.#offered) if (slot.state !== "offered") this.#offered.delete(client);
     this.#memory.keep((slot) => this.#table.get(slot.address) === slot);
@@ -100,7 +101,7 @@ export class LeaseEngine {
     const busy = this.#offered.get(client)?.pending ?? this.#leased.get(client)?.pending;
     if (busy !== undefined) return silence("pending");
     if (message.type === "discover") return this.#discover(client, message, now, where);
-    if (message.serverID !== undefined && message.serverID !== this.#options.gateway) {
+    if (message.serverID !== undefined && message.serverID !== this.parametersFor(message).serverID) {
       if (message.type === "request") this.#dropOffer(client, now);
       return silence("other-server");
     }
@@ -165,6 +166,51 @@ export class LeaseEngine {
     this.#advance(now);
     const clients = this.#vms.remove(vmID);
     return clients.map((client) => this.#endClient(client, now)).filter((ended) => ended !== undefined);
+  }
+
+  /**
+   * Takes the lease of a moved guest in, for whom the address is listed in `moved`. What else the client has here ends
+   * (`expire` tells). @returns the record to be journalled; undefined when the address is another's, or a grant of it
+   * is pending: then again later
+   */
+  takeIn(lease: Omit<Lease, "seq">, now: number): { lease: Lease; record: AddressRecord } | undefined {
+    this.#advance(now);
+    const slot = this.#table.get(parseAddress(lease.ip));
+    const client = identityOf(lease);
+    const isIts =
+      slot?.grantable && slot.reservation?.mac === lease.mac && (slot.holder ?? client) === client;
+    const pending = slot?.pending ?? this.#offered.get(client)?.pending ?? this.#leased.get(client)?.pending;
+    if (slot === undefined || !isIts || pending !== undefined) return undefined;
+    if (slot.lease !== undefined && slot.lease.expiry >= lease.expiry) {
+      return { lease: slot.lease, record: recordOf(slot) };
+    }
+    const other = this.#leased.get(client);
+    if (other?.lease !== undefined && other !== slot) {
+      const ended = other.lease;
+      this.#end(other, now);
+      this.#expired.push({ lease: ended, record: recordOf(other) });
+    }
+    this.#dropOffer(client, now);
+    const taken: Lease = { ...lease, seq: ++this.#seq };
+    this.#lease(slot, client, taken);
+    return { lease: taken, record: recordOf(slot) };
+  }
+
+  /**
+   * Ends the lease of an address that another node serves from now on; not an end that anybody else is told of.
+   * @returns the record to be journalled; undefined when there was no lease
+   */
+  letGo(address: Address, now: number): AddressRecord | undefined {
+    this.#advance(now);
+    const slot = this.#table.get(address);
+    if (slot === undefined) return undefined;
+    if (slot.pending !== undefined) {
+      slot.pending.isVoid = true;
+      return undefined;
+    }
+    if (slot.lease === undefined) return undefined;
+    this.#end(slot, now);
+    return recordOf(slot);
   }
 
   /**
@@ -295,7 +341,8 @@ export class LeaseEngine {
     const reservation = this.#reservations.of(message.mac, message.clientID);
     if (reservation === undefined) return undefined;
     const slot = reservation.address === undefined ? undefined : this.#table.get(reservation.address);
-    const isOpen = slot?.grantable && (slot.state === "reserved" || slot.state === "cooling");
+    const isAside = slot?.state === "reserved" || slot?.state === "cooling" || slot?.state === "outside";
+    const isOpen = slot?.grantable && isAside;
     return { reservation, open: isOpen ? slot : undefined };
   }
 
@@ -322,7 +369,7 @@ export class LeaseEngine {
 
   // RFC 2131 §4.3.2. SELECTING has a server identifier, RENEWING and REBINDING have ciaddr, INIT-REBOOT neither.
   #request(client: string, message: DhcpRequest, now: number, port: string | undefined): Decision {
-    const { granting, subnet, leasesPerPort } = this.#options;
+    const { granting, leasesPerPort } = this.#options;
     const { clientID } = message;
     const selecting = message.serverID !== undefined;
     const rebooting = !selecting && message.ciaddr === 0;
@@ -330,9 +377,9 @@ export class LeaseEngine {
     const address = named ?? message.ciaddr;
     if (address === 0) return silence("no-address");
     if (granting === "refuse") return nak("refusing", address); // G3
-    if (!inside(subnet, address)) return nak("wrong-network", address);
-
     const slot = this.#table.get(address);
+    if (!this.#isServed(address, slot)) return nak("wrong-network", address);
+
     const leasedToAnother = slot?.lease !== undefined && slot.holder !== client;
     const isKnown = (this.#memory.of(client) ?? this.#memory.ofClientID(clientID)) !== undefined;
     if (rebooting && !leasedToAnother && !isKnown) return silence("unknown-client");
@@ -358,6 +405,11 @@ export class LeaseEngine {
     }
     this.#table.setPort(slot, port);
     return this.#propose(slot, client, message, now);
+  }
+
+  /** Whether the address is of this subnet, or one that a guest of another has brought. */
+  #isServed(address: Address, slot: Slot | undefined): boolean {
+    return inside(this.#options.subnet, address) || (slot?.grantable ?? false);
   }
 
   #isFull(port: string | undefined, limit: number): boolean {
@@ -446,7 +498,8 @@ export class LeaseEngine {
   #inform(message: DhcpRequest): Decision {
     if (this.#options.granting === "refuse") return silence("refusing");
     if (message.ciaddr === 0) return silence("no-address");
-    if (!isHostOf(this.#options, message.ciaddr)) return silence("wrong-network");
+    const isGuests = this.#table.get(message.ciaddr)?.grantable ?? false;
+    if (!isGuests && !isHostOf(this.#options, message.ciaddr)) return silence("wrong-network");
     return { kind: "inform-ack", address: message.ciaddr };
   }
 
@@ -520,20 +573,26 @@ export class LeaseEngine {
 
   /** Takes in the options that replies and reservations hang on. */
   #prepare(): ReplyParameters {
-    const { reservations } = this.#options;
+    const { moved } = this.#options;
+    const reservations = withMoved(this.#options.reservations, moved);
+    const homes = new Map(moved.map(({ address, home }) => [address, home]));
     this.#reservations = new Reservations(reservations);
     this.#ownParameters.clear();
     for (const reservation of reservations) {
-      if (reservation.options === undefined) continue;
-      this.#ownParameters.set(reservation, replyParameters(this.#options, reservation.options));
+      const home = reservation.address === undefined ? undefined : homes.get(reservation.address);
+      if (reservation.options === undefined && home === undefined) continue;
+      const options = { ...this.#options, ...home };
+      this.#ownParameters.set(reservation, replyParameters(options, reservation.options));
     }
     return replyParameters(this.#options);
   }
 
   #setPool(): void {
-    const { pool, reserved, gateway, subnet } = this.#options;
-    const never = new Set([...reserved, gateway, subnet.base, lastOf(subnet)]);
-    this.#table.setPool(pool, never, (address) => this.#reservations.at(address), this.#now);
+    const { pool, reserved, gateway, subnet, moved } = this.#options;
+    const elsewhere = moved.filter(({ mac }) => mac === undefined).map(({ address }) => address);
+    const never = new Set([...reserved, ...elsewhere, gateway, subnet.base, lastOf(subnet)]);
+    const guests = new Set(moved.filter(({ mac }) => mac !== undefined).map(({ address }) => address));
+    this.#table.setPool(pool, never, (address) => this.#reservations.at(address), this.#now, guests);
   }
 
   /** Takes a stored record in. What has ended since is found by the first `#advance`, like any other end. */

@@ -9,6 +9,7 @@ export * from "./lease.ts";
 export * from "./lease-file-formats.ts";
 export * from "./leases-file.ts";
 export * from "./load-leases.ts";
+export type { MovedAddress, MovedHome } from "./moved-address.ts";
 export type { OptionSet, OptionSettings } from "./option-settings.ts";
 export { encodeOptions, parseOptionSettings, parseRawOption } from "./option-settings.ts";
 export * from "./packet.ts";

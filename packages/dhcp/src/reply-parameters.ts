@@ -18,7 +18,7 @@ const ROUTES = 121;
 /** What a guest needs most, should not all of it fit. */
 const important: readonly number[] = [1, ROUTERS, ROUTES, 6, 26];
 
-/** The subnet's settings, and over them those of a reservation. */
+/** The subnet's settings, and over them those of a reservation. A moved guest goes on with its home's mask and router. */
 export function replyParameters(options: Required<EngineOptions>, own: OptionSettings = {}): ReplyParameters {
   const sets: readonly OptionSet[] = [
     encodeOptions(options.options, "options"),

@@ -1,4 +1,4 @@
-import { type Address, formatAddress } from "@cocoon-net/core";
+import { type Address, formatAddress, parseAddress } from "@cocoon-net/core";
 import type { PoolCounts } from "./address-table.ts";
 import type { Grant, Offer } from "./decision.ts";
 import type { Expired, LeaseEngine } from "./engine.ts";
@@ -178,6 +178,40 @@ export class DhcpServer implements AsyncDisposable {
     const ended = this.#engine.removeVm(vmID, this.#clock.now());
     this.#arm();
     await this.#afterVm(ended);
+  }
+
+  /**
+   * Takes the lease of a moved guest in; resolves when it is on disk and its route set (G2). Idempotent. False when the
+   * address is another's here. @throws what the journal or the kernel say; the same call tries again
+   */
+  async takeIn(lease: Omit<Lease, "seq">): Promise<boolean> {
+    for (;;) {
+      const now = this.#clock.now();
+      const taken = this.#engine.takeIn(lease, now);
+      this.#sweep(now);
+      if (taken !== undefined) {
+        this.#leasesFile.touch(lease.ip);
+        await Promise.all([this.#journal.append([taken.record]), this.#network.addRoute(lease.ip)]);
+        await this.#network.setNeighbour(lease.ip, lease.mac);
+        this.#arm();
+        return true;
+      }
+      if (this.#running.size === 0) return false;
+      await Promise.race(this.#running);
+    }
+  }
+
+  /** Another node serves the address from now on: its lease and its route go, and nobody is told of an end. Idempotent. */
+  async letGo(ip: string): Promise<void> {
+    const address = parseAddress(ip);
+    for (;;) {
+      const record = this.#engine.letGo(address, this.#clock.now());
+      if (record !== undefined) await this.#afterEnd(ip, [record]);
+      if (this.#engine.leaseOf(address) === undefined || this.#running.size === 0) break;
+      await Promise.race(this.#running);
+    }
+    await this.#dropRoute(ip);
+    this.#arm();
   }
 
   async #afterVm(ended: readonly Expired[]): Promise<void> {
