@@ -21,13 +21,12 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
 export function encodeTxn(request: TxnRequest): string[] {
   const { if: compares = [], then = [], else: otherwise } = request;
   checkTxn(request, limits);
-  const branches = [encodeBranch(then), ...(otherwise ? [encodeBranch(otherwise)] : [])];
-  return [
-    [compares.length, ...branches.flatMap(({ counts }) => counts)].join(" "),
-    ...compares.map(({ key }) => checkKey(key)),
-    ...compares.flatMap(encodeOperand),
-    ...branches.flatMap(({ args }) => args),
-  ];
+  const counts = [compares.length];
+  const args = ["", ...compares.map(({ key }) => checkKey(key)), ...compares.flatMap(encodeOperand)];
+  appendBranch(then, counts, args);
+  if (otherwise) appendBranch(otherwise, counts, args);
+  args[0] = counts.join(" ");
+  return args;
 }
 
 /** The keys that a branch reads, in the order in which the script answers them. */
@@ -74,27 +73,20 @@ function encodeOperand(compare: Compare): [kind: string, operand: string] {
   return ["value", compare.value];
 }
 
-function encodeBranch(operations: readonly Operation[]): {
-  readonly counts: readonly number[];
-  readonly args: readonly string[];
-} {
-  const puts: string[] = [];
+function appendBranch(operations: readonly Operation[], counts: number[], args: string[]): void {
+  const deletes: string[] = [];
   const values: string[] = [];
   const ties: string[] = [];
-  const deletes: string[] = [];
   for (const operation of operations) {
     if ("delete" in operation) deletes.push(checkKey(operation.delete));
-    else if ("put" in operation) {
-      puts.push(checkKey(operation.put));
-      values.push(operation.value);
-      if (operation.session) ties.push(String(puts.length), operation.session.id);
-    }
+    if (!("put" in operation)) continue;
+    args.push(checkKey(operation.put));
+    values.push(operation.value);
+    if (operation.session) ties.push(String(values.length), operation.session.id);
   }
   const gets = readsOf(operations).map(checkKey);
-  return {
-    counts: [puts.length, deletes.length, gets.length, ties.length / 2],
-    args: [...puts, ...deletes, ...gets, ...values, ...ties],
-  };
+  counts.push(values.length, deletes.length, gets.length, ties.length / 2);
+  args.push(...deletes, ...gets, ...values, ...ties);
 }
 
 export function sessionOver(id: string, key: string): InvalidError {

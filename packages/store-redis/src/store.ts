@@ -163,8 +163,11 @@ class RedisStore implements Store {
 
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
-    const puts = [...(request.then ?? []), ...(request.else ?? [])].filter((operation) => "put" in operation);
-    for (const { put, session } of puts) {
+    let putting = false;
+    for (const operation of [...(request.then ?? []), ...(request.else ?? [])]) {
+      if (!("put" in operation)) continue;
+      putting = true;
+      const { put, session } = operation;
       if (session === undefined || this.#sessions.has(session)) continue;
       throw new InvalidError(`${put} is to be tied to session ${session.id}, which is not of this store`);
     }
@@ -172,7 +175,7 @@ class RedisStore implements Store {
       ...call(what, writesOf(request), options),
       replicas: (reply: Reply) => (Number(reply[4] ?? 0) > 0 ? this.#wait : 0),
     };
-    const reply = await this.#connection.run(puts.length > 0 ? txn : txnWithoutPut, args, described);
+    const reply = await this.#connection.run(putting ? txn : txnWithoutPut, args, described);
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
     const [, succeeded, revision, reads] = reply;
     this.#see(Number(revision));
