@@ -57,7 +57,8 @@ const mostFailures = 8;
  * 2. The swap compares the lease that it moves (G4), the target's claim and that it is alive. Until then everything can
  *    be undone, and is, when one of the two nodes falls silent, the guest goes, an agent does not answer, or the cloud
  *    refuses. After it the target has the address, whatever becomes of it: its own reclaim takes it then.
- * 3. Before a node is fenced its moves are stopped; while one is being undone the fence takes its address in.
+ * 3. Before a node is fenced its moves are stopped. An address never goes back to a node that is being fenced (G5): it is
+ *    taken from the target then, and nobody has it until the home node asks the cloud for it again.
  */
 export class Move implements RunnableJob<MoveIntent> {
   readonly log: IntentLog<MoveIntent>;
@@ -241,9 +242,12 @@ export class Move implements RunnableJob<MoveIntent> {
     const { ip, platform, stopped = "" } = this.#intent;
     const { signal, tags } = this.#context;
     const { from, to } = await this.#resources(facts);
-    const job = this.#job("undoSteps", this.#held(facts));
+    const source = facts.from.owner;
+    const goesBack = source !== undefined && source.record.status !== "fencing";
+    const unfenced = goesBack ? [{ key: source.entry.key, modRevision: source.entry.modRevision }] : [];
+    const job = this.#job("undoSteps", [...this.#held(facts), ...unfenced]);
     // Where both are gone, both were fenced, and this address with them.
-    if (facts.from.owner) {
+    if (goesBack) {
       const cloud = await this.#context.cloudFor(platform);
       const request = { address: ip, from: to, to: from, instance: identityOf(facts.from), tags };
       const { verified, evidence } = await cloud.move(request, job, { signal });

@@ -366,11 +366,15 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
     return movedOfNode(all, this.#intent.node, this.#intent.subnet);
   }
 
-  /** One that is being undone goes on beside the fence, which takes the address in. */
+  /**
+   * Whether a move may still bring the address to this node at the cloud, or swap its owner. One that is being undone
+   * takes it from its target: that goes on beside the target's fence, which takes the address in.
+   */
   #isMoving({ move, node }: MovedRecord): boolean {
     if (!move || move.to === node) return false;
     const step = this.#context.stepOf(move.intent);
-    return step === "preparing" || step === "moving";
+    const comesBack = step === "undoing" && move.from === this.#intent.node;
+    return step === "preparing" || step === "moving" || comesBack;
   }
 
   #stillSilent(): readonly Compare[] {

@@ -214,6 +214,30 @@ test("a source that dies half-way is reclaimed, and the address is nobody's any 
   expect(cluster.vpc.holders.get(ip) ?? undefined).toBeUndefined();
 });
 
+// Guards: Move.#undo does not go back to a node that is being fenced, whose fence waits for it (G5).
+test("an address does not go back to a source that is being fenced", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  cluster.vpc.stale = true;
+  await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+  await cluster.pass(3_000);
+  await cluster.die(nodes[0]);
+  cluster.vpc.before = (call) => {
+    // The way back fails until the reclaim of n1 has begun.
+    if (call === `a move ${ip} n2 n1`) throw new UnavailableError("no answer", { outcome: "none" });
+  };
+  await cluster.until("n1's reclaim begins", async () =>
+    (await cluster.history("n1")).includes("reclaim-started"),
+  );
+  cluster.vpc.before = () => {};
+  cluster.vpc.stale = false;
+  await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
+  expect([...cluster.vpc.holders.values()].filter((holder) => holder !== undefined)).toEqual([]);
+  expect(cluster.vpc.mutations.filter((line) => line === `a assign ${ip}`)).toHaveLength(1);
+  expect((await cluster.records())[`moved/${ip}`]).toBeUndefined();
+});
+
 // Guard: Reclaim.#fence waits for open moves of the node.
 test("a node whose move hangs at the cloud is not fenced before that has ended", async () => {
   await using fleet = await threeNodes();

@@ -256,3 +256,15 @@ test("a block of several slots is taken back and freed as a whole", async () => 
   await cluster.until("it is free", () => a.events.some(({ type }) => type === "subnet-freed"));
   expect(Object.keys(await cluster.records())).toEqual(["config", "nodes/n1"]);
 });
+
+// peers: an exhausted subnet blocks its own clean-up. Guard: a reclaim needs no free slot.
+test("a cluster without a free block reclaims, and the next node gets what that frees", async () => {
+  await using cluster = await TestCluster.open({ parentCIDR: "10.0.0.0/23" });
+  const dead = await cluster.join("n1");
+  await cluster.join("n2");
+  const a = cluster.start("a");
+  await expect(cluster.join("n3")).rejects.toMatchObject({ code: "exhausted" });
+  await cluster.die(dead);
+  await cluster.until("it is free", () => a.events.some(({ type }) => type === "subnet-freed"));
+  expect((await cluster.join("n3")).registration.subnet).toBe(dead.registration.subnet);
+});

@@ -70,10 +70,14 @@ export class TestCluster implements AsyncDisposable {
   private constructor() {}
 
   /** `reclaimAfterMs` 20 s, `quarantineMs` 30 s. `damaged`: the test breaks what otherwise always holds. */
-  static async open({ damaged = false, leaseMs = 86_400_000 } = {}): Promise<TestCluster> {
+  static async open({
+    damaged = false,
+    leaseMs = 86_400_000,
+    parentCIDR = "10.0.0.0/16",
+  } = {}): Promise<TestCluster> {
     const cluster = new TestCluster();
     await initCluster(cluster.store, {
-      parentCIDR: "10.0.0.0/16",
+      parentCIDR,
       platform: "scripted",
       leaseMs,
       reclaimAfterMs: 20_000,
