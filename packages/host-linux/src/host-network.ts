@@ -65,6 +65,17 @@ export interface HostNetwork extends AsyncDisposable {
   /** Addresses of the /32 routes of scope link to the device in the main table, in ascending order. */
   listHostRoutes(device: string, options?: CallOptions): Promise<string[]>;
   /**
+   * Installs `address/32` through the default route's gateway, on `device` if there is a default route there, in place of
+   * any other route to that /32, and marks it.
+   *
+   * @throws {NotFoundError} when there is no default route
+   */
+  replaceRouteAway(address: string, device: string | undefined, options?: CallOptions): Promise<void>;
+  /** Deletes a route of `replaceRouteAway`. @returns whether there was one */
+  deleteRouteAway(address: string, options?: CallOptions): Promise<boolean>;
+  /** Addresses of the routes of `replaceRouteAway`, in ascending order. */
+  listRoutesAway(options?: CallOptions): Promise<string[]>;
+  /**
    * Enters the MAC address for an IPv4 address as stale: the kernel sends to it at once without asking, verifies it a few
    * seconds later and lets it expire.
    */

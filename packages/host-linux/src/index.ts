@@ -1,3 +1,4 @@
+export { type Announcement, announceByArp } from "./arp-announcement.ts";
 export { type ArpProbe, type ArpProbeOptions, openArpProbe } from "./arp-probe.ts";
 export { type BridgePorts, openBridgePorts } from "./bridge-ports.ts";
 export { conflist, DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.ts";
@@ -22,6 +23,7 @@ export {
 export { type HostPlan, type HostSetUp, type HostSetUpOptions, setUpHost } from "./host-setup.ts";
 export type { IptablesOptions } from "./iptables.ts";
 export { type DeleteLocalRoutesOptions, deleteLocalRoutes, type LocalRoute } from "./local-routes.ts";
+export { applyMoved, type MovedOptions, type MovedPlan } from "./moved-addresses.ts";
 export { type BringUpOptions, bringUpLinksByMAC } from "./nic-bring-up.ts";
 export { type PeerCredentials, peerOf } from "./peer-credentials.ts";
 export type { Link, LinkSelector } from "./rtnetlink.ts";

@@ -187,14 +187,63 @@ export class RtnetlinkHostNetwork implements HostNetwork {
   async listHostRoutes(device: string, options: CallOptions = {}): Promise<string[]> {
     const what = `list routes of ${device}`;
     const index = await this.#lookUpIndex(what, device, options);
-    const payload = rt.encodeRouteQuery();
-    const messages = await this.#socket.list({ what, type: rt.RTM_GETROUTE, payload, ...options });
+    const messages = await this.#listRoutes(what, options);
     const addresses: Address[] = [];
     for (const message of messages) {
       const route = rt.decodeHostRoute(message);
       if (route?.index === index) addresses.push(route.address);
     }
     return addresses.sort((a, b) => a - b).map(formatAddress);
+  }
+
+  async replaceRouteAway(
+    address: string,
+    device: string | undefined,
+    options: CallOptions = {},
+  ): Promise<void> {
+    const destination = parseAddress(address);
+    const routes = (await this.#listRoutes("list default routes", options))
+      .map(rt.decodeDefaultRoute)
+      .filter((route) => route !== undefined)
+      .sort((a, b) => a.metric - b.metric);
+    const preferred =
+      device === undefined ? undefined : (await this.getLink({ name: device }, options))?.index;
+    const hop = routes.find(({ index }) => index === preferred) ?? routes[0];
+    const what = `add route ${address}/32 through the default gateway`;
+    if (hop === undefined) throw new NotFoundError(`${what}: there is no default route with a gateway`);
+    mustSucceed(
+      what,
+      await this.#socket.change({
+        what,
+        type: rt.RTM_NEWROUTE,
+        payload: rt.encodeRouteAway(destination, hop),
+        flags: rt.NLM_F_CREATE | rt.NLM_F_REPLACE,
+        ...options,
+      }),
+    );
+  }
+
+  async deleteRouteAway(address: string, options: CallOptions = {}): Promise<boolean> {
+    const payload = rt.encodeRouteAwayDeletion(parseAddress(address));
+    const what = `delete route ${address}/32 through the default gateway`;
+    return wasThere(
+      what,
+      await this.#socket.change({ what, type: rt.RTM_DELROUTE, payload, ...options }),
+      "ESRCH",
+    );
+  }
+
+  async listRoutesAway(options: CallOptions = {}): Promise<string[]> {
+    return (await this.#listRoutes("list routes of moved addresses", options))
+      .map(rt.decodeRouteAway)
+      .filter((address) => address !== undefined)
+      .sort((a, b) => a - b)
+      .map(formatAddress);
+  }
+
+  #listRoutes(what: string, options: CallOptions): Promise<readonly Buffer[]> {
+    const payload = rt.encodeRouteQuery();
+    return this.#socket.list({ what, type: rt.RTM_GETROUTE, payload, ...options });
   }
 
   async replaceNeighbour(

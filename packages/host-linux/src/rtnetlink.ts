@@ -47,11 +47,16 @@ const IFA_BROADCAST = 4;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
+/** Marks the routes of addresses that other nodes serve; a number that no routing daemon has (rt_protos). */
+const RTPROT_MOVED = 205;
+const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
+const RTNH_F_ONLINK = 4;
 
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
@@ -170,6 +175,70 @@ export function encodeHostRoute(address: Address, index: number, purpose: "add" 
   writeU16(message, RTA_OIF, 22);
   writeU32(message, index, 24);
   return message;
+}
+
+/** A way out of the host. */
+export interface NextHop {
+  readonly gateway: Address;
+  readonly index: number;
+  /** The gateway is taken to be behind the link although no route says so. */
+  readonly onlink: boolean;
+}
+
+/** `struct rtmsg` for `address/32 via gateway dev index` in the main table, marked as a moved address's. */
+export function encodeRouteAway(address: Address, { gateway, index, onlink }: NextHop): Buffer {
+  const header = Buffer.alloc(12);
+  header[0] = AF_INET;
+  header[1] = 32;
+  header[4] = RT_TABLE_MAIN;
+  header[5] = RTPROT_MOVED;
+  header[6] = RT_SCOPE_UNIVERSE;
+  header[7] = RTN_UNICAST;
+  if (onlink) writeU32(header, RTNH_F_ONLINK, 8);
+  const oif = Buffer.alloc(4);
+  writeU32(oif, index, 0);
+  return withAttributes(header, [
+    [RTA_DST, bytesOf(address)],
+    [RTA_OIF, oif],
+    [RTA_GATEWAY, bytesOf(gateway)],
+  ]);
+}
+
+/** The same to delete it: no other route to that /32. */
+export function encodeRouteAwayDeletion(address: Address): Buffer {
+  const header = Buffer.alloc(12);
+  header[0] = AF_INET;
+  header[1] = 32;
+  header[4] = RT_TABLE_MAIN;
+  header[5] = RTPROT_MOVED;
+  header[6] = RT_SCOPE_NOWHERE;
+  return withAttributes(header, [[RTA_DST, bytesOf(address)]]);
+}
+
+/** The destination of a route that `encodeRouteAway` made; undefined for any other. */
+export function decodeRouteAway(message: Buffer): Address | undefined {
+  if (message[0] !== AF_INET || message[1] !== 32 || message[4] !== RT_TABLE_MAIN) return undefined;
+  if (message[5] !== RTPROT_MOVED) return undefined;
+  const destination = attributesOf(message, 12).get(RTA_DST);
+  return destination?.length === 4 ? destination.readUInt32BE(0) : undefined;
+}
+
+/** A default route of the main table with one gateway; undefined for any other route. */
+export function decodeDefaultRoute(message: Buffer): (NextHop & { readonly metric: number }) | undefined {
+  const isDefault =
+    message[0] === AF_INET && message[1] === 0 && message[4] === RT_TABLE_MAIN && message[7] === RTN_UNICAST;
+  if (!isDefault) return undefined;
+  const attributes = attributesOf(message, 12);
+  const gateway = attributes.get(RTA_GATEWAY);
+  const index = attributes.get(RTA_OIF);
+  if (gateway?.length !== 4 || index?.length !== 4) return undefined;
+  const metric = attributes.get(RTA_PRIORITY);
+  return {
+    gateway: gateway.readUInt32BE(0),
+    index: readU32(index, 0),
+    onlink: (readU32(message, 8) & RTNH_F_ONLINK) !== 0,
+    metric: metric?.length === 4 ? readU32(metric, 0) : 0,
+  };
 }
 
 /** Asks for all IPv4 routes. */

@@ -3,11 +3,15 @@ import { readdirSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { CocoonError } from "@cocoon-net/core";
 import {
+  type Announcement,
+  announceByArp,
+  applyMoved,
   bringUpLinksByMAC,
   type DhcpSocket,
   deleteLocalRoutes,
   type HostNetwork,
   type HostPlan,
+  type MovedPlan,
   openArpProbe,
   openBridgePorts,
   openDhcpSocket,
@@ -65,6 +69,8 @@ const api = {
   /** Those of exactly these destinations. */
   deleteLocalRoutes: (device: string, destinations: string[]) =>
     deleteLocalRoutes(device, ({ dst }) => destinations.includes(dst), { network }),
+  applyMoved: (plan: MovedPlan) => applyMoved(plan, { network }),
+  announce: async (announcements: Announcement[]): Promise<void> => announceByArp(announcements),
   removeDropRules: (iptables: string) => removeDropRules({ iptables }),
   bringUpLinksByMAC: (macs: string[], timeoutMs: number) => bringUpLinksByMAC(macs, { timeoutMs, network }),
   openSocket: async (device: string, port: number): Promise<void> => {
