@@ -1,12 +1,15 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CocoonError, describeError } from "@cocoon-net/core";
+import { mustBeFile } from "@cocoon-net/dhcp";
 
 /**
  * Replaces a file so that after a crash either the old or the new content is there, whole and on disk.
+ * @throws {InvalidError} when the path is no regular file
  * @throws {CocoonError} `unwritable`, naming the file; the old content is still there
  */
 export async function replaceFile(path: string, content: string, mode = 0o644): Promise<void> {
+  await mustBeFile(path);
   try {
     await replace(path, content, mode);
   } catch (cause) {

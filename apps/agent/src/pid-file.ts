@@ -1,6 +1,7 @@
 import { link, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { CocoonError, ConflictError, describeError } from "@cocoon-net/core";
+import { mustBeFile } from "@cocoon-net/dhcp";
 
 export const defaultPidFile = "/run/cocoon-net.pid";
 
@@ -12,6 +13,7 @@ export const defaultPidFile = "/run/cocoon-net.pid";
 export async function holdPidFile(path: string): Promise<AsyncDisposable> {
   // The content is complete before the name appears, and link() fails if the name is taken: no half-written
   // file can be read, and of two daemons starting at once one wins.
+  await mustBeFile(path);
   const own = `${path}.${process.pid}`;
   try {
     await writeFile(own, `${process.pid}\n`, { mode: 0o644 });

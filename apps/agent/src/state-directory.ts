@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CocoonError, CorruptError, describeError, InvalidError, NotFoundError } from "@cocoon-net/core";
+import { mustBeFile } from "@cocoon-net/dhcp";
 import { z } from "zod";
 import { replaceFile, syncDirectory } from "./durable-file.ts";
 import type { PoolPolicy } from "./pool-policy.ts";
@@ -125,6 +126,11 @@ export class StateDirectory {
     return join(this.path, "registration.json");
   }
 
+  /** What the set-up has made of the host. */
+  get hostPath(): string {
+    return join(this.path, "host.json");
+  }
+
   get jobPath(): string {
     return join(this.path, "job.json");
   }
@@ -159,6 +165,7 @@ export class StateDirectory {
       return await readRecord(this.poolPath, poolSchema);
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error;
+      await mustBeFile(this.poolPath);
       const aside = `${this.poolPath}.corrupt-${Date.now()}`;
       await rename(this.poolPath, aside);
       await syncDirectory(this.path);
@@ -168,13 +175,20 @@ export class StateDirectory {
   }
 
   async writePool(pool: Omit<PoolFile, "updatedAt">): Promise<PoolFile> {
-    const kept = Object.entries({ ...pool, updatedAt: new Date().toISOString().replace(/\.\d+Z$/, "Z") });
-    const shown = kept.filter(
+    const shown = Object.entries(pool).filter(
       ([name, value]) =>
-        name === "ips" || !(value === undefined || value === "" || value === false || isEmpty(value)),
+        name !== "updatedAt" &&
+        (name === "ips" || !(value === undefined || value === "" || value === false || isEmpty(value))),
     );
-    const file = Object.fromEntries(shown) as unknown as PoolFile;
-    await replaceFile(this.poolPath, `${JSON.stringify(file, null, 2)}\n`);
+    const at = (updatedAt: string): PoolFile =>
+      Object.fromEntries([...shown, ["updatedAt", updatedAt]]) as unknown as PoolFile;
+    const textOf = (file: PoolFile): string => `${JSON.stringify(file, null, 2)}\n`;
+    // A set-up that changes nothing leaves the file as it is, to the letter.
+    const before = await readFile(this.poolPath, "utf8").catch(() => "");
+    const same = at(/"updatedAt": "([^"]*)"\n\}\n$/.exec(before)?.[1] ?? "");
+    if (textOf(same) === before) return same;
+    const file = at(new Date().toISOString().replace(/\.\d+Z$/, "Z"));
+    await replaceFile(this.poolPath, textOf(file));
     return file;
   }
 

@@ -1,4 +1,4 @@
-import { chmod, rm } from "node:fs/promises";
+import { chmod, lstat, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { CocoonError, ConflictError, describeError, InvalidError, type LeaseRecord } from "@cocoon-net/core";
@@ -23,6 +23,10 @@ export interface VmBook {
 export async function serveVmSocket(path: string, book: VmBook, log: Logger): Promise<AsyncDisposable> {
   if (await isServed(path)) {
     throw new ConflictError(`another process serves ${path}`, { hint: "choose another with --vm-socket" });
+  }
+  const found = await lstat(path).catch(() => undefined);
+  if (found && !found.isSocket()) {
+    throw new InvalidError(`${path} is not a socket: it is left alone`, { hint: "name another --vm-socket" });
   }
   await rm(path, { force: true });
   const server = createServer((request, response) => {

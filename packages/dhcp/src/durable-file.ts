@@ -1,6 +1,24 @@
-import { write } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type Stats, write } from "node:fs";
+import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { InvalidError } from "@cocoon-net/core";
+
+/**
+ * To be asked before a path is replaced, renamed or removed: whoever names a device, e.g. `/dev/null`, must not lose it.
+ * @throws {InvalidError} when something is there that is no regular file
+ */
+export async function mustBeFile(path: string): Promise<void> {
+  let found: Stats;
+  try {
+    found = await stat(path);
+  } catch (error) {
+    // What is in the way of the file itself is told by whoever opens it.
+    if (codeOf(error) !== undefined) return;
+    throw error;
+  }
+  if (found.isFile()) return;
+  throw new InvalidError(`${path} is not a regular file: it is left alone`, { hint: "name another path" });
+}
 
 /**
  * Replaces `path` by a file that `write` fills: temporary file beside it, fsync, rename. A reader sees the old file
@@ -14,6 +32,7 @@ export async function replaceFile(
   mode: number,
   write: (handle: FileHandle) => Promise<void>,
 ): Promise<FileHandle> {
+  await mustBeFile(path);
   const temporary = `${path}.tmp`;
   const handle = await open(temporary, "w+", mode);
   try {
@@ -56,6 +75,7 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /** Moves a damaged file out of the way. @returns its new path */
 export async function keepAside(path: string, at: Date): Promise<string> {
+  await mustBeFile(path);
   const aside = `${path}.corrupt-${at.toISOString().replaceAll(/[:.]/g, "-")}`;
   await rename(path, aside);
   await syncDirectory(dirname(path));

@@ -1,5 +1,6 @@
 export type { AddressState, PoolCounts } from "./address-table.ts";
 export * from "./decision.ts";
+export { mustBeFile } from "./durable-file.ts";
 export * from "./engine.ts";
 export type { EngineOptions, Granting } from "./engine-options.ts";
 export * from "./flood-guard.ts";

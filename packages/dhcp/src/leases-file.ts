@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { type Address, CorruptError, parseAddress } from "@cocoon-net/core";
-import { isMissing, keepAside, replaceFile, writeAll } from "./durable-file.ts";
+import { isMissing, keepAside, mustBeFile, replaceFile, writeAll } from "./durable-file.ts";
 import { type FileLease, type LeasesText, leasesText } from "./leases-text.ts";
 
 export type { FileLease } from "./leases-text.ts";
@@ -50,6 +50,7 @@ function parseEntry(entry: unknown): FileLease | undefined {
  * @throws {CorruptError} when it is not a JSON array; the file is then kept aside under another name
  */
 export async function readLeasesFile(path: string): Promise<ParsedLeases> {
+  await mustBeFile(path);
   let text: string;
   try {
     text = await readFile(path, "utf8");

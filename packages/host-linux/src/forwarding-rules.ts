@@ -46,19 +46,23 @@ export function forwardingRules(plan: ForwardingPlan): ForwardingRules {
   return { passing, dropping };
 }
 
-/** Brings iptables in line with the plan. @returns one line per change */
+/** Brings iptables in line with the plan. `onAdd` is told of a passing rule before it goes in. @returns one line per change */
 export async function applyForwardingRules(
   rules: ForwardingRules,
   options: IptablesOptions = {},
+  onAdd: (rule: Rule) => Promise<void> = async () => undefined,
 ): Promise<string[]> {
   const iptables = new Iptables(options);
   const changes: string[] = [];
   for (const rule of rules.passing) {
-    if (await iptables.ensure(rule, "last")) changes.push(`added ${describeRule(rule)}`);
+    if (await iptables.has(rule)) continue;
+    await onAdd(rule);
+    await iptables.append(rule);
+    changes.push(`added ${describeRule(rule)}`);
   }
   // From the last to the first, so that they stand in the plan's order.
   for (const rule of rules.dropping.toReversed()) {
-    if (await iptables.ensure(rule, "first")) changes.push(`added ${describeRule(rule)}`);
+    if (await iptables.ensureFirst(rule)) changes.push(`added ${describeRule(rule)}`);
   }
   return [...changes, ...(await removeTagged(iptables, rules.dropping))];
 }
@@ -96,7 +100,7 @@ function forward(...spec: string[]): Rule {
   return { table: "filter", chain: "FORWARD", spec };
 }
 
-function describeRule({ table, chain, spec }: Rule): string {
+export function describeRule({ table, chain, spec }: Rule): string {
   return `iptables rule ${table} ${chain} ${spec.join(" ")}`;
 }
 

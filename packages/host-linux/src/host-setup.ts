@@ -11,7 +11,9 @@ import {
 import { DEFAULT_CONFLIST_PATH, writeConflist } from "./cni-conflist.ts";
 import { applyForwardingRules, forwardingRules } from "./forwarding-rules.ts";
 import { type CallOptions, type HostNetwork, openHostNetwork } from "./host-network.ts";
+import type { HostMark } from "./host-undo.ts";
 import { checkInterfaceName } from "./interface-name.ts";
+import type { Rule } from "./iptables.ts";
 import { formatMAC } from "./mac-address.ts";
 import { describeSysctl, ensureSysctl, type Sysctl } from "./sysctl.ts";
 
@@ -46,6 +48,8 @@ export interface HostSetUpOptions extends CallOptions {
   readonly network?: HostNetwork | undefined;
   /** The iptables program. Default `iptables`. */
   readonly iptables?: string | undefined;
+  /** Told what is about to be made, before it is: what `undoHost` needs to take it back. */
+  readonly onMake?: ((mark: HostMark) => Promise<void>) | undefined;
 }
 
 /**
@@ -55,7 +59,7 @@ export interface HostSetUpOptions extends CallOptions {
  * @throws {InvalidError} on a malformed plan, and what the kernel, iptables or the file system refuse
  */
 export async function setUpHost(plan: HostPlan, options: HostSetUpOptions = {}): Promise<HostSetUp> {
-  const { signal, iptables } = options;
+  const { signal, iptables, onMake = async () => undefined } = options;
   const bridge = checkInterfaceName(plan.bridge ?? "cni0");
   const subnet = parseCidr(plan.subnet, "subnet");
   const gateway = parseAddress(plan.gateway, "gateway");
@@ -77,10 +81,15 @@ export async function setUpHost(plan: HostPlan, options: HostSetUpOptions = {}):
   const changes: string[] = [];
   const warnings: string[] = [];
 
+  const link = await network.getLink({ name: bridge }, { signal });
+  if (link === undefined) await onMake({ kind: "bridge", name: bridge });
   if (await network.ensureBridge(bridge, { mac: bridgeMAC(gateway), signal })) {
     changes.push(`created bridge ${bridge}`);
   }
   const address = `${plan.gateway}/${subnet.prefix}`;
+  if (!(await network.listAddresses(bridge, { signal })).includes(address)) {
+    await onMake({ kind: "address", address, device: bridge });
+  }
   if (await network.ensureAddress(address, bridge, { signal })) {
     changes.push(`set address ${address} on ${bridge}`);
   }
@@ -104,11 +113,14 @@ export async function setUpHost(plan: HostPlan, options: HostSetUpOptions = {}):
   }
 
   if (plan.manageIptables ?? true) {
-    changes.push(...(await applyForwardingRules(rules, { iptables, signal })));
+    const onAdd = (rule: Rule): Promise<void> => onMake({ kind: "rule", rule });
+    changes.push(...(await applyForwardingRules(rules, { iptables, signal }, onAdd)));
   }
 
   const path = plan.conflistPath ?? DEFAULT_CONFLIST_PATH;
-  if (await writeConflist(bridge, path)) changes.push(`wrote ${path}`);
+  const onReplace = (before?: string): Promise<void> =>
+    onMake({ kind: "conflist", path, bridge, ...(before === undefined ? {} : { before }) });
+  if (await writeConflist(bridge, path, onReplace)) changes.push(`wrote ${path}`);
   return { changes, warnings };
 }
 

@@ -21,7 +21,8 @@ export {
   openHostNetwork,
 } from "./host-network.ts";
 export { type HostPlan, type HostSetUp, type HostSetUpOptions, setUpHost } from "./host-setup.ts";
-export type { IptablesOptions } from "./iptables.ts";
+export { type HostMark, type UndoHostOptions, undoHost } from "./host-undo.ts";
+export type { IptablesOptions, Rule } from "./iptables.ts";
 export { type DeleteLocalRoutesOptions, deleteLocalRoutes, type LocalRoute } from "./local-routes.ts";
 export { applyMoved, type MovedOptions, type MovedPlan } from "./moved-addresses.ts";
 export { type BringUpOptions, bringUpLinksByMAC } from "./nic-bring-up.ts";

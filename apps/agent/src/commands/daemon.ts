@@ -15,7 +15,6 @@ import {
   openBridgePorts,
   openDhcpSocket,
   openHostNetwork,
-  setUpHost,
 } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { runOwnCommand } from "../child-command.ts";
@@ -26,6 +25,7 @@ import type { ControllerFlags } from "../controller-run.ts";
 import type { DhcpConfig } from "../dhcp-config.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook, type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
+import { setUpThisHost } from "../host-marks.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { renderMetrics } from "../metrics.ts";
@@ -281,7 +281,7 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
   const { flags, pool, state, registered, dhcp, log, signal } = assignment;
   const network = parts.use(openHostNetwork());
   const plan = hostPlanOf(pool, { manageIptables: !flags.skipIptables, cniConflist: flags.cniConflist });
-  const host = await setUpHost(plan, { network, signal });
+  const host = await setUpThisHost(plan, state, { network, signal });
   for (const change of host.changes) log.info(change);
   for (const warning of host.warnings) log.warn(warning);
   if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
@@ -293,7 +293,7 @@ async function builtin(assignment: Assignment, parts: DisposeStack): Promise<Bui
   let serving: BuiltinLeaseBook | undefined;
   const setUpAgain = async (): Promise<void> => {
     log.warn(`${bridge} was made anew; it is set up again`);
-    await setUpHost(plan, { network, signal });
+    await setUpThisHost(plan, state, { network, signal });
     await serving?.restoreRoutes();
   };
   const book = await BuiltinLeaseBook.start(

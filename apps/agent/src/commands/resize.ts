@@ -1,8 +1,8 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
-import { setUpHost } from "@cocoon-net/host-linux";
 import { provisionPool, recordNetwork, resourcesOf } from "../cloud-provision.ts";
 import type { CommandContext } from "../command-context.ts";
 import { openCloud } from "../drivers.ts";
+import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
 import { hostPlanOf } from "../node-plan.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
@@ -36,7 +36,9 @@ export async function resize(flags: ResizeFlags, context: CommandContext): Promi
   }
   const now = await state.readPool();
   const manageIptables = !flags.skipIptables;
-  await setUpHost(hostPlanOf(now, { manageIptables, cniConflist: flags.cniConflist }), context);
+  await setUpThisHost(hostPlanOf(now, { manageIptables, cniConflist: flags.cniConflist }), state, {
+    signal: context.signal,
+  });
   context.print(JSON.stringify({ addresses: now.ips.length, ...(short === undefined ? {} : { short }) }));
 }
 

@@ -9,12 +9,12 @@ import {
   readCluster,
   type Store,
 } from "@cocoon-net/core";
-import { setUpHost } from "@cocoon-net/host-linux";
 import { ownerOf, provisionPool } from "../cloud-provision.ts";
 import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { detectPlatform, openCloud, openStore } from "../drivers.ts";
+import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
 import {
   allAddresses,
@@ -125,7 +125,7 @@ async function setUpNode(
         ...base,
         ips: allAddresses(subnet, gateway, flags.poolSize),
       });
-  const host = await setUpHost(hostPlanOf(pool, { ...setUp, cniConflist: flags.cniConflist }), {
+  const host = await setUpThisHost(hostPlanOf(pool, { ...setUp, cniConflist: flags.cniConflist }), state, {
     signal: context.signal,
   });
   for (const change of host.changes) context.say(change);

@@ -1,9 +1,11 @@
 import { ConflictError, FencedError, type Store } from "@cocoon-net/core";
-import { removeDropRules } from "@cocoon-net/host-linux";
+import { mustBeFile } from "@cocoon-net/dhcp";
+import { type HostMark, openHostNetwork, removeDropRules, undoHost } from "@cocoon-net/host-linux";
 import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { recordedRegistration, storedRegistration } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
+import { readHostMarks } from "../host-marks.ts";
 import { runningDaemon } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
@@ -14,6 +16,8 @@ export interface TeardownFlags {
   readonly store?: string | undefined;
   readonly pidFile: string;
 }
+
+const bridge = "cni0";
 
 /**
  * Undoes init or adopt: cloud resources first, then the registration, then the files. What could not be deleted
@@ -29,10 +33,11 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     });
   }
   if (flags.dryRun) {
-    describe(pool, registration, state, flags, context);
+    describe(pool, registration, state, await readHostMarks(state), flags, context);
     return;
   }
   context.requireRoot();
+  await mustBeFile(flags.leaseFile);
   const daemon = await runningDaemon(flags.pidFile);
   if (daemon !== undefined) {
     throw new ConflictError(`the daemon is still running (pid ${daemon}) and serves these addresses`, {
@@ -41,17 +46,36 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   }
   await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
   if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
-  for (const change of await removeDropRules({ signal: context.signal })) context.say(change);
+  await leaveHost(pool, state, context);
   if (store && registration) await leaveCluster(store, registration, context);
   await state.remove(
     flags.leaseFile,
     state.journalPath,
     state.registrationPath,
     state.jobPath,
+    state.hostPath,
     state.vmSocketPath,
     state.poolPath,
   );
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
+}
+
+/** The host as it was found: what the set-up made goes. What the program before made is not on record, and stays. */
+async function leaveHost(
+  pool: PoolFile,
+  state: StateDirectory,
+  { signal, say }: CommandContext,
+): Promise<void> {
+  for (const change of await removeDropRules({ signal })) say(change);
+  await using network = openHostNetwork();
+  if ((await network.getLink({ name: bridge }, { signal })) !== undefined) {
+    const ours = new Set(pool.ips);
+    for (const address of await network.listHostRoutes(bridge, { signal })) {
+      if (ours.has(address)) await network.deleteHostRoute(address, bridge, { signal });
+    }
+  }
+  const { changes, left } = await undoHost(await readHostMarks(state), { network, signal });
+  for (const line of [...changes, ...left]) say(line);
 }
 
 async function leaveCluster(store: Store, file: RegistrationFile, context: CommandContext): Promise<void> {
@@ -76,11 +100,20 @@ function describe(
   pool: PoolFile,
   registration: RegistrationFile | undefined,
   state: StateDirectory,
+  made: readonly HostMark[],
   flags: TeardownFlags,
   context: CommandContext,
 ): void {
   for (const id of pool.eniIDs ?? []) context.print(`would detach and delete: ${id}`);
   context.print("would remove: iptables rules tagged cocoon-net-drop");
+  for (const mark of made) context.print(`would take back: ${describeMark(mark)}`);
   if (registration) context.print(`would give back: ${pool.subnet} in ${registration.store}`);
   context.print(`would delete: ${state.poolPath}, ${flags.leaseFile}`);
+}
+
+function describeMark(mark: HostMark): string {
+  if (mark.kind === "bridge") return `bridge ${mark.name}, unless something is plugged into it`;
+  if (mark.kind === "address") return `address ${mark.address} on ${mark.device}`;
+  if (mark.kind === "conflist") return `${mark.path}${mark.before === undefined ? "" : ", to what it was"}`;
+  return `iptables rule ${mark.rule.table} ${mark.rule.chain} ${mark.rule.spec.join(" ")}`;
 }
