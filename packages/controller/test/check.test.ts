@@ -142,7 +142,7 @@ const damages: readonly [
 
 // Guards: each rule of checkStore and checkClouds; Repair.
 test.each(damages)("%s", async (_name, damage, found, mended) => {
-  await using cluster = await TestCluster.open({ damaged: true });
+  await using cluster = await TestCluster.open({ damaged: true, leaseMs: 600_000 });
   await cluster.join("n1");
   await cluster.join("n2");
   await damage(cluster);
@@ -168,8 +168,8 @@ test.each(damages)("%s", async (_name, damage, found, mended) => {
   await cluster.until(
     "the block is free",
     async () => Object.keys(await cluster.records()).every((key) => !/10\.0\.9\.|intents/.test(key)),
-    30 * 3_600_000,
-    300_000,
+    3_600_000,
+    15_000,
   );
   expect(await codes(cluster)).toEqual([]);
 });
