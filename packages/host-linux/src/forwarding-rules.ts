@@ -57,12 +57,11 @@ export async function applyForwardingRules(
   for (const rule of rules.passing) {
     if (await iptables.has(rule)) continue;
     await onAdd(rule);
-    await iptables.append(rule);
-    changes.push(`added ${describeRule(rule)}`);
+    if (await iptables.ensure(rule, "last")) changes.push(`added ${describeRule(rule)}`);
   }
   // From the last to the first, so that they stand in the plan's order.
   for (const rule of rules.dropping.toReversed()) {
-    if (await iptables.ensureFirst(rule)) changes.push(`added ${describeRule(rule)}`);
+    if (await iptables.ensure(rule, "first")) changes.push(`added ${describeRule(rule)}`);
   }
   return [...changes, ...(await removeTagged(iptables, rules.dropping))];
 }

@@ -38,14 +38,11 @@ export class Iptables {
   }
 
   /** @returns whether the rule was missing */
-  async ensureFirst(rule: Rule): Promise<boolean> {
+  async ensure(rule: Rule, place: "first" | "last"): Promise<boolean> {
     if (await this.has(rule)) return false;
-    await this.#run(["-t", rule.table, "-I", rule.chain, "1", ...rule.spec]);
+    const command = place === "first" ? ["-I", rule.chain, "1"] : ["-A", rule.chain];
+    await this.#run(["-t", rule.table, ...command, ...rule.spec]);
     return true;
-  }
-
-  async append({ table, chain, spec }: Rule): Promise<void> {
-    await this.#run(["-t", table, "-A", chain, ...spec]);
   }
 
   /** Removes the first rule that is the same. */
