@@ -1,6 +1,15 @@
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { CocoonError, CorruptError, describeError, InvalidError, NotFoundError } from "@cocoon-net/core";
+import {
+  CocoonError,
+  CorruptError,
+  describeError,
+  formatAddress,
+  hostRange,
+  InvalidError,
+  NotFoundError,
+  parseCidr,
+} from "@cocoon-net/core";
 import { mustBeFile } from "@cocoon-net/dhcp";
 import { z } from "zod";
 import { replaceFile, syncDirectory } from "./durable-file.ts";
@@ -56,14 +65,16 @@ export interface RegistrationFile {
 const address = z.ipv4();
 const strings = z.array(z.string());
 
-/** Go writes an empty list as null. */
-const withoutNulls = (value: unknown): unknown =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-    ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
-    : value;
+/** Go writes an empty list as null. Early versions named no gateway: it was, and is, the first host address. */
+const asToday = (value: unknown): unknown => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const fields = Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null));
+  if ("gateway" in fields || !z.cidrv4().safeParse(fields.subnet).success) return fields;
+  return { ...fields, gateway: formatAddress(hostRange(parseCidr(String(fields.subnet))).first) };
+};
 
 const poolSchema: z.ZodType<PoolFile> = z.preprocess(
-  withoutNulls,
+  asToday,
   z.looseObject({
     platform: z.string(),
     nodeName: z.string(),
@@ -86,7 +97,7 @@ const poolSchema: z.ZodType<PoolFile> = z.preprocess(
         releaseAfterMs: z.int().nonnegative(),
       }),
     ),
-    updatedAt: z.string(),
+    updatedAt: z.string().default("unknown"),
   }),
 );
 
