@@ -276,6 +276,18 @@ function addOperations(clusterCommand: Command, context: CommandContext): void {
     .argument("<node>")
     .option("--cancel", "let it stay", false)
     .action(async (node, flags) => (await operate()).clusterDrain(node, flags, context));
+  const check = () => import("./commands/check.ts");
+  const withoutCloud = ["--no-cloud", "look at the store only"] as const;
+  on("check", "hold store, clouds and nodes against each other; exit 1 on any finding")
+    .option(...withoutCloud)
+    .addOption(outputOption())
+    .action(async (flags) => (await check()).clusterCheck(flags, context));
+  on("repair", "mend what two checks agree on, after showing what that is")
+    .option(...withoutCloud)
+    .option("--dry-run", "show it only", false)
+    .option("--yes", "do not ask", false)
+    .addOption(duration("--between", "pause between the two checks", "10s"))
+    .action(async (flags) => (await check()).clusterRepair(flags, context));
   on("reclaim", "take the block of a silent node without waiting for the policy; the cloud fences it first")
     .argument("<node>")
     .option("--force", "go on when no fence can be verified; asks for the node's name", false)

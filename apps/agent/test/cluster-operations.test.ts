@@ -74,3 +74,42 @@ it("takes the block of a silent node; by force only when its name is typed", asy
   expect(said.join("\n")).toMatch(/what nobody can exclude then: n1 may still run/);
   expect((await record()).status).toBe("fencing");
 });
+
+it("finds what contradicts itself, shows what would mend it, and mends what two checks agree on", {
+  timeout: 60_000,
+}, async () => {
+  expect((await run(["check", "--no-cloud"])).failure).toBeUndefined();
+  await store.txn({
+    then: [{ put: keys.slot("10.0.9.0/24"), value: JSON.stringify({ node: "ghost", uid: "i-9" }) }],
+  });
+  const found = await run(["check", "--no-cloud", "-o", "json"]);
+  expect(found.failure).toMatch(/^1 findings$/);
+  expect(JSON.parse(found.out.join("\n"))).toMatchObject({
+    findings: [
+      { code: "slot-without-owner", guarantee: "G1", subject: expect.stringContaining("10.0.9.0/24") },
+    ],
+  });
+  const { out } = await run(["check", "--no-cloud"]);
+  expect(out.join("\n")).toMatch(/^G1 .*10\.0\.9\.0\/24.*\n +means: .*\n +→ .*`cluster repair` can/);
+
+  const quick = ["repair", "--no-cloud", "--between", "50ms"];
+  expect((await run([...quick, "--dry-run"])).out).toEqual([
+    expect.stringMatching(/^repair .*10\.0\.9\.0\/24/),
+  ]);
+  expect((await run(quick)).failure).toMatch(/nobody is there to confirm.*--yes/);
+  expect((await run(quick, async () => "n")).failure).toMatch(/^not confirmed/);
+  expect((await store.get(keys.slot("10.0.9.0/24"))).entry).toBeDefined();
+
+  const stop = new AbortController();
+  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "2s"], {
+    ...{ signal: stop.signal, env: { ...process.env, COCOON_NET_LOG_LEVEL: "silent" } },
+  });
+  const { out: done, failure } = await run([...quick, "--yes"]);
+  stop.abort();
+  await leading;
+  expect(failure).toBeUndefined();
+  expect(done.at(-1)).toBe("repaired 1, left 0 that had changed meanwhile");
+  expect((await store.get(keys.slot("10.0.9.0/24"))).entry).toBeUndefined();
+  expect((await run(["check", "--no-cloud"])).failure).toBeUndefined();
+  expect((await run(quick)).out).toEqual(["nothing is to be repaired"]);
+});
