@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
@@ -14,18 +14,24 @@ export const bridge = "cni0";
 export const clientDevice = "eth0";
 
 const receiveBuffer = "/proc/sys/net/core/rmem_default";
+const signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"];
 const generousBytes = 8 * 2 ** 20;
 
 /** Two network namespaces on one cable: a node with a bridge, and the load generator behind one of its ports. */
-export class Lan implements AsyncDisposable {
+export class Lan implements Disposable {
   readonly node: string;
   readonly guests: string;
   readonly #earlierReceiveBuffer: string;
+  readonly #onSignal = (): void => {
+    this[Symbol.dispose]();
+    process.exit(130);
+  };
 
   private constructor(suffix: string) {
     this.node = `bench-n-${suffix}`;
     this.guests = `bench-g-${suffix}`;
     this.#earlierReceiveBuffer = readFileSync(receiveBuffer, "utf8");
+    for (const signal of signals) process.once(signal, this.#onSignal);
   }
 
   static async create(): Promise<Lan> {
@@ -51,7 +57,7 @@ export class Lan implements AsyncDisposable {
       writeFileSync(receiveBuffer, String(generousBytes));
       return lan;
     } catch (error) {
-      await lan[Symbol.asyncDispose]();
+      lan[Symbol.dispose]();
       throw error;
     }
   }
@@ -66,10 +72,22 @@ export class Lan implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends whatever still runs in the namespaces, and takes them away. */
+  [Symbol.dispose](): void {
+    for (const signal of signals) process.off(signal, this.#onSignal);
     writeFileSync(receiveBuffer, this.#earlierReceiveBuffer);
     for (const name of [this.node, this.guests]) {
-      await run("ip", ["netns", "del", name]).catch(() => undefined);
+      const pids = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" }).stdout.split("\n");
+      for (const pid of pids) if (pid !== "") killQuietly(Number(pid));
+      spawnSync("ip", ["netns", "del", name]);
     }
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
   }
 }

@@ -51,7 +51,7 @@ async function run(args: readonly string[]): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "bench-dhcp-"));
   const profile = values["cpu-prof"];
   try {
-    await using lan = await Lan.create();
+    using lan = await Lan.create();
     const bench: Bench = {
       lan,
       directory: join(directory, "server"),
