@@ -36,7 +36,7 @@ export function readsOf(operations: readonly Operation[] = []): string[] {
 
 /** An entry from its key and its field of the hash, see layout.ts. */
 export function decodeEntry(key: string, field: string): Entry {
-  const [mark, created, modified] = /^(\d+) (\d+)(?:@\S*)? /.exec(field) ?? ["", 1, 1];
+  const [mark, created, modified] = /^(\d+) (\d+)@?\S* /.exec(field) ?? ["", 1, 1];
   return {
     key,
     value: field.slice(mark.length),
