@@ -305,17 +305,17 @@ export class BuiltinLeaseBook implements LeaseBook {
     switch (event.type) {
       case "granted":
       case "renewed":
-        log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
+        log.info({ ...leaseFields(event.lease), latencyMs: event.tookMs }, `lease ${event.type}`);
         this.#listener?.(event.lease.ip, this.#record(event.lease));
         this.#onGuest(event.lease.mac, "served");
         break;
       case "released":
       case "expired":
-        log.info({ mac: event.lease.mac, ip: event.lease.ip, seq: event.lease.seq }, `lease ${event.type}`);
+        log.info(leaseFields(event.lease), `lease ${event.type}`);
         this.#listener?.(event.lease.ip, undefined);
         break;
       case "assigned":
-        log.info({ mac: event.lease.mac, ip: event.lease.ip, vmID: event.lease.vmID }, "lease has its VM");
+        log.info(leaseFields(event.lease), "lease has its VM");
         this.#listener?.(event.lease.ip, this.#record(event.lease));
         break;
       case "in-use":
@@ -345,4 +345,8 @@ function taking(state: EngineState, leases: readonly Lease[]): EngineState {
       ...leases.map((lease) => ({ state: "leased" as const, ...lease })),
     ],
   };
+}
+
+function leaseFields({ mac, ip, vmID, seq }: Lease): object {
+  return { mac, ip, ...(vmID === undefined ? {} : { vmID }), seq };
 }

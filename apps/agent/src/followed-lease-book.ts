@@ -138,7 +138,7 @@ export class FollowedLeaseBook implements LeaseBook {
       const known = this.#leases.get(ip);
       if (known?.mac === mac && known.expiry === record.expiry && known.hostname === hostname) continue;
       this.#leases.set(ip, record);
-      this.#log.info({ node: record.node, mac, ip, expiry: record.expiry }, "lease followed");
+      this.#log.info({ mac, ip, expiry: record.expiry }, "lease followed");
       this.#listener(ip, record);
     }
     // Another subnet's addresses are not this node's to speak of.
@@ -154,12 +154,12 @@ export class FollowedLeaseBook implements LeaseBook {
   #endAbsent(present: ReadonlySet<string>, complete: boolean): void {
     clearTimeout(this.#ending);
     let next = Number.POSITIVE_INFINITY;
-    for (const [ip, { node, mac, expiry }] of this.#leases) {
+    for (const [ip, { mac, expiry }] of this.#leases) {
       if (present.has(ip)) continue;
       const until = Date.parse(expiry);
       if (complete || until <= Date.now()) {
         this.#leases.delete(ip);
-        this.#log.info({ node, mac, ip }, "lease ended");
+        this.#log.info({ mac, ip }, "lease ended");
         this.#listener(ip, undefined);
       } else next = Math.min(next, until);
     }

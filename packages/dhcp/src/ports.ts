@@ -45,7 +45,9 @@ export interface Clock {
 }
 
 export type ServerEvent =
-  | { readonly type: "granted" | "renewed" | "released" | "expired"; readonly lease: Lease }
+  /** `tookMs`: from the packet's arrival to its ACK. */
+  | { readonly type: "granted" | "renewed"; readonly lease: Lease; readonly tookMs: number }
+  | { readonly type: "released" | "expired"; readonly lease: Lease }
   /** A client said that the address is in use by somebody else; `lease` is the one that ended with it. */
   | { readonly type: "declined"; readonly ip: string; readonly mac: string; readonly lease?: Lease }
   /** A lease that is there got its VM's id. */

@@ -58,6 +58,8 @@ export interface ServerStats {
 interface Job {
   readonly packet: DhcpPacket;
   readonly request: DhcpRequest;
+  /** When it arrived. */
+  readonly at: number;
   /** The bridge port that the client is behind. */
   readonly port: string | undefined;
   /** Addresses that were found in use while it was served. */
@@ -268,7 +270,7 @@ export class DhcpServer implements AsyncDisposable {
         return;
       }
     }
-    const job: Job = { packet: decoded.packet, request, port, conflicts: 0 };
+    const job: Job = { packet: decoded.packet, request, at: this.#clock.now(), port, conflicts: 0 };
     const queue = this.#queues.get(client);
     if (queue === undefined) this.#serve(client, job);
     else if (queue.length < maxQueued) queue.push(job);
@@ -362,7 +364,8 @@ export class DhcpServer implements AsyncDisposable {
       this.#arm();
       this.#leasesFile.touch(lease.ip);
       await this.#reply(job, { type: "ack", address, leaseMs });
-      this.#onEvent({ type: renews === undefined ? "granted" : "renewed", lease });
+      const type = renews === undefined ? "granted" : "renewed";
+      this.#onEvent({ type, lease, tookMs: this.#clock.now() - job.at });
       if (replaces !== undefined) {
         this.#leasesFile.touch(replaces.ip);
         this.#onEvent({ type: "released", lease: replaces });

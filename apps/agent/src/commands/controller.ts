@@ -7,5 +7,10 @@ export async function controller(
   context: CommandContext,
 ): Promise<void> {
   const { drivers, signal } = context;
-  await runController(flags, { url: flags.store, drivers, signal, log: createLogger(context.env) });
+  await runController(flags, {
+    url: flags.store,
+    drivers,
+    signal,
+    log: createLogger(context.env, flags.store),
+  });
 }

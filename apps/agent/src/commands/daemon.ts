@@ -130,10 +130,7 @@ export async function daemon(
   if (flags.controller && url !== undefined) {
     parts.use(await startController(url, controller, assignment, context));
   }
-  log.info(
-    { node: pool.nodeName, subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource },
-    "serving",
-  );
+  log.info({ subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource }, "serving");
   using _ = reportService(context.env, log);
   await untilStopped(link, context.signal);
   log.info("stopped");
@@ -216,7 +213,7 @@ async function startController(
 }
 
 async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
-  const log = createLogger(context.env);
+  const logger = createLogger(context.env, flags.store);
   const follow = parseLeaseSource(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
@@ -232,6 +229,7 @@ async function readAssignment(flags: DaemonFlags, context: CommandContext): Prom
   const registered = await state.readRegistration();
   if (registered) checkRegistration(registered, flags, pool, state);
   const { dhcp = {}, signal } = context;
+  const log = logger.child({ node: pool.nodeName });
   return { flags, state, pool, registered, follow, dhcp, log, signal };
 }
 
