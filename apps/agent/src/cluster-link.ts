@@ -49,6 +49,9 @@ export interface ClusterLinkOptions {
 export class ClusterLink {
   readonly #options: ClusterLinkOptions;
   #facts: NodeUpdate;
+  /** Why the machine is about to end, once anything is known of that. */
+  #departure: { readonly why: string | undefined } | undefined;
+  #sayDeparture: (() => Promise<void>) | undefined;
   /** Set while the subnet is ours. */
   #sayFacts: (() => Promise<void>) | undefined;
   #state: LinkState = "connecting";
@@ -84,6 +87,12 @@ export class ClusterLink {
   async tell(facts: NodeUpdate): Promise<void> {
     this.#facts = { ...this.#facts, ...facts };
     await this.#sayFacts?.();
+  }
+
+  /** The machine is about to end, or is not: the node drains by itself, at once or when the store is there. */
+  async depart(why: string | undefined): Promise<void> {
+    this.#departure = { why };
+    await this.#sayDeparture?.();
   }
 
   /** Resolves when `signal` aborts, or when the subnet is lost for good. @throws what retrying cannot mend */
@@ -252,7 +261,9 @@ export class ClusterLink {
     const differences = mirror.catchUp(book.leases(), stored);
     log.info({ subnet: registration.subnet, epoch: registration.epoch, differences }, "the subnet is ours");
     this.#sayFacts = () => this.#publish(registration, this.#facts, signal);
+    this.#sayDeparture = () => this.#publishDeparture(registration, signal);
     await this.#sayFacts();
+    await this.#sayDeparture();
   }
 
   async #publish(registration: Registration, facts: NodeUpdate, signal: AbortSignal): Promise<void> {
@@ -267,6 +278,20 @@ export class ClusterLink {
     } catch (error) {
       if (signal.aborted || error instanceof FencedError || error instanceof UnavailableError) return;
       log.warn({ err: error }, "the node's record could not be updated");
+    }
+  }
+
+  async #publishDeparture(registration: Registration, signal: AbortSignal): Promise<void> {
+    if (this.#departure === undefined || this.#state !== "owned") return;
+    try {
+      await registration.depart(this.#departure.why, { signal });
+    } catch (error) {
+      // Said again when the subnet is next confirmed; the heartbeat sees a lost one.
+      if (signal.aborted || error instanceof FencedError) return;
+      this.#options.log.warn(
+        { err: error },
+        `that the machine ends is not told yet: ${describeError(error)}`,
+      );
     }
   }
 

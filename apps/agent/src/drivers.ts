@@ -52,6 +52,15 @@ const stores: ReadonlyMap<string, Load<StoreDriver>> = new Map(
 
 const clouds: ReadonlyMap<string, Load<CloudDriver>> = new Map(Object.entries({ volcengine, gke }));
 
+type WatchDeparture = NonNullable<CloudDriver["watchDeparture"]>;
+/** What a daemon needs of a cloud, without the rest of its driver. Of Volcengine nothing is known. */
+const departures: ReadonlyMap<string, Load<WatchDeparture | undefined>> = new Map(
+  Object.entries({
+    volcengine: async () => undefined,
+    gke: async () => (await import("@cocoon-net/cloud-gke/host")).watchDeparture,
+  }),
+);
+
 /** Checks what can be checked of a store's URL without connecting. @throws {InvalidError} */
 export function checkStoreUrl(text: string, drivers?: DriverPlaces): void {
   const { scheme } = parse(text);
@@ -72,6 +81,16 @@ export async function openStore(text: string, options: OpenOptions = {}): Promis
 export async function openCloud(platform: string, drivers?: DriverPlaces): Promise<Cloud> {
   const driver = await driverFor("cloud", platform, clouds, drivers);
   return driver.open(platform);
+}
+
+/** What tells that this machine is about to end; undefined where its cloud announces nothing. @throws {InvalidError} */
+export async function departureWatch(
+  platform: string,
+  drivers?: DriverPlaces,
+): Promise<WatchDeparture | undefined> {
+  const light = drivers?.named.has(platform) ? undefined : departures.get(platform);
+  if (light) return light();
+  return (await driverFor("cloud", platform, clouds, drivers)).watchDeparture;
 }
 
 /** The platform whose metadata service answers here. @throws {InvalidError} when not exactly one does. */

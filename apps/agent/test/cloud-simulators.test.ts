@@ -1,13 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
-import { DisposeStack } from "@cocoon-net/core";
 import { describe, expect, it } from "vitest";
-import { AgentNode } from "./support/agent-node.ts";
-import { Running, succeed } from "./support/command.ts";
-
-const simulator = fileURLToPath(
-  new URL("../../../packages/cloud-testkit/bin/cocoon-cloud-sim.js", import.meta.url),
-);
+import type { AgentNode } from "./support/agent-node.ts";
+import { init, startSimulator, teardown } from "./support/cloud-simulator.ts";
+import { succeed } from "./support/command.ts";
 
 /** What the program before this one writes, and reads. */
 const poolFields = [
@@ -24,55 +19,6 @@ const poolFields = [
   ],
   ...["aliasRangeName", "dnsServers", "dropInternalAccess", "dropCIDRs", "updatedAt"],
 ];
-
-const api = "127.0.0.1:8080";
-
-interface Simulated extends AsyncDisposable {
-  readonly node: AgentNode;
-  state(): Promise<Record<string, unknown[]>>;
-  calls(): Promise<Record<string, Record<string, number>>>;
-}
-
-/** The simulator's command beside a node that has what the command says to export in its environment. */
-async function startSimulator(...args: readonly string[]): Promise<Simulated> {
-  await using parts = new DisposeStack();
-  const node = parts.use(await AgentNode.create());
-  const { namespace } = node;
-  await namespace.ip("link", "add", "eth0", "type", "veth", "peer", "name", "wire0");
-  await namespace.ip("link", "set", "eth0", "up");
-  const listen = ["--listen", api, "--metadata-listen", "127.0.0.1:8081", "--delay", "20"];
-  const running = parts.use(
-    new Running("cocoon-cloud-sim", [...namespace.enter, process.execPath, simulator, ...args, ...listen]),
-  );
-  await running.says("Ctrl-C ends it.");
-  const exports = running.output.matchAll(/^ {2}export (\w+)=(\S+)$/gm);
-  Object.assign(node.env, Object.fromEntries([...exports].map(([, name, value]) => [name, value])), {
-    // No credentials of whoever runs this.
-    CLOUDSDK_CONFIG: node.path("none"),
-  });
-  const owned = parts.move();
-  const get = async <T>(path: string): Promise<T> => {
-    const script = `fetch("http://${api}${path}").then((answer) => answer.text()).then(console.log)`;
-    return JSON.parse(await namespace.exec(process.execPath, "-e", script)) as T;
-  };
-  return {
-    node,
-    state: () => get("/sim/state"),
-    calls: () => get("/sim/calls"),
-    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
-  };
-}
-
-/** `setUpArgs` names a platform: the last one counts. */
-function init(node: AgentNode, platform: string, ...more: readonly string[]): Promise<string> {
-  const args = node.setUpArgs("init", "--platform", platform, "--subnet", "172.20.7.0/24", ...more);
-  return node.do(...args, "--primary-nic", "eth0");
-}
-
-async function teardown(node: AgentNode): Promise<string> {
-  const files = ["--state-dir", node.path("state"), "--lease-file", node.path("leases.json")];
-  return await node.do("teardown", ...files, "--pid-file", node.path("daemon.pid"));
-}
 
 /** `pool.json`, which has to be as that program writes it. */
 async function readPool(node: AgentNode): Promise<Record<string, unknown>> {
@@ -147,9 +93,12 @@ describe("init, status and teardown against the simulators' commands", { timeout
     expect((await it.state()).instances).toMatchObject([{ name: "n1", nic: { aliases } }]);
     const status = await node.do("status", "--state-dir", node.path("state"));
     expect(status).toMatch(/^Aliases: +cocoon-pods:172\.20\.7\.0\/24$/m);
+    const cron = node.cronPath("cocoon-net-fix-alias");
+    expect(await readFile(cron, "utf8")).toMatch(/^@reboot root ip route del local 172\.20\.7\.0\/24 /);
 
     await teardown(node);
     expect((await it.state()).instances).toMatchObject([{ name: "n1", nic: { aliases: [] } }]);
+    await expect(readFile(cron)).rejects.toThrow("ENOENT");
     expect(await succeed(["ls", node.path("state")])).toBe("");
   });
 

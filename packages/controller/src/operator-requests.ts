@@ -93,8 +93,8 @@ export function requestDrain(store: Store, node: string, options: OperatorOption
   return readAndWrite(
     async () => {
       const { owner } = await lookAt(store, node, options);
-      const { status } = owner.record;
-      if (status === "draining") return { result: undefined, write: undefined };
+      const { status, departs } = owner.record;
+      if (status === "draining" && departs === undefined) return { result: undefined, write: undefined };
       refuseReclaimed(owner);
       const message = `${node} is to leave: it grants nothing new, and ${owner.subnet} is freed when its guests are gone`;
       return { result: undefined, write: rewrite(owner, { status: "draining" }, "drain-requested", message) };
@@ -254,7 +254,8 @@ function rewrite(
   type: "drain-requested" | "drain-cancelled",
   message: string,
 ): OperatorWrite {
-  const { grantsStopped: _, ...record } = owner.record;
+  // An operator's word outlives the reason that the node had itself.
+  const { grantsStopped: _, departs: __, ...record } = owner.record;
   return {
     if: [same(owner.claim), same(owner.entry)],
     then: [{ put: owner.entry.key, value: encode({ ...record, ...change }) }],

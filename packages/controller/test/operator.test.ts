@@ -315,3 +315,24 @@ test("a draining node that dies is reclaimed by the policy, and one that returns
   await cluster.silence(node);
   await cluster.until("it is free", () => isFree(cluster));
 });
+
+test("a node drains by itself and takes that back, but not what an operator has asked for as well", async () => {
+  await using cluster = await TestCluster.open();
+  const { registration } = await cluster.join("n1");
+  const record = async () => (await cluster.records())["nodes/n1"];
+  await registration.depart(undefined);
+  await registration.depart("the machine ends");
+  await registration.depart("the machine ends");
+  await registration.update({ grantsStopped: cluster.date().toISOString() });
+  expect(await record()).toMatchObject({ status: "draining", departs: "the machine ends" });
+  await registration.depart(undefined);
+  expect(await record()).toMatchObject({ status: "ready" });
+  expect(Object.keys((await record()) ?? {})).not.toContain("grantsStopped");
+  expect(await cluster.history("n1")).toEqual(["node-registered", "drain-requested", "drain-cancelled"]);
+
+  await registration.depart("the machine ends");
+  await requestDrain(cluster.store, "n1", now(cluster));
+  await registration.depart(undefined);
+  expect(await record()).toMatchObject({ status: "draining" });
+  expect(await cancelDrain(cluster.store, "n1", now(cluster))).toBe(true);
+});

@@ -76,6 +76,8 @@ export interface NodeRecord {
   readonly gateway?: string;
   /** Of a draining node: since when it grants nothing new, with every lease that it has in the store. */
   readonly grantsStopped?: string;
+  /** Of a node that has begun to drain by itself: why. */
+  readonly departs?: string;
   /** Epochs of ownerships under this name that have ended, oldest first: none of them may be asserted again. */
   readonly ended?: readonly number[];
 }
@@ -184,6 +186,7 @@ export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   leaseSource: z.exactOptional(z.string()),
   gateway: z.exactOptional(z.ipv4()),
   grantsStopped: z.exactOptional(time),
+  departs: z.exactOptional(z.string()),
   ended: z.exactOptional(z.array(z.int())),
 });
 

@@ -198,6 +198,39 @@ export class Registration {
   }
 
   /**
+   * The node drains by itself, as it would for an operator, because its machine is about to end; undefined undoes that.
+   * Nothing changes where somebody else has decided already that the node leaves.
+   */
+  async depart(why: string | undefined, options?: CallOptions): Promise<void> {
+    const message =
+      why === undefined
+        ? `${this.node} stays, and may grant again`
+        : `${this.node} is about to leave, and grants nothing new: ${why}`;
+    await this.#rewrite(
+      ({ departs, ...record }) => {
+        if (why === undefined) {
+          if (record.status !== "draining" || departs === undefined) return undefined;
+          const { grantsStopped: _, ...staying } = record;
+          return { ...staying, status: "ready" };
+        }
+        if (record.status !== "ready" && record.status !== "suspect") return undefined;
+        return { ...record, status: "draining", departs: why };
+      },
+      (readAt) => [
+        eventOperation(readAt, {
+          time: this.#now().toISOString(),
+          type: why === undefined ? "drain-cancelled" : "drain-requested",
+          reason: "instance-ends",
+          node: this.node,
+          subnet: this.subnet,
+          message,
+        }),
+      ],
+      options,
+    );
+  }
+
+  /**
    * Gives the subnet back: its slots, leases and the node's claim go in one step per transaction limit, the claim
    * last. Only for a node whose addresses the cloud no longer delivers (teardown has run), since it frees at once.
    */
@@ -246,9 +279,12 @@ export class Registration {
     );
   }
 
-  /** Changes the node's record, and what belongs to that, without losing what others write into it meanwhile. */
+  /**
+   * Changes the node's record, and what belongs to that, without losing what others write into it meanwhile; undefined
+   * changes nothing.
+   */
   async #rewrite(
-    change: (record: NodeRecord, claim: Entry, mark: Entry | undefined) => NodeRecord,
+    change: (record: NodeRecord, claim: Entry, mark: Entry | undefined) => NodeRecord | undefined,
     more: (readAt: Revision) => readonly Operation[],
     options: CallOptions = {},
   ): Promise<void> {
@@ -265,7 +301,9 @@ export class Registration {
         continue;
       }
       if (!entry) throw new NotFoundError(`${key} is missing although the node is registered`);
-      const value = encode(change(decode(nodeSchema, entry), claim, mark));
+      const record = change(decode(nodeSchema, entry), claim, mark);
+      if (record === undefined) return;
+      const value = encode(record);
       const { succeeded } = await this.#store.txn(
         {
           if: [this.fence, { key, modRevision: entry.modRevision }],

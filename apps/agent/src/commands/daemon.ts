@@ -22,9 +22,11 @@ import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
+import { followDeparture } from "../departure.ts";
 import type { DhcpConfig } from "../dhcp-config.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook, type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
+import { guardRoutes } from "../guest-agent.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
@@ -87,7 +89,7 @@ export async function daemon(
   parts.use(await holdPidFile(pidFile));
   const book =
     follow === undefined
-      ? await builtin(assignment, parts)
+      ? await builtin(assignment, context.env, parts)
       : parts.use(await FollowedLeaseBook.start(follow, pool, log));
   const { store: url } = flags;
   const link =
@@ -127,6 +129,15 @@ export async function daemon(
   if (book instanceof BuiltinLeaseBook && vmSocket !== "") {
     parts.use(await serveVmSocket(vmSocket, book, log));
   }
+  parts.use(
+    followDeparture({
+      platform: pool.platform,
+      drivers: context.drivers,
+      env: context.env,
+      tell: async (why) => await link?.depart(why),
+      log,
+    }),
+  );
   if (flags.controller && url !== undefined) {
     parts.use(await startController(url, controller, assignment, context));
   }
@@ -275,13 +286,19 @@ async function untilStopped(link: ClusterLink | undefined, signal: AbortSignal):
   }
 }
 
-async function builtin(assignment: Assignment, parts: DisposeStack): Promise<BuiltinLeaseBook> {
+async function builtin(
+  assignment: Assignment,
+  env: NodeJS.ProcessEnv,
+  parts: DisposeStack,
+): Promise<BuiltinLeaseBook> {
   const { flags, pool, state, registered, dhcp, log, signal } = assignment;
   const network = parts.use(openHostNetwork());
   const plan = hostPlanOf(pool, { manageIptables: !flags.skipIptables, cniConflist: flags.cniConflist });
   const host = await setUpThisHost(plan, state, { network, signal });
   for (const change of host.changes) log.info(change);
   for (const warning of host.warnings) log.warn(warning);
+  const guard = await guardRoutes({ node: pool, network, env, log });
+  if (guard) parts.use(guard);
   if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
   // With a store nothing new is granted before it has confirmed that the subnet is ours (G7, G9).
   const granting: Granting = flags.store === undefined ? "open" : "renew-only";

@@ -14,6 +14,7 @@ import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { detectPlatform, openCloud, openStore } from "../drivers.ts";
+import { applyFixes, fixesOf } from "../guest-agent.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
 import {
@@ -130,6 +131,7 @@ async function setUpNode(
   });
   for (const change of host.changes) context.say(change);
   for (const warning of host.warnings) context.say(`warning: ${warning}`);
+  if (setUp.provision) await applyFixes(pool, context);
   context.print(
     `${flags.nodeName} is set up: ${pool.ips.length} addresses of ${pool.subnet}, gateway ${pool.gateway}`,
   );
@@ -227,6 +229,12 @@ async function describe(
   const gateway =
     subnet === undefined ? (flags.gateway ?? "first host address") : checkGateway(subnet, flags.gateway);
   const state = new StateDirectory(flags.stateDir);
+  const fixes = setUp.provision && subnet !== undefined ? fixesOf({ ...settings, subnet }) : undefined;
+  const files = [
+    state.poolPath,
+    ...(store ? [state.registrationPath] : []),
+    ...(fixes?.files.map(({ path }) => path) ?? []),
+  ];
   const lines = [
     ["platform", settings.platform],
     ["nodeName", flags.nodeName],
@@ -239,7 +247,7 @@ async function describe(
     ["dropCIDRs", settings.dropCIDRs.join(",")],
     ["stateDir", flags.stateDir],
     ...(store ? [["store", store.label]] : []),
-    ["would write", [state.poolPath, ...(store ? [state.registrationPath] : [])].join(", ")],
+    ["would write", files.join(", ")],
     ...(setUp.provision
       ? [["would provision", `${settings.platform} instance ${setUp.provision.instance.instanceID}`]]
       : []),

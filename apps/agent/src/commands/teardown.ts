@@ -5,6 +5,7 @@ import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { recordedRegistration, storedRegistration } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
+import { fixesOf, removeFixes } from "../guest-agent.ts";
 import { readHostMarks } from "../host-marks.ts";
 import { runningDaemon } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
@@ -48,6 +49,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
   await leaveHost(pool, state, context);
   if (store && registration) await leaveCluster(store, registration, context);
+  await removeFixes(pool);
   await state.remove(
     flags.leaseFile,
     state.journalPath,
@@ -108,7 +110,8 @@ function describe(
   context.print("would remove: iptables rules tagged cocoon-net-drop");
   for (const mark of made) context.print(`would take back: ${describeMark(mark)}`);
   if (registration) context.print(`would give back: ${pool.subnet} in ${registration.store}`);
-  context.print(`would delete: ${state.poolPath}, ${flags.leaseFile}`);
+  const fixes = fixesOf(pool)?.files.map(({ path }) => path) ?? [];
+  context.print(`would delete: ${[state.poolPath, flags.leaseFile, ...fixes].join(", ")}`);
 }
 
 function describeMark(mark: HostMark): string {

@@ -28,7 +28,16 @@ export class AgentNode implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "cocoon-agent-"));
     parts.defer(() => rm(directory, { recursive: true, force: true }));
     const namespace = parts.use(await Namespace.create());
+    // `ip netns exec` puts it in the place of the host's own /etc/cron.d.
+    const etc = join("/etc/netns", namespace.name);
+    parts.defer(() => rm(etc, { recursive: true, force: true }));
+    await mkdir(join(etc, "cron.d"), { recursive: true });
     return new AgentNode(namespace, directory, parts.move());
+  }
+
+  /** A file of the node's /etc/cron.d. */
+  cronPath(name: string): string {
+    return join("/etc/netns", this.namespace.name, "cron.d", name);
   }
 
   path(name: string): string {
