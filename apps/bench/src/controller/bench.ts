@@ -190,16 +190,25 @@ class Run implements AsyncDisposable {
     const controller = this.#leading;
     const least = reclaimLeast(nodes.length, this.#sizes);
     await controller.calls();
+    const seen = async (type: string, withinMs: number): Promise<number[]> => {
+      try {
+        return await this.#observer.seen(type, nodes, withinMs);
+      } catch (error) {
+        const { calls = [], problems = [] } = await controller.calls();
+        const said = problems.slice(-3).join("; ") || "no problem";
+        throw new Error(`${describeError(error)}; ${calls.length} cloud calls; the controller told ${said}`);
+      }
+    };
     this.#tell(`${what} lost`);
     const lostAt = Date.now();
     for (const node of nodes) this.#stopInstance(node);
     await process[Symbol.asyncDispose]();
-    const suspect = await this.#observer.seen("node-suspect", nodes, sessionTtlMs * 3 + 60_000);
+    const suspect = await seen("node-suspect", sessionTtlMs * 3 + 60_000);
     this.#tell(`${what} suspect`);
     const patienceMs = reclaimAfterMs + least.ms * 4 + 120_000;
-    const fenced = await this.#observer.seen("subnet-quarantined", nodes, patienceMs);
+    const fenced = await seen("subnet-quarantined", patienceMs);
     this.#tell(`${what} fenced`);
-    const freed = await this.#observer.seen("subnet-freed", nodes, patienceMs);
+    const freed = await seen("subnet-freed", patienceMs);
     const { calls = [], firstCallAt = lostAt, problems = [] } = await controller.calls();
     const refused = calls.filter(({ result }) => result === "throttled").length;
     const writes = calls.filter(({ action }) => !action.startsWith("Describe")).length;

@@ -1,0 +1,338 @@
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openStore } from "@cocoon-net/agent";
+import { DisposeStack, formatAddress, keys, parseAddress, pause, type Store } from "@cocoon-net/core";
+import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
+import type { StoreKind } from "../access.ts";
+import { apiPort, Fabric, fabricAddress } from "../namespaces/fabric.ts";
+import { command, ip, ipBatch } from "../namespaces/ip-command.ts";
+import { SupervisedProcess } from "./supervised-process.ts";
+
+export interface ChaosClusterOptions {
+  /** Every namespace's name starts with it. */
+  readonly prefix: string;
+  /** Logs and state go below it. */
+  readonly directory: string;
+  readonly store: StoreKind;
+  readonly signal: AbortSignal;
+  readonly onEnded: (name: string, how: string) => void;
+}
+
+/** Short against the length of a run; leases outlast most disturbances, and not all. */
+const times = {
+  lease: "24s",
+  sessionTtl: "5s",
+  leaderTtl: "5s",
+  suspectAfter: "6s",
+  reclaimAfter: "2s",
+  lookAgainAfter: "1s",
+  quarantine: "5s",
+} as const;
+
+const cli = fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json")).replace(
+  /package\.json$/,
+  "bin/cocoon-net.js",
+);
+const asset = (name: string): string => fileURLToPath(new URL(`../../assets/${name}`, import.meta.url));
+
+/** A service in a namespace of its own, with its clock, and its cable to the VPC. */
+export interface Machine {
+  readonly name: string;
+  readonly namespace: string;
+  /** The VPC's end of its cable. */
+  readonly port: string;
+  readonly clockPath: string;
+  readonly process: SupervisedProcess;
+}
+
+export interface ChaosNode extends Machine {
+  readonly instanceID: string;
+  readonly directory: string;
+  readonly guests: ChaosGuest[];
+}
+
+export interface ChaosGuest {
+  readonly name: string;
+  readonly namespace: string;
+  readonly logPath: string;
+  mac: string;
+  client: SupervisedProcess | undefined;
+}
+
+/** Real processes in network namespaces; this process runs in the fabric's. Primitives only: what is done when is not decided here. */
+export class ChaosCluster implements AsyncDisposable {
+  readonly store: Store;
+  readonly server: TestServer;
+  readonly fabric: Fabric;
+  readonly controllers: Machine[] = [];
+  readonly nodes: ChaosNode[] = [];
+  readonly #options: ChaosClusterOptions;
+  readonly #parts: DisposeStack;
+  readonly #processes: SupervisedProcess[] = [];
+  #macs = 0;
+  #ports = 0;
+
+  private constructor(
+    options: ChaosClusterOptions,
+    fabric: Fabric,
+    server: TestServer,
+    store: Store,
+    parts: DisposeStack,
+  ) {
+    this.#options = options;
+    this.#parts = parts;
+    this.fabric = fabric;
+    this.server = server;
+    this.store = store;
+  }
+
+  static async start(options: ChaosClusterOptions): Promise<ChaosCluster> {
+    await using parts = new DisposeStack();
+    const { directory, signal } = options;
+    const dataDir = join(directory, options.store);
+    for (const path of [join(directory, "logs"), dataDir]) await mkdir(path, { recursive: true });
+    const fabric = parts.use(await Fabric.start());
+    const server = parts.use(
+      options.store === "etcd"
+        ? await startEtcd({ host: fabricAddress, dataDir })
+        : await startRedis({ host: fabricAddress, dataDir, appendonly: true, appendfsync: "always" }),
+    );
+    const url = `${options.store}://${server.host}:${server.port}`;
+    const init = [
+      ...[cli, "cluster", "init", "--store", url, "--parent-cidr", "172.20.0.0/16"],
+      ...[
+        "--lease-time",
+        times.lease,
+        "--quarantine",
+        times.quarantine,
+        "--reclaim-after",
+        times.reclaimAfter,
+      ],
+    ];
+    await untilDone(signal, () => command(process.execPath, init));
+    const store = parts.use(await untilDone(signal, () => openStore(url, { signal })));
+    return new ChaosCluster(options, fabric, server, store, parts.move());
+  }
+
+  async addController(name: string): Promise<void> {
+    const namespace = await this.#newNamespace(name);
+    const number = ++this.#ports;
+    const port = `c-${number}`;
+    const address = formatAddress(parseAddress(fabricAddress) + 200 + number);
+    await ipBatch([
+      `link add ${port} type veth peer name eth0 netns ${namespace}`,
+      `link set ${port} master vpc0`,
+      `link set ${port} up`,
+    ]);
+    await ipBatch(["link set lo up", `address add ${address}/20 dev eth0`, "link set eth0 up"], {
+      netns: namespace,
+    });
+    const machine = this.#machine(name, namespace, port, [
+      ...["controller", "--store", this.#url, "--id", name, "--leader-ttl", times.leaderTtl],
+      ...["--suspect-after", times.suspectAfter, "--look-again-after", times.lookAgainAfter],
+    ]);
+    this.controllers.push(machine);
+    machine.process.start();
+  }
+
+  /** Boots an instance, sets it up and starts its agent, and its guests when it is alive in the store. */
+  async addNode(name: string, guests: number): Promise<ChaosNode> {
+    const namespace = await this.#newNamespace(name);
+    const number = ++this.#ports;
+    const instanceID = `i-${name}`;
+    const directory = join(this.#options.directory, name);
+    await mkdir(directory, { recursive: true });
+    await this.fabric.addInstance(instanceID, namespace, number);
+    const machine = this.#machine(name, namespace, `p-${number}`, [
+      ...["daemon", "--lease-file", join(directory, "leases.json"), "--metrics-addr", ""],
+      ...["--session-ttl", times.sessionTtl, ...this.#files(directory)],
+    ]);
+    const node: ChaosNode = { ...machine, instanceID, directory, guests: [] };
+    await this.setUp(node);
+    this.nodes.push(node);
+    for (let index = 1; index <= guests; index++) await this.#addGuest(node, `${name}-g${index}`);
+    return node;
+  }
+
+  /** `init`, as long as it does not succeed, then the daemon. */
+  async setUp(node: ChaosNode): Promise<void> {
+    const { name, namespace, directory } = node;
+    const args = ["init", "--platform", "volcengine", "--node-name", name, "--pool-size", "20"];
+    const line = [process.execPath, cli, ...args, ...this.#files(directory)];
+    const env = Object.entries(this.#env).map(([key, value]) => `${key}=${value}`);
+    await untilDone(this.#options.signal, () =>
+      command("ip", ["netns", "exec", namespace, "env", ...env, ...line], 60_000),
+    );
+    await this.fabric.settled();
+    node.process.start();
+    await this.#until(
+      `${name} to be alive`,
+      async () => (await this.store.get(keys.alive(name))).entry !== undefined,
+    );
+  }
+
+  /** With another MAC when it is another VM; one that is still the same keeps its own. */
+  async bootGuest(guest: ChaosGuest, another: boolean): Promise<void> {
+    if (another) {
+      this.#macs += 1;
+      guest.mac = `52:54:00:00:${hex(this.#macs >> 8)}:${hex(this.#macs & 255)}`;
+      await ipBatch(["link set eth0 down", `link set eth0 address ${guest.mac}`, "link set eth0 up"], {
+        netns: guest.namespace,
+      });
+    }
+    guest.client = this.#supervised(
+      `${guest.name}-udhcpc`,
+      [
+        ...["ip", "netns", "exec", guest.namespace, "udhcpc", "-f", "-R", "-i", "eth0"],
+        ...["-s", asset("chaos-udhcpc.sh"), "-t", "30", "-T", "1", "-A", "1"],
+      ],
+      { CHAOS_GUEST: guest.name, CHAOS_MAC: guest.mac, CHAOS_LOG: guest.logPath },
+    );
+    guest.client.start();
+  }
+
+  /** SIGTERM gives the lease back, SIGKILL does not. */
+  async endGuest(guest: ChaosGuest, signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+    await guest.client?.kill(signal);
+    guest.client = undefined;
+    await ip("-n", guest.namespace, "address", "flush", "dev", "eth0");
+  }
+
+  /** Nothing between the machine and the store gets through; or its cable is out altogether. */
+  async cut(machine: Machine, what: "store" | "cable"): Promise<void> {
+    machine.process.touch();
+    if (what === "cable") return void (await ip("link", "set", machine.port, "down"));
+    await this.#storeRules(machine, "-I");
+  }
+
+  async mend(machine: Machine, what: "store" | "cable"): Promise<void> {
+    machine.process.touch();
+    if (what === "cable") return void (await ip("link", "set", machine.port, "up"));
+    await this.#storeRules(machine, "-D");
+  }
+
+  async stepClock({ clockPath }: Machine, ms: number): Promise<void> {
+    await writeFile(clockPath, String(ms));
+  }
+
+  /** Its kernel, with everything in it, goes away; the cloud says that the instance is stopped. */
+  async crash(node: ChaosNode): Promise<void> {
+    await Promise.all([node.process.kill(), ...node.guests.map((guest) => this.endGuest(guest, "SIGKILL"))]);
+    this.fabric.simulator.stopInstance(node.instanceID);
+  }
+
+  async leasesFile({ directory }: ChaosNode): Promise<{ mac: string; ip: string }[]> {
+    const text = await readFile(join(directory, "leases.json"), "utf8").catch(() => "[]");
+    return JSON.parse(text) as { mac: string; ip: string }[];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#processes.map((item) => item[Symbol.asyncDispose]()));
+    await this.#parts[Symbol.asyncDispose]();
+  }
+
+  async #addGuest(node: ChaosNode, name: string): Promise<void> {
+    const namespace = await this.#newNamespace(name);
+    const tap = `t-${name}`;
+    await ipBatch(
+      [
+        `link add ${tap} type veth peer name eth0 netns ${namespace}`,
+        `link set ${tap} master cni0`,
+        `link set ${tap} type bridge_slave isolated on`,
+        `link set ${tap} up`,
+      ],
+      { netns: node.namespace },
+    );
+    await ipBatch(["link set lo up"], { netns: namespace });
+    const logPath = join(this.#options.directory, "logs", `${name}.said`);
+    const guest: ChaosGuest = { name, namespace, logPath, mac: "", client: undefined };
+    node.guests.push(guest);
+    await this.bootGuest(guest, true);
+  }
+
+  async #storeRules({ namespace }: Machine, what: "-I" | "-D"): Promise<void> {
+    const { port } = this.server;
+    const rules = [
+      ["INPUT", "-s", fabricAddress, "-p", "tcp", "--sport", String(port)],
+      ["OUTPUT", "-d", fabricAddress, "-p", "tcp", "--dport", String(port)],
+    ];
+    for (const rule of rules) {
+      await ip("netns", "exec", namespace, "iptables", "-w", what, ...rule, "-j", "DROP");
+    }
+  }
+
+  #machine(name: string, namespace: string, port: string, args: readonly string[]): Machine {
+    const clockPath = join(this.#options.directory, `${name}.clock`);
+    const argv = ["ip", "netns", "exec", namespace, process.execPath, cli, ...args];
+    const process_ = this.#supervised(name, argv, {
+      CHAOS_CLOCK: clockPath,
+      NODE_OPTIONS: `--import=${asset("stepped-clock.mjs")}`,
+    });
+    return { name, namespace, port, clockPath, process: process_ };
+  }
+
+  #supervised(name: string, argv: readonly string[], env: NodeJS.ProcessEnv): SupervisedProcess {
+    const { directory, onEnded } = this.#options;
+    const logPath = join(directory, "logs", `${name}.log`);
+    const made = new SupervisedProcess({
+      ...{ name, logPath, argv, onEnded },
+      env: { ...process.env, ...this.#env, ...env },
+    });
+    this.#processes.push(made);
+    return made;
+  }
+
+  async #newNamespace(name: string): Promise<string> {
+    const namespace = `${this.#options.prefix}-${name}`;
+    await ip("netns", "add", namespace);
+    return namespace;
+  }
+
+  #files(directory: string): string[] {
+    return [
+      ...["--state-dir", directory, "--cni-conflist", join(directory, "30-cocoon-dhcp.conflist")],
+      ...["--store", this.#url, "--pid-file", join(directory, "daemon.pid")],
+    ];
+  }
+
+  get #url(): string {
+    return `${this.#options.store}://${this.server.host}:${this.server.port}`;
+  }
+
+  get #env(): Record<string, string> {
+    return {
+      VOLCENGINE_ACCESS_KEY_ID: "AKTEST",
+      VOLCENGINE_SECRET_ACCESS_KEY: "SKTEST",
+      VOLCENGINE_REGION: this.fabric.simulator.region,
+      COCOON_NET_VOLCENGINE_ENDPOINT: `http://${fabricAddress}:${apiPort}`,
+      NO_PROXY: "*",
+      NODE_COMPILE_CACHE: join(this.#options.directory, "compile-cache"),
+    };
+  }
+
+  async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
+    const deadline = performance.now() + 60_000;
+    while (!(await condition().catch(() => false))) {
+      if (performance.now() > deadline) throw new Error(`not within 60 s: ${what}`);
+      await pause(100, this.#options.signal);
+    }
+  }
+}
+
+/** Again and again, as a service manager does. @throws the last failure, after two minutes */
+async function untilDone<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + 120_000;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+      await pause(1_000, signal);
+    }
+  }
+}
+
+function hex(number: number): string {
+  return number.toString(16).padStart(2, "0");
+}

@@ -1,0 +1,140 @@
+import { describeError, keys, listAll, pause, prefixes } from "@cocoon-net/core";
+import { ChaosCluster, type ChaosClusterOptions } from "./chaos-cluster.ts";
+import { Dice } from "./dice.ts";
+import { type Disturbance, pickFault } from "./faults.ts";
+import type { HistoryEntry } from "./history.ts";
+import { Recorder } from "./recorder.ts";
+
+export interface ChaosOptions extends Omit<ChaosClusterOptions, "onEnded"> {
+  readonly minutes: number;
+  readonly seed: number;
+  readonly tell: (line: string) => void;
+}
+
+export interface ChaosResult {
+  readonly history: readonly HistoryEntry[];
+  /** What did not come right again after everything was healed; empty when all did. */
+  readonly unrest: string;
+}
+
+const nodes = 4;
+const guestsPerNode = 3;
+/** Disturbances at a time, and pauses between their beginnings. */
+const atOnce = 3;
+const pauseMs = [500, 3_000] as const;
+/** A lease, a session, a reclaim with its quarantine and the retries' longest pause, with room for a busy machine. */
+const restMs = 150_000;
+
+/** Builds a cluster, disturbs it for so long, heals it, waits until it is at rest. */
+export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
+  const { minutes, seed, tell, signal } = options;
+  const startedAt = performance.now();
+  const log = (line: string): void =>
+    tell(`${((performance.now() - startedAt) / 1_000).toFixed(1).padStart(6)} s  ${line}`);
+  let recorder: Recorder | undefined;
+  await using cluster = await ChaosCluster.start({
+    ...options,
+    onEnded: (name, how) => {
+      log(`${name} ended by itself: ${how}`);
+      recorder?.fault(`ended by itself: ${how}`, name, false);
+    },
+  });
+  await using recording = new Recorder(cluster);
+  recorder = recording;
+  for (const name of ["c1", "c2"]) await cluster.addController(name);
+  for (let index = 1; index <= nodes; index++) {
+    recorder.note({ kind: "instance", at: Date.now(), node: `n${index}`, running: true });
+    await cluster.addNode(`n${index}`, guestsPerNode);
+  }
+  log(`${nodes} nodes with ${guestsPerNode} guests each, two controllers, one ${options.store}`);
+  await disturb(cluster, recorder, { dice: new Dice(seed), forMs: minutes * 60_000, log, signal });
+  log("everything is healed");
+  const unrest = await untilRest(cluster, recorder, signal);
+  log(unrest === "" ? "the cluster is at rest" : `no rest: ${unrest}`);
+  return { history: await recorder.history(), unrest };
+}
+
+interface DisturbOptions {
+  readonly dice: Dice;
+  readonly forMs: number;
+  readonly log: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+async function disturb(
+  cluster: ChaosCluster,
+  recorder: Recorder,
+  { dice, forMs, log, signal }: DisturbOptions,
+): Promise<void> {
+  const end = performance.now() + forMs;
+  const busy = new Set<string>();
+  const healing = new Set<Promise<void>>();
+  const failures: unknown[] = [];
+  const heal = async (disturbance: Disturbance): Promise<void> => {
+    const { what, on, lastsMs } = disturbance;
+    try {
+      await pause(Math.min(lastsMs, Math.max(0, end - performance.now())), signal);
+      await disturbance.end();
+      if (lastsMs > 0) log(`${on}: ${what}: over`);
+    } catch (error) {
+      failures.push(error);
+    } finally {
+      recorder.fault(what, on, true);
+      busy.delete(on);
+    }
+  };
+  while (performance.now() < end && failures.length === 0) {
+    await pause(dice.between(...pauseMs), signal);
+    if (busy.size >= atOnce) continue;
+    const begun = await pickFault(dice)({ cluster, dice, recorder, busy });
+    if (begun === undefined) continue;
+    log(`${begun.on}: ${begun.what}`);
+    recorder.fault(begun.what, begun.on, false);
+    busy.add(begun.on);
+    const healed: Promise<void> = heal(begun).finally(() => healing.delete(healed));
+    healing.add(healed);
+  }
+  await Promise.all(healing);
+  for (const machine of [...cluster.nodes, ...cluster.controllers]) await cluster.stepClock(machine, 0);
+  if (failures.length > 0) throw new Error(`a disturbance could not be ended: ${describeError(failures[0])}`);
+}
+
+/** Empty when each node is heard, each guest has a lease that the store knows, and no job is left. */
+async function untilRest(cluster: ChaosCluster, recorder: Recorder, signal: AbortSignal): Promise<string> {
+  const deadline = performance.now() + restMs;
+  let wrong = "";
+  while (performance.now() < deadline) {
+    await pause(1_000, signal);
+    wrong = await whatIsWrong(cluster, recorder).catch((error: unknown) => describeError(error));
+    if (wrong !== "") continue;
+    // What the guests did in the last moments has reached everybody.
+    await pause(5_000, signal);
+    await recorder.noteRest();
+    return "";
+  }
+  return wrong;
+}
+
+async function whatIsWrong({ nodes: all, store }: ChaosCluster, recorder: Recorder): Promise<string> {
+  for (const { name } of all) {
+    if ((await store.get(keys.alive(name))).entry === undefined) return `${name} is not heard`;
+  }
+  const { entries: jobs } = await listAll(store, prefixes.intents);
+  if (jobs[0]) return `the job ${jobs[0].key} is under way`;
+  const leased = new Set(
+    (await listAll(store, prefixes.pool)).entries.map(
+      ({ value }) => (JSON.parse(value) as { mac: string }).mac,
+    ),
+  );
+  const now = Date.now();
+  const holding = new Map<string, boolean>();
+  for (const entry of await recorder.history()) {
+    if (entry.kind === "lease") holding.set(entry.guest, entry.until > now);
+    if (entry.kind === "lease-end") holding.set(entry.guest, false);
+  }
+  for (const { name, mac } of all.flatMap(({ guests }) => guests)) {
+    if (holding.get(name) !== true) return `${name} (${mac}) has no lease`;
+    if (!leased.has(mac)) return `the store does not know of a lease of ${name} (${mac})`;
+  }
+  return "";
+}
