@@ -23,7 +23,7 @@ return { 1, redis.call('INFO', unpack(ARGV, 3)), types }
  *   ARGV[3]  the era that the caller knows, or empty
  *   ARGV[4]  the newest revision that it has seen in that era
  *   result   {done, era, revision, run, branched}          run: id of the server's process
- *                                                          branched: the history that this one branched from, see branch
+ *                                                          branched: the history that this one branched from
  */
 export const incarnation: Script = defineScript(
   "incarnation",

@@ -97,8 +97,8 @@ local function announce(id, tied, written)
   end
 end
 
--- Counts changes, and cuts the stream, whose entries are of very different size, after enough of them. Marks are
--- revisions, newest first, each with the number of changes since the one before it.
+-- Counts changes before they are applied, and cuts the stream, whose entries are of very different size, after enough
+-- of them. Marks are revisions, newest first, each with the number of changes since the one before it.
 local function mark(id, changes)
   unmarked = unmarked + changes
   if unmarked * 8 < HISTORY then return end
@@ -151,9 +151,9 @@ local function commit(puts, values, sessions, deletes, found)
   announce(id, #tied > 0 and 1 or 0, { puts, gone })
   revision, revisionStamp = revision + 1, stamp
   -- No text has the byte 255 in UTF-8.
+  mark(id, #puts + #gone)
   redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'put', table.concat(sets, '\255'),
     'delete', table.concat(gone, '\255'))
-  mark(id, #puts + #gone)
   redis.call('HSET', STATE, 'revision', id, 'stamp', stamp, 'unmarked', digits(unmarked))
   if #sets > 0 then redis.call('HSET', DATA, unpack(sets)) end
   if #made > 0 then redis.call('ZADD', INDEX, unpack(made)) end
