@@ -73,8 +73,8 @@ export async function readSnapshot(
   let after: string | undefined = "";
   while (after !== undefined) {
     const reply = await connection.run(listScript, [prefix, after, pageSize], call);
-    const [, revision, stamp, more, joined] = reply;
-    const page = decodeEntries(joined as Buffer);
+    const [, revision, stamp, more, pieces] = reply;
+    const page = (pieces as Buffer[]).flatMap(decodeEntries);
     for (const entry of page) found.set(entry.key, entry);
     first ??= { revision: Number(revision), stamp: String(stamp) };
     last = Number(revision);

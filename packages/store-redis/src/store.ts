@@ -100,9 +100,9 @@ class RedisStore implements Store {
       [prefix, start, Math.min(limit, longestPage)],
       call(`list ${prefix}`, false, options),
     );
-    const [, revision, , more, joined] = reply;
+    const [, revision, , more, pieces] = reply;
     this.#see(Number(revision));
-    const entries = decodeEntries(joined as Buffer);
+    const entries = (pieces as Buffer[]).flatMap(decodeEntries);
     return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
   }
 
