@@ -23,7 +23,7 @@ import {
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
-import { type DhcpConfig, present } from "./dhcp-config.ts";
+import { type DhcpConfig, engineSettings, present } from "./dhcp-config.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
@@ -78,12 +78,14 @@ export class BuiltinLeaseBook implements LeaseBook {
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
   /** VMs by MAC, as they were told: a server that replaces this one is told again. */
   readonly #vms = new Map<string, string>();
+  #dhcp: DhcpConfig;
   /** The grantable addresses; they follow demand where the node has a policy for that. */
   #ips: readonly string[];
 
   private constructor(options: BuiltinOptions, socket: LentSocket) {
     this.#options = options;
     this.#ips = options.pool.ips;
+    this.#dhcp = options.dhcp ?? {};
     this.#socket = socket;
     this.#granting = options.granting;
     this.#leaseMs = options.leaseMs ?? day;
@@ -143,6 +145,12 @@ export class BuiltinLeaseBook implements LeaseBook {
     this.#engine?.configure({ leaseMs });
   }
 
+  /** What the config file says now, with each guest's next message. @throws {InvalidError} and changes nothing */
+  setDhcp(dhcp: DhcpConfig): void {
+    this.#engine?.configure(engineSettings(dhcp));
+    this.#dhcp = dhcp;
+  }
+
   setPool(ips: readonly string[]): void {
     this.#ips = ips;
     this.#engine?.configure({ pool: ips.map((ip) => parseAddress(ip)) });
@@ -194,7 +202,7 @@ export class BuiltinLeaseBook implements LeaseBook {
   /** @param stored what the store says; undefined while that is not known */
   async #serve(stored: ReadonlyMap<string, LeaseRecord> | undefined, signal?: AbortSignal): Promise<number> {
     await using parts = new DisposeStack();
-    const { pool, network, leaseFile, log, dhcp = {}, guard, probe } = this.#options;
+    const { pool, network, leaseFile, log, guard, probe } = this.#options;
     const loaded = await this.#load();
     parts.use(loaded.journal);
     const adopted = unknownLeases(loaded.state, stored ?? new Map(), pool.nodeName, this.#clock.now());
@@ -210,14 +218,7 @@ export class BuiltinLeaseBook implements LeaseBook {
         dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
         granting: this.#granting,
         leaseMs: this.#leaseMs,
-        ...present({
-          coolDownMs: dhcp.coolDownMs,
-          declineMs: dhcp.declineMs,
-          rapidCommit: dhcp.rapidCommit,
-          leasesPerPort: dhcp.leasesPerPort,
-          options: dhcp.options,
-          reservations: dhcp.reservations,
-        }),
+        ...engineSettings(this.#dhcp),
       },
       state,
     );

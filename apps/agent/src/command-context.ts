@@ -12,6 +12,13 @@ export interface CommandContext {
   readonly drivers?: DriverPlaces | undefined;
   /** What the config file says of the DHCP server. */
   readonly dhcp?: DhcpConfig | undefined;
+  /**
+   * Reads the config file again; undefined where there is none. Changes nothing by itself.
+   * @throws {InvalidError} naming file, line and key of what is wrong
+   */
+  readonly reload?: (() => Promise<Reloaded>) | undefined;
+  /** Calls the listener at each SIGHUP, until disposed. */
+  readonly onHangup?: ((listener: () => void) => Disposable) | undefined;
   /** The command's result, on stdout. */
   print(line: string): void;
   /** The terminal behind stdout; undefined where that is none. */
@@ -24,6 +31,14 @@ export interface CommandContext {
   requireRoot(): void;
 }
 
+/** What the config file says now. */
+export interface Reloaded {
+  readonly dhcp: DhcpConfig | undefined;
+  readonly logLevel: string | undefined;
+  /** Keys whose values are others than at the start. */
+  readonly changed: readonly string[];
+}
+
 export function processContext(signal: AbortSignal): CommandContext {
   return {
     signal,
@@ -31,6 +46,10 @@ export function processContext(signal: AbortSignal): CommandContext {
     print: (line) => console.log(line),
     screen: process.stdout.isTTY ? process.stdout : undefined,
     say: (line) => console.error(line),
+    onHangup: (listener) => {
+      process.on("SIGHUP", listener);
+      return { [Symbol.dispose]: () => void process.off("SIGHUP", listener) };
+    },
     ask:
       process.stdin.isTTY && process.stderr.isTTY ? (question) => askOnTerminal(question, signal) : undefined,
     requireRoot: () => {

@@ -1,6 +1,6 @@
 import { describeError, InvalidError } from "@cocoon-net/core";
 import type { Command, Option } from "commander";
-import type { Scalar, Setting, Settings } from "./config-file.ts";
+import type { ConfigFile, Scalar, Setting, Settings } from "./config-file.ts";
 
 /** Where an option's value comes from, as `config explain` prints it. */
 export type SettingPlaces = ReadonlyMap<Option, string>;
@@ -48,6 +48,28 @@ function setEverywhere(
   }
   for (const inner of command.commands) {
     if (setEverywhere(inner, name, setting, places)) found = true;
+  }
+  return found;
+}
+
+/** Keys whose values differ, as `daemon.metricsAddr`. */
+export function changedSettings(before: ConfigFile, now: ConfigFile): string[] {
+  const [old, young] = [flat(before), flat(now)];
+  return [...new Set([...old.keys(), ...young.keys()])].filter((key) => old.get(key) !== young.get(key));
+}
+
+function flat({ settings, drivers, dhcp }: ConfigFile): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  const visit = (some: Settings, path: string): void => {
+    for (const [name, { value }] of some) {
+      if (isSection(value)) visit(value, `${path}${name}.`);
+      else found.set(path + name, JSON.stringify(value));
+    }
+  };
+  visit(settings, "");
+  for (const [name, place] of drivers.named ?? []) found.set(`drivers.${name}`, place);
+  for (const [name, value] of Object.entries((dhcp?.value as object | undefined) ?? {})) {
+    found.set(`dhcp.${name}`, JSON.stringify(value));
   }
   return found;
 }

@@ -12,6 +12,7 @@ export interface ControllerFlags {
   readonly suspectAfter: number;
   readonly reclaimAfter?: number | undefined;
   readonly lookAgainAfter: number;
+  readonly logLevel?: string | undefined;
 }
 
 export interface ControllerRun {

@@ -1,5 +1,7 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
 import {
+  type EngineOptions,
+  engineDefaults,
   type FloodGuardOptions,
   type OptionSettings,
   parseOptionSettings,
@@ -86,6 +88,15 @@ export function parseDhcpConfig(value: unknown, where: string): DhcpConfig {
         : { options: parseOptionSettings(one.options, `${where}: dhcp.reservations.${index}.options`) }),
     })),
     limits: limits && present(limits),
+  };
+}
+
+/** What the engine is told: what is not set is as it is without a config file. */
+export function engineSettings(dhcp: DhcpConfig): Partial<EngineOptions> {
+  const { coolDownMs, declineMs, rapidCommit, leasesPerPort, options, reservations } = dhcp;
+  return {
+    ...engineDefaults,
+    ...present({ coolDownMs, declineMs, rapidCommit, leasesPerPort, options, reservations }),
   };
 }
 

@@ -7,14 +7,11 @@ export type { Logger } from "pino";
 /**
  * Logs on stderr: lines for people on a terminal, else one JSON object a line; COCOON_NET_LOG_FORMAT forces either.
  * What the environment and the store's URL keep secret does not appear.
- * @throws {InvalidError} for an unknown COCOON_NET_LOG_LEVEL or COCOON_NET_LOG_FORMAT
+ * @throws {InvalidError} for an unknown level or COCOON_NET_LOG_FORMAT
  */
-export function createLogger(env: NodeJS.ProcessEnv, store?: string): Logger {
-  const level = env.COCOON_NET_LOG_LEVEL || "info";
-  if (!(level in pino.levels.values) && level !== "silent") {
-    const known = [...Object.keys(pino.levels.values), "silent"].join(", ");
-    throw new InvalidError(`COCOON_NET_LOG_LEVEL "${level}" is not a level; choose one of ${known}`);
-  }
+export function createLogger(env: NodeJS.ProcessEnv, store?: string, asked?: string): Logger {
+  const level = asked || env.COCOON_NET_LOG_LEVEL || "info";
+  checkLevel(level);
   const format = env.COCOON_NET_LOG_FORMAT || (process.stderr.isTTY ? "pretty" : "json");
   if (format !== "json" && format !== "pretty") {
     throw new InvalidError(`COCOON_NET_LOG_FORMAT "${format}" is neither json nor pretty`);
@@ -33,6 +30,13 @@ export function createLogger(env: NodeJS.ProcessEnv, store?: string): Logger {
     stderr.write(format === "pretty" ? prettyLine(safe) : safe);
   };
   return pino(options, { write });
+}
+
+/** @throws {InvalidError} */
+export function checkLevel(level: string): void {
+  if (level in pino.levels.values || level === "silent") return;
+  const known = [...Object.keys(pino.levels.values), "silent"].join(", ");
+  throw new InvalidError(`log level "${level}" is not a level; choose one of ${known}`);
 }
 
 /** `10:00:00.000 WARN  what happened  name=value …`; a stack follows on lines of its own. */

@@ -1,13 +1,15 @@
 import { describeError, InvalidError, nodeStatuses } from "@cocoon-net/core";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { ViewFlags } from "./cluster-views/show.ts";
 import { slotStates } from "./cluster-views/slot-states.ts";
 import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
+import type { ConfigFile } from "./config-file.ts";
 import type { SettingPlaces } from "./config-settings.ts";
 import type { DhcpConfig } from "./dhcp-config.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
+import { addExamples } from "./examples.ts";
 import { parseFormat } from "./output-format.ts";
 import { defaultPidFile } from "./pid-file.ts";
 import { defaultStateDirectory } from "./state-directory.ts";
@@ -24,6 +26,7 @@ export function createProgram(given: CommandContext): Command {
   let drivers: DriverPlaces | undefined;
   let dhcp: DhcpConfig | undefined;
   let places: SettingPlaces = new Map();
+  let reload: CommandContext["reload"];
   const context: CommandContext = {
     signal: given.signal,
     env: given.env,
@@ -33,6 +36,10 @@ export function createProgram(given: CommandContext): Command {
     get dhcp() {
       return dhcp ?? given.dhcp;
     },
+    get reload() {
+      return reload;
+    },
+    onHangup: given.onHangup,
     screen: given.screen,
     ask: given.ask,
     print: (line) => given.print(line),
@@ -60,10 +67,19 @@ export function createProgram(given: CommandContext): Command {
       const found = await readConfigFile(file);
       drivers = found.drivers;
       places = applySettings(program, found.settings);
-      if (found.dhcp) {
-        const { parseDhcpConfig } = await import("./dhcp-config.ts");
-        dhcp = parseDhcpConfig(found.dhcp.value, found.dhcp.at);
-      }
+      dhcp = await dhcpOf(found);
+      reload = async () => {
+        const { changedSettings } = await import("./config-settings.ts");
+        const now = await readConfigFile(file);
+        // Tried on another program first: a file that is wrong changes nothing.
+        const other = createProgram(given);
+        applySettings(other, now.settings);
+        return {
+          dhcp: await dhcpOf(now),
+          logLevel: levelOnCommandLine() ?? settingOf(other, "daemon", "logLevel"),
+          changed: changedSettings(found, now),
+        };
+      };
     });
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
@@ -98,6 +114,11 @@ export function createProgram(given: CommandContext): Command {
     )
     .action(async (flags) => (await setUpNode()).adopt(flags, context));
 
+  /** Which wins over the config file, as the environment does. */
+  const levelOnCommandLine = (): string | undefined =>
+    ["cli", "env"].includes(daemonCommand.getOptionValueSource("logLevel") ?? "")
+      ? daemonCommand.opts<{ logLevel?: string }>().logLevel
+      : undefined;
   const controllerCommand = add(
     program,
     "controller",
@@ -109,6 +130,7 @@ export function createProgram(given: CommandContext): Command {
         .choices(["instance-gone", "fence", "manual"])
         .default("instance-gone"),
     )
+    .addOption(logLevelOption())
     .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s"))
     .addOption(duration("--suspect-after", "silence before a node is called suspect", "5s"))
     .addOption(
@@ -135,6 +157,7 @@ export function createProgram(given: CommandContext): Command {
       "take part in the election of the controller too, with the settings of that command",
       false,
     )
+    .addOption(logLevelOption())
     .addOption(duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s"))
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
     .option(
@@ -213,6 +236,14 @@ export function createProgram(given: CommandContext): Command {
   add(configCommand, "schema", "JSON Schema of the config file").action(async () =>
     (await config()).configSchema(program, context),
   );
+  program
+    .command("completion")
+    .description("a script that completes this command line, for your shell")
+    .addArgument(new Argument("<shell>").choices(["bash", "zsh", "fish"]))
+    .action(async (shell: string) =>
+      (await import("./commands/completion.ts")).completion(program, shell, context),
+    );
+  addExamples(program);
   return program;
 }
 
@@ -363,6 +394,23 @@ function metricsOption(): Option {
   return new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
     .env("COCOON_NET_METRICS_ADDR")
     .default(":9092");
+}
+
+function logLevelOption(): Option {
+  return new Option(
+    "--log-level <level>",
+    "trace, debug, info, warn, error, fatal or silent (default: info)",
+  ).env("COCOON_NET_LOG_LEVEL");
+}
+
+async function dhcpOf({ dhcp }: ConfigFile): Promise<DhcpConfig | undefined> {
+  if (!dhcp) return undefined;
+  return (await import("./dhcp-config.ts")).parseDhcpConfig(dhcp.value, dhcp.at);
+}
+
+/** What the config file says of a command's option. */
+function settingOf(program: Command, name: string, option: string): string | undefined {
+  return program.commands.find((command) => command.name() === name)?.getOptionValue(option);
 }
 
 function outputOption(): Option {

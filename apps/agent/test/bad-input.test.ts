@@ -79,7 +79,7 @@ describe("bad input", { timeout: 90_000 }, () => {
     await node.write("state/pool.json", pool);
     expectOneLine(await daemon("--metrics-addr", "9092"), 1, /metrics address "9092" is not host:port/);
     node.env.COCOON_NET_LOG_LEVEL = "loud";
-    expectOneLine(await daemon(), 1, /COCOON_NET_LOG_LEVEL "loud" is not a level/);
+    expectOneLine(await daemon(), 1, /log level "loud" is not a level/);
     node.env.COCOON_NET_LOG_LEVEL = "error";
     expectOneLine(await daemon("--pid-file", node.path("no/such.pid")), 1, /pid file .* cannot be written/);
     await node.write("state/pool.json", { ...pool, ips: ["10.98.0.7"] });

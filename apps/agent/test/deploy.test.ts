@@ -244,7 +244,7 @@ describe("deploy/kubernetes", () => {
 });
 
 describe("deploy/grafana and deploy/prometheus", () => {
-  const zero = { free: 0, offered: 0, leased: 0, cooling: 0, declined: 0, reserved: 0, pool: 0 };
+  const zero = { free: 0, offered: 0, leased: 0, cooling: 0, declined: 0, reserved: 0, outside: 0, pool: 0 };
   const exported = renderMetrics({
     grants: () => ({ ok: 0, failed: 0 }),
     available: () => 0,
@@ -255,7 +255,14 @@ describe("deploy/grafana and deploy/prometheus", () => {
       received: { discover: 1 },
       sent: { ack: 1 },
       dropped: { malformed: 1 },
-      journal: { syncs: 0, bytes: 0, failing: undefined },
+      journal: {
+        syncs: 0,
+        records: 0,
+        bytes: 0,
+        failing: undefined,
+        compactions: 0,
+        compactionFailing: undefined,
+      },
     }),
     waiting: () => 0,
     short: () => false,

@@ -51,6 +51,21 @@ export interface EngineOptions {
 const DAY = 86_400_000;
 const MINUTE = 60_000;
 
+/** What counts for settings that nobody made, for whoever takes some back. */
+export const engineDefaults: Required<
+  Pick<
+    EngineOptions,
+    "coolDownMs" | "declineMs" | "options" | "reservations" | "rapidCommit" | "leasesPerPort"
+  >
+> = {
+  coolDownMs: MINUTE,
+  declineMs: DAY,
+  options: {},
+  reservations: [],
+  rapidCommit: false,
+  leasesPerPort: 16,
+};
+
 /** Fills the defaults in. @throws {InvalidError} for an address outside the subnet or a duration that is none. */
 export function resolveEngineOptions(options: EngineOptions): Required<EngineOptions> {
   const resolved: Required<EngineOptions> = {
@@ -61,15 +76,15 @@ export function resolveEngineOptions(options: EngineOptions): Required<EngineOpt
     reserved: options.reserved ?? [],
     leaseMs: options.leaseMs ?? DAY,
     offerMs: options.offerMs ?? MINUTE,
-    coolDownMs: options.coolDownMs ?? MINUTE,
-    declineMs: options.declineMs ?? DAY,
+    coolDownMs: options.coolDownMs ?? engineDefaults.coolDownMs,
+    declineMs: options.declineMs ?? engineDefaults.declineMs,
+    options: options.options ?? engineDefaults.options,
+    reservations: options.reservations ?? engineDefaults.reservations,
+    rapidCommit: options.rapidCommit ?? engineDefaults.rapidCommit,
+    leasesPerPort: options.leasesPerPort ?? engineDefaults.leasesPerPort,
     granting: options.granting ?? "open",
-    options: options.options ?? {},
-    reservations: options.reservations ?? [],
     moved: options.moved ?? [],
     placement: options.placement ?? "hash",
-    rapidCommit: options.rapidCommit ?? false,
-    leasesPerPort: options.leasesPerPort ?? 16,
     declinesPerClient: options.declinesPerClient ?? 4,
   };
   const { subnet, gateway, pool } = resolved;

@@ -2,7 +2,7 @@ export type { AddressState, PoolCounts } from "./address-table.ts";
 export * from "./decision.ts";
 export { mustBeFile } from "./durable-file.ts";
 export * from "./engine.ts";
-export type { EngineOptions, Granting } from "./engine-options.ts";
+export { type EngineOptions, engineDefaults, type Granting } from "./engine-options.ts";
 export * from "./flood-guard.ts";
 export * from "./follow-leases-file.ts";
 export * from "./journal.ts";

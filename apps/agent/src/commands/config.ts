@@ -77,12 +77,13 @@ function schemaOf(program: Command): object {
     description: "third parties' stores and clouds: a package or a path by scheme or platform",
     additionalProperties: { type: "string" },
   };
+  const dhcp = { type: "object", description: "how the built-in DHCP server serves" };
   const whole = section(program, "cocoon-net's config file", optionsBelow(program));
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "cocoon-net",
     ...whole,
-    properties: { ...("properties" in whole ? (whole.properties as object) : {}), drivers },
+    properties: { ...("properties" in whole ? (whole.properties as object) : {}), drivers, dhcp },
   };
 }
 

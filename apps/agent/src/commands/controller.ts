@@ -11,6 +11,6 @@ export async function controller(
     url: flags.store,
     drivers,
     signal,
-    log: createLogger(context.env, flags.store),
+    log: createLogger(context.env, flags.store, flags.logLevel),
   });
 }

@@ -29,7 +29,7 @@ import { FollowedLeaseBook, type LeaseFile, parseLeaseSource } from "../followed
 import { guardRoutes } from "../guest-agent.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import type { LeaseBook } from "../lease-book.ts";
-import { createLogger, type Logger } from "../log.ts";
+import { checkLevel, createLogger, type Logger } from "../log.ts";
 import { renderMetrics } from "../metrics.ts";
 import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
@@ -53,6 +53,7 @@ export interface DaemonFlags {
   readonly pidFile: string;
   readonly controller: boolean;
   readonly vmSocket?: string | undefined;
+  readonly logLevel?: string | undefined;
   readonly store?: string | undefined;
   readonly parentCidr?: string | undefined;
   readonly cniConflist?: string | undefined;
@@ -143,8 +144,55 @@ export async function daemon(
   }
   log.info({ subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource }, "serving");
   using _ = reportService(context.env, log);
+  using _reload = reloadOnHangup(context, assignment, book, link);
   await untilStopped(link, context.signal);
   log.info("stopped");
+}
+
+/** SIGHUP: what the config file says of DHCP and the log's level counts from now on; the rest is named. */
+function reloadOnHangup(
+  { reload, onHangup }: CommandContext,
+  { log }: Assignment,
+  book: LeaseBook,
+  link: ClusterLink | undefined,
+): Disposable | undefined {
+  let running: Promise<void> = Promise.resolve();
+  const once = async (): Promise<void> => {
+    if (!reload) return log.warn("SIGHUP: there is no config file to read again; --config names one");
+    const { dhcp = {}, logLevel, changed } = await reload();
+    const level = logLevel ?? "info";
+    checkLevel(level);
+    if (book instanceof BuiltinLeaseBook) {
+      book.setDhcp(dhcp);
+      if (!link) book.setLeaseTime(dhcp.leaseMs ?? day);
+    }
+    log.level = level;
+    const ours = changed.filter(concernsDaemon);
+    const waiting = ours.filter((key) => !isLive(key, link !== undefined));
+    if (waiting.length > 0)
+      log.warn({ settings: waiting }, "changed in the config file, but only a restart takes them over");
+    log.info({ changed: ours.filter((key) => !waiting.includes(key)) }, "config file read again");
+  };
+  return onHangup?.(() => {
+    running = running
+      .then(once)
+      .catch((error: unknown) =>
+        log.error({ err: error }, `config file not taken over: ${describeError(error)}`),
+      );
+  });
+}
+
+const day = 86_400_000;
+
+/** Settings under another command's name are none of the daemon's. */
+function concernsDaemon(key: string): boolean {
+  return !key.includes(".") || /^(daemon|controller|drivers|dhcp)\./.test(key);
+}
+
+/** With a store the lease time is the cluster's. */
+function isLive(key: string, hasStore: boolean): boolean {
+  if (key === "dhcp.leaseTime") return !hasStore;
+  return /^(daemon\.)?logLevel$|^dhcp\.(?!probe$|limits$)/.test(key);
 }
 
 const resizeTimeoutMs = 900_000;
@@ -224,7 +272,7 @@ async function startController(
 }
 
 async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
-  const logger = createLogger(context.env, flags.store);
+  const logger = createLogger(context.env, flags.store, flags.logLevel);
   const follow = parseLeaseSource(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
     throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
