@@ -15,6 +15,8 @@ export default defineConfig({
     // Most tests wait for timers and servers more than they compute.
     maxWorkers: 3,
     retry: 0,
+    // A busy machine is no failure: what is waited for has time.
+    expect: { poll: { timeout: 10_000, interval: 25 } },
     reporters: ["default", new ClosingLine()],
   },
 });

@@ -65,7 +65,7 @@ export class ClusterLink {
 
   constructor(options: ClusterLinkOptions) {
     this.#options = options;
-    this.#facts = options.facts ?? {};
+    this.#facts = { ...options.facts, runningSince: new Date().toISOString() };
     this.#joined = options.joined ?? true;
   }
 

@@ -207,7 +207,9 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     expect(after.eniIDs.filter((id) => before.eniIDs.includes(id))).toEqual([]);
   });
 
-  it("whose pool follows demand starts small, and has an address for each of 140 guests that boot at once", async () => {
+  it("whose pool follows demand starts small, and has an address for each of 140 guests that boot at once", {
+    timeout: 150_000,
+  }, async () => {
     await using it = await world();
     const { hub } = it;
     const node = await it.node("n1");
@@ -218,7 +220,7 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     const pool = () => node.json<Pool>("state/pool.json");
     expect((await pool()).ips).toHaveLength(8);
     const daemon = await node.daemon();
-    const addresses = await (await node.guest()).bootMany(140, 60);
+    const addresses = await (await node.guest()).bootMany(140, 90);
     expect(new Set(addresses).size).toBe(140);
     await daemon.says("the pool has grown");
     const { ips, eniIDs } = await pool();

@@ -72,7 +72,7 @@ describe("the metadata server", () => {
   });
 
   it("tells of an alias that has come, after its lag", async () => {
-    const { simulator, get, text } = await openServer({ delays: { metadataLagMs: 40 } });
+    const { simulator, get, text } = await openServer({ delays: { metadataLagMs: 2_000 } });
     const path = "instance/network-interfaces/0/ip-aliases/0";
     const etag = (await get("instance/network-interfaces/0/?recursive=true")).headers.get("etag");
     addPods(simulator);

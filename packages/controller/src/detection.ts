@@ -107,7 +107,7 @@ export class Detection {
   }
 
   #decide(view: NodeView, settings: DetectionSettings, now: number, paused: boolean): Verdict | undefined {
-    const { status, instanceID, pool, maxLeaseEnd } = view.record;
+    const { status, instanceID, pool, maxLeaseEnd, runningSince } = view.record;
     if (view.alive) {
       this.#silences.delete(view.node);
       this.#heard.set(view.node, view.epoch);
@@ -116,8 +116,8 @@ export class Detection {
     const silence = this.#silence(view, settings, now);
     const silentMs = now - silence.since;
     if (status === "ready") {
-      // `init` registers a node well before its agent runs. One that has had leases has run.
-      const granted = maxLeaseEnd !== undefined || (pool?.leased ?? 0) > 0;
+      // `init` registers a node well before its agent runs. One that has had leases has run, whatever it says.
+      const granted = runningSince !== undefined || maxLeaseEnd !== undefined || (pool?.leased ?? 0) > 0;
       const begun = granted || this.#heard.get(view.node) === view.epoch;
       const graceMs = begun ? 0 : settings.firstHeardWithinMs;
       return silentMs >= Math.max(graceMs, settings.suspectAfterMs) ? { type: "suspect", view } : undefined;

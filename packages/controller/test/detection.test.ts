@@ -101,3 +101,18 @@ test.each(["fencing", "quarantined", "left"] as const)("a node that is %s is not
   decide(detection, 0, view(false, status));
   expect(decide(detection, 1_000_000, view(false, status))).toEqual([]);
 });
+
+test("a node whose agent never ran has longer; one whose agent did has not, also under a new leader", () => {
+  const patient = { ...settings, firstHeardWithinMs: 600_000 };
+  const look = (detection: Detection, now: number, node: NodeView) =>
+    detection.decide([node], patient, now, false).map(({ type }) => type);
+  const setUp = view(false, "ready");
+  const running = { ...setUp, record: { ...setUp.record, runningSince: "2026-01-01T00:00:00Z" } };
+  const detections = [new Detection(), new Detection()] as const;
+  expect([look(detections[0], 0, setUp), look(detections[1], 0, running)]).toEqual([[], []]);
+  expect([look(detections[0], 60_000, setUp), look(detections[1], 60_000, running)]).toEqual([
+    [],
+    ["suspect"],
+  ]);
+  expect(look(detections[0], 600_000, setUp)).toEqual(["suspect"]);
+});

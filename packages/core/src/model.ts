@@ -68,6 +68,8 @@ export interface NodeRecord {
   /** Volcengine VPC id, or GCE project. */
   readonly network?: string;
   readonly agentVersion: string;
+  /** When its agent connected last; absent while the node is being set up and no agent has run yet. */
+  readonly runningSince?: string;
   /** When the last lease of the subnet ends (G6). */
   readonly maxLeaseEnd?: string;
   readonly pool?: PoolUse;
@@ -181,6 +183,7 @@ export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   region: z.exactOptional(z.string()),
   network: z.exactOptional(z.string()),
   agentVersion: z.string().default("unknown"),
+  runningSince: z.exactOptional(time),
   maxLeaseEnd: z.exactOptional(time),
   pool: z.exactOptional(z.looseObject({ size: z.int(), leased: z.int(), free: z.int() })),
   leaseSource: z.exactOptional(z.string()),

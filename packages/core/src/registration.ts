@@ -59,6 +59,7 @@ export type NodeUpdate = Partial<
     | "leaseSource"
     | "gateway"
     | "grantsStopped"
+    | "runningSince"
   >
 >;
 

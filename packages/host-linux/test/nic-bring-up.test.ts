@@ -32,7 +32,7 @@ test("a NIC that is plugged in late is waited for", async () => {
   await using host = new Resident(namespace);
   await addNIC(namespace, "eth1", FIRST);
   const waiting = host.call("bringUpLinksByMAC", [FIRST, SECOND], 10_000);
-  await expect.poll(() => isUp(host, "eth1")).toBe(true);
+  await expect.poll(() => isUp(host, "eth1"), { timeout: 10_000 }).toBe(true);
   await addNIC(namespace, "eth2", SECOND);
   expect(await waiting).toEqual(["eth1", "eth2"]);
   expect(await isUp(host, "eth2")).toBe(true);

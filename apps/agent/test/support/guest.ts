@@ -90,7 +90,10 @@ export class Guest implements AsyncDisposable {
     await this.#namespace.ip("route", "add", "default", "dev", "eth0");
     const program = fileURLToPath(new URL("./boot-burst.ts", import.meta.url));
     const argv = [process.execPath, "--conditions=@cocoon-net/source", program, `${count}`, `${seconds}`];
-    const { code, stdout, stderr } = await finish([...this.#namespace.enter, ...argv], { env: process.env });
+    const { code, stdout, stderr } = await finish([...this.#namespace.enter, ...argv], {
+      env: process.env,
+      timeoutMs: (seconds + 15) * 1_000,
+    });
     if (code !== 0) throw new Error(`boot-burst: ${code}: ${stderr}`);
     return stdout.split("\n").filter((line) => line !== "");
   }
