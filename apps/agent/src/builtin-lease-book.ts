@@ -5,6 +5,7 @@ import {
   type PoolUse,
   parseAddress,
   parseCidr,
+  UnavailableError,
 } from "@cocoon-net/core";
 import {
   type AddressProbe,
@@ -19,12 +20,13 @@ import {
   LeasesFile,
   type LoadedLeases,
   loadLeases,
+  type MovedAddress,
   type ServerEvent,
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
 import { type DhcpConfig, engineSettings, present } from "./dhcp-config.ts";
-import type { LeaseBook } from "./lease-book.ts";
+import type { LeaseBook, MovingBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
@@ -48,6 +50,8 @@ export interface BuiltinOptions {
   /** Default 24 h. */
   readonly leaseMs?: number | undefined;
   readonly granting: Granting;
+  /** Addresses that are served outside their subnet, as far as that is known. */
+  readonly moved?: readonly MovedAddress[] | undefined;
   /** What the config file says. */
   readonly dhcp?: DhcpConfig | undefined;
   readonly guard?: FloodGuard | undefined;
@@ -64,7 +68,7 @@ interface Serving extends AsyncDisposable {
 }
 
 /** This agent's own DHCP server on the bridge. */
-export class BuiltinLeaseBook implements LeaseBook {
+export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   readonly whenLost: string = "guests are told to leave their addresses, and their routes are taken out";
   readonly #options: BuiltinOptions;
   readonly #socket: LentSocket;
@@ -81,11 +85,13 @@ export class BuiltinLeaseBook implements LeaseBook {
   #dhcp: DhcpConfig;
   /** The grantable addresses; they follow demand where the node has a policy for that. */
   #ips: readonly string[];
+  #moved: readonly MovedAddress[];
 
   private constructor(options: BuiltinOptions, socket: LentSocket) {
     this.#options = options;
     this.#ips = options.pool.ips;
     this.#dhcp = options.dhcp ?? {};
+    this.#moved = options.moved ?? [];
     this.#socket = socket;
     this.#granting = options.granting;
     this.#leaseMs = options.leaseMs ?? day;
@@ -165,6 +171,23 @@ export class BuiltinLeaseBook implements LeaseBook {
     return aside;
   }
 
+  setMoved(moved: readonly MovedAddress[]): void {
+    this.#moved = moved;
+    this.#engine?.configure({ moved });
+  }
+
+  async takeIn(address: string, { mac, expiry, vmID, hostname }: LeaseRecord): Promise<void> {
+    const lease = { ip: address, mac, expiry: Date.parse(expiry), ...present({ vmID, hostname }) };
+    const taken = await this.#serving?.server.takeIn(lease);
+    if (taken) return;
+    throw new UnavailableError(`the lease of ${address} cannot be taken in now`, { outcome: "none" });
+  }
+
+  async letGo(address: string): Promise<void> {
+    if (this.#serving) return this.#serving.server.letGo(address);
+    throw new UnavailableError(`the lease of ${address} cannot be dropped now`, { outcome: "none" });
+  }
+
   async assignVm(vmID: string, mac: string): Promise<void> {
     this.#vms.set(mac, vmID);
     await this.#serving?.server.assignVm(vmID, mac);
@@ -218,6 +241,7 @@ export class BuiltinLeaseBook implements LeaseBook {
         dns: (pool.dnsServers?.length ? pool.dnsServers : defaultDNS).map((ip) => parseAddress(ip)),
         granting: this.#granting,
         leaseMs: this.#leaseMs,
+        moved: this.#moved,
         ...engineSettings(this.#dhcp),
       },
       state,
@@ -262,9 +286,11 @@ export class BuiltinLeaseBook implements LeaseBook {
     if (skipped > 0) log.info({ entries: skipped }, `${leaseFile} has entries that are malformed or ended`);
     // Leases of a subnet that this node had before are somebody else's business now (G3).
     const subnet = parseCidr(pool.subnet);
-    const records = loaded.state.records.filter(({ ip }) =>
-      contains(subnet, { base: parseAddress(ip), prefix: 32 }),
-    );
+    const guests = new Set(this.#moved.map(({ address }) => address));
+    const records = loaded.state.records.filter(({ ip }) => {
+      const address = parseAddress(ip);
+      return contains(subnet, address) || guests.has(address);
+    });
     const foreign = loaded.state.records.length - records.length;
     if (foreign > 0) log.info({ records: foreign }, `dropped leases outside ${pool.subnet}`);
     return { ...loaded, state: { seq: loaded.state.seq, records } };

@@ -17,6 +17,7 @@ import {
 import type { LeaseBook } from "./lease-book.ts";
 import { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
+import type { MovedGuests } from "./moved-guests.ts";
 import { watchNode } from "./node-watch.ts";
 
 /** `owned`: the store confirms the subnet. `unsure`: it did once. `lost`: it belongs to somebody else. */
@@ -27,6 +28,8 @@ export interface ClusterLinkOptions {
   /** Proves who this node is, against the store. */
   readonly register: (store: Store) => Promise<Registration>;
   readonly book: LeaseBook;
+  /** This node's part in moves; without it the node takes none. */
+  readonly moved?: MovedGuests | undefined;
   readonly sessionTtlMs: number;
   /**
    * False for a node that joins now: what the store refuses then ends the link. A node that has joined before keeps
@@ -127,23 +130,34 @@ export class ClusterLink {
   }
 
   async #serve(store: Store, registration: Registration, signal: AbortSignal): Promise<"stopped" | "lost"> {
-    const { book, log, sessionTtlMs, publishEveryMs = sessionTtlMs } = this.#options;
+    const { book, moved, log, sessionTtlMs, publishEveryMs = sessionTtlMs } = this.#options;
     await using mirror = new LeaseMirror(registration, {
       onProblem: (error) => log.warn({ err: error }, "leases cannot be mirrored now; they will be"),
       // The heartbeat sees the same and ends the link.
       onFenced: (error) => log.error(error.message),
     });
     this.#mirror = mirror;
-    book.onChange((address, lease) => mirror.put(address, lease));
+    book.onChange((address, lease) => {
+      if (!moved?.changed(address, lease)) mirror.put(address, lease);
+    });
     const publishing = setInterval(() => void this.#publish(registration, {}, signal), publishEveryMs);
     publishing.unref();
     const ended = new AbortController();
-    const following = this.#followDrain(store, registration, mirror, AbortSignal.any([signal, ended.signal]));
+    const until = AbortSignal.any([signal, ended.signal]);
+    const read = Promise.withResolvers<void>();
+    const following = Promise.all([
+      this.#followDrain(store, registration, mirror, until),
+      this.#followMoves({ store, registration, mirror, signal: until }, read.resolve),
+    ]);
     try {
       await heartbeat(store, registration, {
         ttlMs: sessionTtlMs,
         signal,
-        onOwned: () => this.#owned(store, registration, mirror, signal),
+        onOwned: async () => {
+          // G9: what is served elsewhere is held back before the first grant.
+          await Promise.race([read.promise, aborted(until)]);
+          await this.#owned(store, registration, mirror, signal);
+        },
         onUnsure: () => {
           this.#turn++;
           this.#state = "unsure";
@@ -165,6 +179,21 @@ export class ClusterLink {
       clearInterval(publishing);
       ended.abort();
       await following;
+    }
+  }
+
+  async #followMoves(session: Parameters<MovedGuests["follow"]>[0], onRead: () => void): Promise<void> {
+    const { moved, log } = this.#options;
+    if (!moved) return onRead();
+    const backoff = new Backoff({ firstMs: 200, maxMs: 5_000 });
+    while (!session.signal.aborted) {
+      try {
+        await moved.follow(session, onRead);
+      } catch (error) {
+        if (session.signal.aborted) return;
+        log.error({ err: error }, `moved addresses cannot be followed: ${describeError(error)}`);
+      }
+      await backoff.wait(session.signal).catch(() => undefined);
     }
   }
 
@@ -309,6 +338,14 @@ export class ClusterLink {
       }
     }
   }
+}
+
+/** Resolves when the signal aborts. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }
 
 /** How far the leases reach (G6). */

@@ -1,5 +1,19 @@
 import type { LeaseRecord, PoolUse } from "@cocoon-net/core";
-import type { Granting } from "@cocoon-net/dhcp";
+import type { Granting, MovedAddress } from "@cocoon-net/dhcp";
+
+/** What a move asks of the leases. */
+export interface MovingBook {
+  leases(): ReadonlyMap<string, LeaseRecord>;
+  /** What is served elsewhere, and which guests of other subnets are served here. */
+  setMoved(moved: readonly MovedAddress[]): void;
+  /**
+   * Takes the lease of a guest in that has moved here: on disk, and its route set, when this resolves (G2). Idempotent.
+   * @throws when that cannot be done now
+   */
+  takeIn(address: string, lease: LeaseRecord): Promise<void>;
+  /** Drops lease and route; nobody is told of an end. Idempotent. */
+  letGo(address: string): Promise<void>;
+}
 
 /** Where this node's leases come from: the built-in DHCP server, or another one's file. */
 export interface LeaseBook extends AsyncDisposable {

@@ -22,6 +22,9 @@ export interface LeaseMirrorOptions {
 export class LeaseMirror implements AsyncDisposable {
   readonly #registration: Registration;
   readonly #options: LeaseMirrorOptions;
+  /** Written about elsewhere. */
+  readonly #excluded = new Set<string>();
+  #writing: Promise<unknown> = Promise.resolve();
   readonly #pending = new Map<string, LeaseRecord | undefined>();
   readonly #stop = new AbortController();
   #wake: (() => void) | undefined;
@@ -39,7 +42,19 @@ export class LeaseMirror implements AsyncDisposable {
     return this.#pending.size;
   }
 
+  /** From when this resolves on nothing is written about the address. */
+  async exclude(address: string): Promise<void> {
+    this.#excluded.add(address);
+    this.#pending.delete(address);
+    await this.#writing;
+  }
+
+  include(address: string): void {
+    this.#excluded.delete(address);
+  }
+
   put(address: string, lease: LeaseRecord | undefined): void {
+    if (this.#excluded.has(address)) return;
     this.#pending.delete(address);
     this.#pending.set(address, lease);
     this.#wake?.();
@@ -52,13 +67,15 @@ export class LeaseMirror implements AsyncDisposable {
   catchUp(leases: ReadonlyMap<string, LeaseRecord>, stored: ReadonlyMap<string, LeaseRecord>): number {
     let differences = 0;
     for (const [address, lease] of leases) {
+      if (this.#excluded.has(address)) continue;
       const known = stored.get(address);
       if (known && sameLease(known, lease)) continue;
       differences++;
       if (!this.#pending.has(address)) this.put(address, lease);
     }
     for (const [address, lease] of stored) {
-      if (leases.has(address) || lease.node !== this.#registration.node) continue;
+      if (leases.has(address) || lease.node !== this.#registration.node || this.#excluded.has(address))
+        continue;
       differences++;
       if (!this.#pending.has(address)) this.put(address, undefined);
     }
@@ -101,7 +118,9 @@ export class LeaseMirror implements AsyncDisposable {
       try {
         await pause(this.#options.gatherMs ?? 50, this.#stop.signal);
         const batch: MirrorChange[] = [...this.#pending];
-        await this.#registration.mirror(batch, { signal: this.#stop.signal });
+        const writing = this.#registration.mirror(batch, { signal: this.#stop.signal });
+        this.#writing = writing.catch(() => undefined);
+        await writing;
         for (const [address, lease] of batch) {
           if (this.#pending.get(address) === lease) this.#pending.delete(address);
         }

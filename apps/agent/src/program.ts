@@ -223,6 +223,7 @@ export function createProgram(given: CommandContext): Command {
   ).action(async (flags) => (await cluster()).clusterInit(flags, context));
   addViews(clusterCommand, context);
   addOperations(clusterCommand, context);
+  addMigrations(clusterCommand, context);
   addStoreCommands(program, context);
 
   const configCommand = add(
@@ -324,6 +325,22 @@ function addOperations(clusterCommand: Command, context: CommandContext): void {
     .option("--force", "go on when no fence can be verified; asks for the node's name", false)
     .option("--confirm <node>", "the node's name, where there is no terminal to ask at")
     .action(async (node, flags) => (await operate()).clusterReclaim(node, flags, context));
+}
+
+function addMigrations(clusterCommand: Command, context: CommandContext): void {
+  const migrate = () => import("./commands/migrate.ts");
+  storeOption(
+    clusterCommand
+      .command("migrate")
+      .description("let a guest keep its address on another node; the VM itself is moved by who runs it")
+      .option("--ip <address>", "the guest's address")
+      .option("--vm <id>", "the guest, by its VM")
+      .option("--to <node>", "the node that is to serve it")
+      .option("--wait", "until it is done, or is not to be", false)
+      .option("--cancel", "stop the move of --ip; not any more once the new node has the address", false),
+    context,
+    true,
+  ).action(async (flags) => (await migrate()).clusterMigrate(flags, context));
 }
 
 function oneOf<T extends string>(names: readonly T[]): (text: string) => T {

@@ -219,6 +219,11 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       const waiting = await second.daemon(...lead);
       await waiting.says("campaigning");
       expect(Object.keys(await hub.call("list", "leader"))).toEqual(["leader"]);
+      // A node that has never had a guest may still be being set up.
+      await (await first.guest()).boot();
+      await until("its lease in the node's record", 10_000, async () =>
+        ((await hub.call("list", "nodes/n1"))["nodes/n1"] ?? "").includes("maxLeaseEnd"),
+      );
       await leading.kill();
       await waiting.says("leader-elected", 0, 20_000);
       await waiting.says(/node-suspect.*n1/, 0, 20_000);

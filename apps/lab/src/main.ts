@@ -8,11 +8,13 @@ import { ip } from "./namespaces/ip-command.ts";
 import { namespacePrefix, removeLeftoverNamespaces, removeNamespaces } from "./namespaces/namespaces.ts";
 import { perform } from "./show.ts";
 import { Stage } from "./stage.ts";
+import { type StoryName, storyNames } from "./stories/index.ts";
 
 interface LabFlags {
   readonly once: boolean;
   readonly store: StoreKind;
   readonly embedded: boolean;
+  readonly story: StoryName;
   /** Set for the process inside the fabric's namespace. */
   readonly inside?: string;
   readonly directory?: string;
@@ -28,6 +30,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     .description("a whole cocoon-net cluster on this machine")
     .option("--once", "play the story, check every step, clean up, exit", false)
     .addOption(new Option("--store <kind>", "the cluster's store").choices(["etcd", "redis"]).default("etcd"))
+    .addOption(new Option("--story <name>", "what is played").choices(storyNames).default("reclaim"))
     .option("--embedded", "play in one process, without namespaces", false)
     .addOption(new Option("--inside <prefix>").hideHelp())
     .addOption(new Option("--directory <path>").hideHelp())
@@ -54,6 +57,7 @@ async function run(argv: readonly string[], flags: LabFlags): Promise<number> {
     const { inside: prefix, directory, store, enter = "" } = flags;
     return perform({
       once: flags.once,
+      story: flags.story,
       header: NamespaceWorld.header(store, directory),
       start: (signal) => NamespaceWorld.start({ prefix, directory, store, enter, signal }),
     });
@@ -68,6 +72,7 @@ async function run(argv: readonly string[], flags: LabFlags): Promise<number> {
   await removeLeftoverDirectories();
   return perform({
     once: flags.once,
+    story: flags.story,
     header: EmbeddedWorld.header,
     start: (signal) => EmbeddedWorld.start(signal),
   });
@@ -102,9 +107,9 @@ async function outside([, script = ""]: readonly string[], flags: LabFlags): Pro
           "--enter",
           enterCommand(),
         ],
-        ...["--store", flags.store, ...(flags.once ? ["--once"] : [])],
+        ...["--store", flags.store, "--story", flags.story, ...(flags.once ? ["--once"] : [])],
       ],
-      { graceMs: 15_000, limitMs: flags.once ? 110_000 : undefined },
+      { graceMs: 15_000, limitMs: flags.once ? (flags.story === "all" ? 300_000 : 110_000) : undefined },
     );
   } finally {
     await removeNamespaces(prefix);

@@ -2,21 +2,23 @@ import { once } from "node:events";
 import { describeError, pause } from "@cocoon-net/core";
 import { paint } from "./paint.ts";
 import { prompt } from "./prompt.ts";
+import { Scene } from "./scene.ts";
 import { interrupted } from "./stage.ts";
-import { play, type StoryTimes } from "./story.ts";
+import { type StoryName, storiesOf } from "./stories/index.ts";
 import { followEvents, Timeline, wrap } from "./timeline.ts";
 import type { World } from "./world.ts";
 
 export interface Show {
   /** End after the story. */
   readonly once: boolean;
+  readonly story: StoryName;
   /** What this is and what will happen: a title, and what is to be known. */
   readonly header: readonly (readonly [title: string, text: string])[];
   start(signal: AbortSignal): Promise<World>;
 }
 
-/** From the start of the world to the end of the story; an idle machine needs a third of it. */
-const storyLimitMs = 95_000;
+/** From the start of the world to the end of the story, or of all; an idle machine needs a third of it. */
+const limitMs = (story: StoryName): number => (story === "all" ? 280_000 : 95_000);
 const cleanUpLimitMs = 12_000;
 /** Why everything stops when the user wants it to. */
 const wish: Error = new Error("interrupted");
@@ -32,16 +34,20 @@ export async function perform(show: Show): Promise<number> {
     if (world && world.ended().length > 0) stop.abort(new Error(world.ended().join("; ")));
   }, 200);
   const limit = setTimeout(
-    () => stop.abort(new Error(`the story is not over after ${storyLimitMs / 1_000} s`)),
-    storyLimitMs,
+    () => stop.abort(new Error(`the story is not over after ${limitMs(show.story) / 1_000} s`)),
+    limitMs(show.story),
   );
   try {
     printHeader(show.header);
     world = await show.start(stop.signal);
     timeline.done(world.description);
     follow(world, timeline, stop.signal);
-    const times = await play(world, timeline, stop.signal);
-    timeline.done(`the story is over and every step held: ${summary(times)}`);
+    const scene = new Scene(world, timeline, stop.signal);
+    for (const { name, play } of storiesOf(show.story)) {
+      if (show.story === "all") timeline.text(paint.bold(`\n${name}`));
+      const summary = await play(scene);
+      timeline.done(`the story is over and every step held: ${summary}`);
+    }
     clearInterval(broken);
     clearTimeout(limit);
     if (!show.once) await stayUp(world, timeline, stop);
@@ -107,12 +113,6 @@ async function explain(
   for (const { title, lines } of (await world?.logs()) ?? []) {
     timeline.text([paint.dim(`--- ${title}`), ...lines].join("\n"));
   }
-}
-
-function summary({ join, lease, suspect, fenced, free }: StoryTimes): string {
-  const s = (seconds: number): string =>
-    seconds < 1 ? `${Math.round(seconds * 1_000)} ms` : `${seconds.toFixed(1)} s`;
-  return `join ${s(join)}, lease ${s(lease)}, death → suspect ${s(suspect)} → fenced ${s(fenced)} → free ${s(free)}`;
 }
 
 async function stayUp(world: World, timeline: Timeline, stop: AbortController): Promise<void> {

@@ -14,13 +14,23 @@ export interface LogTail {
   readonly lines: readonly string[];
 }
 
+/** A TCP connection over which two VMs talk without end, a line each way ten times a second. */
+export interface Talk extends AsyncDisposable {
+  /** How often a line has gone there and back. */
+  readonly rounds: number;
+  /** Why it has ended. */
+  readonly failure: string | undefined;
+}
+
 /** A cluster to play with: real processes in network namespaces, or everything embedded in this process. */
 export interface World extends AsyncDisposable {
   /** What is there already, one line. */
   readonly description: string;
   /** The cluster's store, for looking. */
   readonly store: Store;
-  /** By name, as they were booted. */
+  /** Every node that was ever booted, in that order. */
+  readonly nodes: readonly string[];
+  /** By name, where they are now. */
   readonly machines: ReadonlyMap<string, VirtualMachine>;
   /** Longest wait for anything that the cluster does by itself, in seconds. */
   readonly patience: number;
@@ -33,6 +43,14 @@ export interface World extends AsyncDisposable {
   ping(from: VirtualMachine, address: string): Promise<boolean>;
   /** Kills the node's agent without warning, and lets the cloud say that the instance is stopped. Its kernel goes on. */
   crash(node: string): Promise<void>;
+  /**
+   * Moves an address, as an operator does; resolves when its new node serves it.
+   * @param whenMoved is called when the new node has the address: then the VM goes over
+   */
+  migrate(address: string, to: string, whenMoved: () => Promise<void>): Promise<void>;
+  /** Plugs a running VM into another node, as a live migration does. */
+  replug(name: string, node: string): Promise<void>;
+  talk(from: VirtualMachine, to: VirtualMachine): Promise<Talk>;
   /** Starts another controller. */
   addController(name: string): Promise<void>;
   /** Commands that show this cluster from another terminal; empty when none can. */

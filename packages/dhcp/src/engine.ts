@@ -191,6 +191,7 @@ export class LeaseEngine {
       this.#expired.push({ lease: ended, record: recordOf(other) });
     }
     this.#dropOffer(client, now);
+    if (lease.vmID !== undefined) this.#vms.set(lease.vmID, client);
     const taken: Lease = { ...lease, seq: ++this.#seq };
     this.#lease(slot, client, taken);
     return { lease: taken, record: recordOf(slot) };

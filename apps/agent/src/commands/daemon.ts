@@ -10,7 +10,10 @@ import {
 } from "@cocoon-net/core";
 import { FloodGuard, type Granting } from "@cocoon-net/dhcp";
 import {
+  announceByArp,
+  applyMoved,
   type BridgePorts,
+  bringUpLinksByMAC,
   openArpProbe,
   openBridgePorts,
   openDhcpSocket,
@@ -32,6 +35,7 @@ import type { LeaseBook } from "../lease-book.ts";
 import { checkLevel, createLogger, type Logger } from "../log.ts";
 import { renderMetrics } from "../metrics.ts";
 import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
+import { MovedGuests } from "../moved-guests.ts";
 import { checkPool, hostPlanOf } from "../node-plan.ts";
 import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import { PoolKeeper } from "../pool-keeper.ts";
@@ -72,6 +76,8 @@ interface Assignment {
   /** The file of the DHCP server beside this agent; undefined when this agent serves. */
   readonly follow: LeaseFile | undefined;
   readonly dhcp: DhcpConfig;
+  /** Undefined for a node without a store, or beside another DHCP server: it takes no part in moves. */
+  readonly moved: MovedGuests | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -82,7 +88,7 @@ export async function daemon(
   context: CommandContext,
 ): Promise<void> {
   const assignment = await readAssignment(flags, context);
-  const { pool, registered, follow, log } = assignment;
+  const { pool, registered, follow, moved, log } = assignment;
   const metricsAt = flags.metricsAddr === "" ? undefined : parseListenAddress(flags.metricsAddr);
   const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
 
@@ -100,10 +106,14 @@ export async function daemon(
           open: (signal) => openStore(url, { signal, drivers: context.drivers }),
           register: registrar(assignment),
           book,
+          moved,
           sessionTtlMs: flags.sessionTtl,
           joined: registered?.epoch !== undefined,
-          facts: { agentVersion, leaseSource: flags.leaseSource },
-          onLost: () => recordLoss(assignment),
+          facts: { agentVersion, leaseSource: flags.leaseSource, gateway: pool.gateway },
+          onLost: async () => {
+            await recordLoss(assignment);
+            await moved?.lose();
+          },
           log,
         });
   if (pool.ips.length === 0) {
@@ -289,7 +299,11 @@ async function readAssignment(flags: DaemonFlags, context: CommandContext): Prom
   if (registered) checkRegistration(registered, flags, pool, state);
   const { dhcp = {}, signal } = context;
   const log = logger.child({ node: pool.nodeName });
-  return { flags, state, pool, registered, follow, dhcp, log, signal };
+  const moved =
+    registered === undefined || follow !== undefined
+      ? undefined
+      : await MovedGuests.open({ pool, uid: registered.uid, state, log });
+  return { flags, state, pool, registered, follow, dhcp, moved, log, signal };
 }
 
 function checkRegistration(
@@ -339,7 +353,7 @@ async function builtin(
   env: NodeJS.ProcessEnv,
   parts: DisposeStack,
 ): Promise<BuiltinLeaseBook> {
-  const { flags, pool, state, registered, dhcp, log, signal } = assignment;
+  const { flags, pool, state, registered, dhcp, moved, log, signal } = assignment;
   const network = parts.use(openHostNetwork());
   const plan = hostPlanOf(pool, { manageIptables: !flags.skipIptables, cniConflist: flags.cniConflist });
   const host = await setUpThisHost(plan, state, { network, signal });
@@ -358,6 +372,7 @@ async function builtin(
     log.warn(`${bridge} was made anew; it is set up again`);
     await setUpThisHost(plan, state, { network, signal });
     await serving?.restoreRoutes();
+    await moved?.restore();
   };
   const book = await BuiltinLeaseBook.start(
     {
@@ -366,6 +381,7 @@ async function builtin(
       leaseFile: flags.leaseFile,
       leaseMs: registered?.leaseMs ?? dhcp.leaseMs,
       granting,
+      moved: moved?.places(),
       dhcp,
       guard: new FloodGuard({ ...dhcp.limits, ...(ports === undefined ? {} : { ports }) }),
       probe,
@@ -390,7 +406,31 @@ async function builtin(
     signal,
   );
   serving = book;
-  return parts.use(book);
+  parts.use(book);
+  if (moved) {
+    parts.use(moved);
+    await moved.attach({
+      book,
+      host: {
+        async apply(moving) {
+          const manageIptables = !flags.skipIptables;
+          const { primaryNIC } = pool;
+          const changes = await applyMoved(
+            { bridge, primaryNIC, manageIptables, ...moving },
+            { network, signal },
+          );
+          for (const change of changes) log.info(change);
+        },
+        async bringUp(macs) {
+          const nics = await bringUpLinksByMAC(macs, { network, signal });
+          const secondaryNICs = [...new Set([...(pool.secondaryNICs ?? []), ...nics])];
+          await setUpThisHost({ ...plan, secondaryNICs }, state, { network, signal });
+        },
+        announce: (announcements) => announceByArp(announcements, bridge),
+      },
+    });
+  }
+  return book;
 }
 
 /** Older kernels do not tell which port a guest is behind: then guests are told apart by their MACs only. */

@@ -187,7 +187,10 @@ async function provision(
     job,
     context,
   );
+  const { zone, region, network: vpc } = target.instance;
   await registration?.update({
+    // A controller that moves an address here has to know where this instance is.
+    ...{ zone, region, network: vpc },
     eniIDs: network.eniIDs,
     ...(network.subnetID === undefined ? {} : { subnetID: network.subnetID }),
     pool: { size: pool.ips.length, leased: 0, free: pool.ips.length },

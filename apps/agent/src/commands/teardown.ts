@@ -1,12 +1,30 @@
-import { ConflictError, FencedError, type Store } from "@cocoon-net/core";
+import {
+  ConflictError,
+  contains,
+  decode,
+  FencedError,
+  listAll,
+  movedSchema,
+  parseAddress,
+  parseCidr,
+  prefixes,
+  type Store,
+} from "@cocoon-net/core";
 import { mustBeFile } from "@cocoon-net/dhcp";
-import { type HostMark, openHostNetwork, removeDropRules, undoHost } from "@cocoon-net/host-linux";
+import {
+  applyMoved,
+  type HostMark,
+  openHostNetwork,
+  removeDropRules,
+  undoHost,
+} from "@cocoon-net/host-linux";
 import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { recordedRegistration, storedRegistration } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
 import { fixesOf, removeFixes } from "../guest-agent.ts";
 import { readHostMarks } from "../host-marks.ts";
+import { movedPathOf } from "../moved-file.ts";
 import { runningDaemon } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
@@ -46,7 +64,11 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     });
   }
   await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
+  if (store && registration) await refuseWhileMoved(store, pool, context);
   if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
+  if (registration) {
+    for (const change of await applyMoved({ away: [], guests: [] }, context)) context.say(change);
+  }
   await leaveHost(pool, state, context);
   if (store && registration) await leaveCluster(store, registration, context);
   await removeFixes(pool);
@@ -57,9 +79,27 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     state.jobPath,
     state.hostPath,
     state.vmSocketPath,
+    movedPathOf(state),
     state.poolPath,
   );
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
+}
+
+/** An address that is served elsewhere is at the cloud, and whoever serves it is not asked here. */
+async function refuseWhileMoved(store: Store, pool: PoolFile, { signal }: CommandContext): Promise<void> {
+  const { entries } = await listAll(store, prefixes.moved, { signal });
+  const block = parseCidr(pool.subnet);
+  const moved = entries
+    .map((entry) => ({ ip: entry.key.slice(prefixes.moved.length), ...decode(movedSchema, entry) }))
+    .filter(
+      ({ ip, node, move }) =>
+        contains(block, parseAddress(ip)) || [node, move?.from, move?.to].includes(pool.nodeName),
+    );
+  if (moved.length === 0) return;
+  throw new ConflictError(
+    `${pool.nodeName} serves moved addresses, or has some away: ${moved.map(({ ip }) => ip).join(", ")}`,
+    { hint: `run \`cocoon-net cluster drain ${pool.nodeName}\` while its daemon runs` },
+  );
 }
 
 /** The host as it was found: what the set-up made goes. What the program before made is not on record, and stays. */

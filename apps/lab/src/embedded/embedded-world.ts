@@ -20,6 +20,10 @@ const delays = {
   ...{ createEniMs: 20, attachMs: 20, detachMs: 20, deleteEniMs: 20, createSubnetMs: 20, instanceMs: 20 },
 } as const;
 
+function withoutKernel(): Error {
+  return new Error("that needs network namespaces");
+}
+
 /** The same cluster without a kernel or a server: the agents' own parts on a memory store, all in this process. */
 export class EmbeddedWorld implements World {
   readonly patience = 20;
@@ -82,6 +86,10 @@ export class EmbeddedWorld implements World {
     return new EmbeddedWorld(database, store, simulator, api, directory, signal, parts.move());
   }
 
+  get nodes(): readonly string[] {
+    return [...this.#nodes.keys()];
+  }
+
   get machines(): ReadonlyMap<string, VirtualMachine> {
     return this.#machines;
   }
@@ -135,6 +143,18 @@ export class EmbeddedWorld implements World {
     const { instanceID } = this.#node(node);
     this.#node(node).silence();
     this.#simulator.stopInstance(instanceID);
+  }
+
+  async migrate(): Promise<never> {
+    throw withoutKernel();
+  }
+
+  async replug(): Promise<never> {
+    throw withoutKernel();
+  }
+
+  async talk(): Promise<never> {
+    throw withoutKernel();
   }
 
   async addController(name: string): Promise<void> {

@@ -2,13 +2,14 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openStore } from "@cocoon-net/agent";
-import { DisposeStack, keys, parseAddress, pause, type Store } from "@cocoon-net/core";
+import { DisposeStack, decode, keys, leaseSchema, parseAddress, pause, type Store } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import type { StoreKind } from "../access.ts";
 import type { LogTail, VirtualMachine, World } from "../world.ts";
 import { writeEnterScript } from "./enter-script.ts";
 import { apiPort, Fabric, fabricAddress } from "./fabric.ts";
 import { command, ip, ipBatch } from "./ip-command.ts";
+import { ProcessTalk } from "./process-talk.ts";
 import { LabProcess } from "./processes.ts";
 
 export interface NamespaceWorldOptions {
@@ -37,6 +38,8 @@ const cli = fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json"))
   /package\.json$/,
   "bin/cocoon-net.js",
 );
+/** Of this package's modules, as they run. */
+const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
 const udhcpcScript = fileURLToPath(new URL("../../assets/udhcpc.sh", import.meta.url));
 
 interface Node {
@@ -58,6 +61,7 @@ export class NamespaceWorld implements World {
   readonly #processes: LabProcess[] = [];
   readonly #nodes = new Map<string, Node>();
   readonly #machines = new Map<string, VirtualMachine>();
+  readonly #taps = new Map<string, string>();
   readonly #storeUrl: string;
   #booted = { nodes: 0, machines: 0 };
 
@@ -115,6 +119,10 @@ export class NamespaceWorld implements World {
     return new NamespaceWorld(options, fabric, server, store, storeUrl, parts.move());
   }
 
+  get nodes(): readonly string[] {
+    return [...this.#nodes.keys()];
+  }
+
   get machines(): ReadonlyMap<string, VirtualMachine> {
     return this.#machines;
   }
@@ -155,16 +163,11 @@ export class NamespaceWorld implements World {
     const mac = `52:54:00:00:00:${hex(number)}`;
     const tap = `tap${number}`;
     await ip("netns", "add", namespace);
-    // As the CNI bridge plugin plugs a VM in: isolated from its neighbours on the bridge.
     await ipBatch(
-      [
-        `link add ${tap} type veth peer name eth0 address ${mac} netns ${namespace}`,
-        `link set ${tap} master cni0`,
-        `link set ${tap} type bridge_slave isolated on`,
-        `link set ${tap} up`,
-      ],
+      [`link add ${tap} type veth peer name eth0 address ${mac} netns ${namespace}`, ...plug(tap)],
       { netns: host.namespace },
     );
+    this.#taps.set(name, tap);
     await ipBatch(["link set lo up", "link set eth0 up"], { netns: namespace });
     const client = this.#start(`${name}-udhcpc`, [
       ...["ip", "netns", "exec", namespace],
@@ -204,6 +207,45 @@ export class NamespaceWorld implements World {
     const { daemon, instanceID } = this.#node(node);
     await daemon.kill();
     this.#fabric.simulator.stopInstance(instanceID);
+  }
+
+  async migrate(address: string, to: string, whenMoved: () => Promise<void>): Promise<void> {
+    const item = this.#start(`migrate-${address}-${to}`, [
+      ...[process.execPath, cli, "cluster", "migrate", "--store", this.#storeUrl],
+      ...["--ip", address, "--to", to, "--wait"],
+    ]);
+    await this.#until(`${to} to have ${address}`, async () => {
+      if (item.failed) throw new Error((await item.tail(1)).join());
+      const { entry } = await this.store.get(keys.pool(address));
+      return entry !== undefined && decode(leaseSchema, entry).node === to;
+    });
+    await whenMoved();
+    await this.#until(`the move of ${address} to ${to} to end`, async () => {
+      if (item.failed) throw new Error((await item.tail(1)).join());
+      return item.ended !== undefined;
+    });
+  }
+
+  async replug(name: string, node: string): Promise<void> {
+    const machine = this.#machines.get(name);
+    const tap = this.#taps.get(name);
+    if (!machine || tap === undefined) throw new Error(`there is no VM ${name}`);
+    const [from, to] = [this.#node(machine.node).namespace, this.#node(node).namespace];
+    await ip("-n", from, "link", "set", tap, "netns", to);
+    await ipBatch(plug(tap), { netns: to });
+    this.#machines.set(name, { ...machine, node });
+  }
+
+  async talk(from: VirtualMachine, to: VirtualMachine): Promise<ProcessTalk> {
+    const script = fileURLToPath(new URL("./talk-program.ts", import.meta.url)).replace(/\.ts$/, extension);
+    const run = (name: string, machine: VirtualMachine, ...args: string[]): LabProcess => {
+      const namespace = this.#namespaceOf(machine.name);
+      return this.#start(name, ["ip", "netns", "exec", namespace, process.execPath, script, ...args]);
+    };
+    const listener = run(`${to.name}-listens`, to, "listen");
+    await this.#until(`${to.name} to listen`, async () => (await listener.tail(1)).includes("listening"));
+    const speaker = run(`${from.name}-speaks`, from, to.address);
+    return new ProcessTalk(speaker, listener);
   }
 
   async addController(name: string): Promise<void> {
@@ -296,6 +338,15 @@ export class NamespaceWorld implements World {
     }
     await this.#fabric.settled();
   }
+}
+
+/** As the CNI bridge plugin plugs a VM in: isolated from its neighbours on the bridge. */
+function plug(tap: string): string[] {
+  return [
+    `link set ${tap} master cni0`,
+    `link set ${tap} type bridge_slave isolated on`,
+    `link set ${tap} up`,
+  ];
 }
 
 function hex(number: number): string {

@@ -58,8 +58,8 @@ export class LabProcess implements AsyncDisposable {
 
   /** Without warning: what it would still do in peace is thrown away with the lab anyway. */
   async kill(): Promise<void> {
-    this.#asked = true;
     if (this.#ended !== undefined) return;
+    this.#asked = true;
     const exited = once(this.#child, "exit");
     this.#child.kill("SIGKILL");
     await exited;

@@ -1,0 +1,43 @@
+import { join } from "node:path";
+import { type MovedRecord, movedSchema } from "@cocoon-net/core";
+import { z } from "zod";
+import { replaceFile } from "./durable-file.ts";
+import { readRecord, type StateDirectory } from "./state-directory.ts";
+
+/** A moved address that concerns this node, as the store had it last. */
+export interface KnownMoved {
+  readonly record: MovedRecord;
+  /** The router of its home subnet, where this node may have to serve it. */
+  readonly gateway?: string;
+}
+
+/** `moved.json`: what a restart without the store goes by. */
+export interface MovedFile {
+  /** This node's: what was moved while it had another one is over. */
+  readonly subnet: string;
+  readonly uid: string;
+  /** The store's incarnation in which this was read. */
+  readonly incarnation?: string;
+  readonly addresses: Readonly<Record<string, KnownMoved>>;
+}
+
+const schema: z.ZodType<MovedFile> = z.object({
+  subnet: z.cidrv4(),
+  uid: z.string(),
+  incarnation: z.exactOptional(z.string()),
+  addresses: z.record(z.ipv4(), z.object({ record: movedSchema, gateway: z.exactOptional(z.ipv4()) })),
+});
+
+export function movedPathOf(state: StateDirectory): string {
+  return join(state.path, "moved.json");
+}
+
+/** Undefined where there is none, or it is of another subnet. @throws {CorruptError} */
+export async function readMovedFile(state: StateDirectory, subnet: string): Promise<MovedFile | undefined> {
+  const file = await readRecord(movedPathOf(state), schema);
+  return file?.subnet === subnet ? file : undefined;
+}
+
+export async function writeMovedFile(state: StateDirectory, file: MovedFile): Promise<void> {
+  await replaceFile(movedPathOf(state), `${JSON.stringify(file, null, 2)}\n`);
+}

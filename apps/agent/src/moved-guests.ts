@@ -1,0 +1,493 @@
+import {
+  acknowledgeMove,
+  Backoff,
+  contains,
+  decode,
+  describeError,
+  type Entry,
+  formatAddress,
+  hostRange,
+  incarnationSchema,
+  keys,
+  type LeaseRecord,
+  leaseSchema,
+  type MovedRecord,
+  movedSchema,
+  nodeSchema,
+  parseAddress,
+  parseCidr,
+  prefixes,
+  type Registration,
+  reassertMoved,
+  type Store,
+  writeMovedLease,
+} from "@cocoon-net/core";
+import type { MovedAddress } from "@cocoon-net/dhcp";
+import type { Announcement } from "@cocoon-net/host-linux";
+import type { MovingBook } from "./lease-book.ts";
+import type { LeaseMirror } from "./lease-mirror.ts";
+import type { Logger } from "./log.ts";
+import { type KnownMoved, readMovedFile, writeMovedFile } from "./moved-file.ts";
+import type { PoolFile, StateDirectory } from "./state-directory.ts";
+
+/** What the host does about moved addresses. */
+export interface MoveHost {
+  /** Makes it so, and undoes what is not listed. Idempotent. */
+  apply(plan: {
+    readonly away: readonly string[];
+    readonly guests: readonly { readonly address: string; readonly gateway: string }[];
+  }): Promise<void>;
+  /** Brings NICs up that the cloud has attached. */
+  bringUp(macs: readonly string[]): Promise<void>;
+  announce(announcements: readonly Announcement[]): void;
+}
+
+export interface MovedGuestsOptions {
+  readonly pool: PoolFile;
+  readonly uid: string;
+  readonly state: StateDirectory;
+  readonly log: Logger;
+}
+
+interface Session {
+  readonly store: Store;
+  readonly registration: Registration;
+  readonly mirror: LeaseMirror;
+  readonly signal: AbortSignal;
+}
+
+interface Parts {
+  readonly book: MovingBook;
+  readonly host: MoveHost;
+}
+
+const tickMs = 1_000;
+/** How often the host is held against what is known: a link that was down has lost its routes. */
+const applyEveryTicks = 30;
+/** For how long guests are told of what has changed behind an address. */
+const announceMs = 60_000;
+const neighboursMs = 10_000;
+
+/**
+ * This node's part in moves: what `docs/design.md` says in "Moves".
+ *
+ * 1. What concerns this node is on disk before it acts by it, so that a restart without the store serves and holds back
+ *    the same.
+ * 2. Every step is decided by the record as it is now, and may be repeated: whatever was interrupted is found again.
+ * 3. From the moment that a record is known, its lease is written with `writeMovedLease` only, and nothing that was to
+ *    be mirrored before is under way any more (G3, G4).
+ */
+export class MovedGuests implements AsyncDisposable {
+  readonly #options: MovedGuestsOptions;
+  readonly #block;
+  #known: Map<string, KnownMoved>;
+  #incarnation: string | undefined;
+  #parts: Parts | undefined;
+  #session: Session | undefined;
+  /** `moved/{ip}` as the store has it. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #unsettled = new Set<string>();
+  readonly #writes = new Map<string, LeaseRecord | undefined>();
+  /** Addresses that nobody may be served any more: they are on their way home. */
+  readonly #returning = new Set<string>();
+  readonly #homeUntil = new Map<string, number>();
+  readonly #awaySince = new Map<string, number>();
+  #wake: () => void = () => {};
+  #timer: NodeJS.Timeout | undefined;
+  #ticks = 0;
+  #reported = "";
+
+  private constructor(
+    options: MovedGuestsOptions,
+    known: Map<string, KnownMoved>,
+    incarnation: string | undefined,
+  ) {
+    this.#options = options;
+    this.#block = parseCidr(options.pool.subnet);
+    this.#known = known;
+    this.#incarnation = incarnation;
+  }
+
+  /** Goes by what was known last. @throws {CorruptError} */
+  static async open(options: MovedGuestsOptions): Promise<MovedGuests> {
+    const file = await readMovedFile(options.state, options.pool.subnet);
+    const own = file?.uid === options.uid ? file : undefined;
+    return new MovedGuests(options, new Map(Object.entries(own?.addresses ?? {})), own?.incarnation);
+  }
+
+  /** Whether the address is written about here, and not by the mirror. */
+  governs(address: string): boolean {
+    return this.#known.has(address);
+  }
+
+  /** What the DHCP server has to know. */
+  places(): MovedAddress[] {
+    const places = new Map<string, MovedAddress>();
+    for (const [ip, { record, gateway }] of this.#known) {
+      const address = parseAddress(ip);
+      const mac = record.mac.toLowerCase();
+      const isServed = this.#serves(record) && !this.#returning.has(ip);
+      if (isServed && this.#isOwn(ip)) places.set(mac, { address, mac });
+      else if (this.#isOwn(ip)) places.set(ip, { address });
+      else if (isServed && gateway !== undefined) {
+        const home = { subnet: parseCidr(record.subnet), gateway: parseAddress(gateway) };
+        places.set(mac, { address, mac, home });
+      }
+    }
+    return [...places.values()];
+  }
+
+  /** From now on it acts. What the host has to do by what was known last is done first. */
+  async attach(parts: Parts): Promise<void> {
+    this.#parts = parts;
+    await this.restore();
+    this.#timer = setInterval(() => void this.#tick(), tickMs);
+    this.#timer.unref();
+  }
+
+  /** The host may have lost what was set up. */
+  async restore(): Promise<void> {
+    await this.#parts?.host.apply(this.#hostPlan());
+  }
+
+  /** A lease has begun, was renewed or has ended. @returns whether it is written here */
+  changed(address: string, lease: LeaseRecord | undefined): boolean {
+    if (!this.governs(address)) return false;
+    this.#writes.set(address, lease);
+    this.#unsettled.add(address);
+    this.#wake();
+    return true;
+  }
+
+  /**
+   * Follows `moved/` until the signal aborts. `onRead` is called when all of it was read once: what is held back is
+   * known to the DHCP server then (G9).
+   */
+  async follow(session: Session, onRead: () => void): Promise<void> {
+    const { store, signal } = session;
+    this.#session = session;
+    this.#entries.clear();
+    for (const ip of this.#known.keys()) void session.mirror.exclude(ip);
+    const settling = this.#settleAll(session);
+    try {
+      for await (const batch of store.watch(prefixes.moved, { signal })) {
+        if (batch.type === "snapshot") await this.#take(session, batch.entries);
+        else {
+          for (const change of batch.changes) {
+            if (change.type === "put") this.#see(session, change.entry);
+            else if (this.#entries.delete(addressOf(change.key))) this.#unsettled.add(addressOf(change.key));
+          }
+        }
+        await this.#configure();
+        onRead();
+        this.#wake();
+      }
+    } finally {
+      this.#session = undefined;
+      this.#wake();
+      await settling;
+    }
+  }
+
+  /** The subnet is lost: so is everything that was moved to it or from it (G3). */
+  async lose(): Promise<void> {
+    this.#known.clear();
+    this.#writes.clear();
+    await this.#configure();
+    await this.restore();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+  }
+
+  #see({ mirror }: Session, entry: Entry): void {
+    const ip = addressOf(entry.key);
+    const record = decode(movedSchema, entry);
+    if (!this.#concerns(ip, record) && !this.#known.has(ip)) return;
+    void mirror.exclude(ip);
+    this.#entries.set(ip, entry);
+    this.#unsettled.add(ip);
+    if (this.#concerns(ip, record)) {
+      const gateway = this.#known.get(ip)?.gateway;
+      this.#known.set(ip, { record, ...(gateway === undefined ? {} : { gateway }) });
+    }
+  }
+
+  /** All of `moved/`. What it lacks has gone, unless the store may have lost it. */
+  async #take(session: Session, entries: readonly Entry[]): Promise<void> {
+    const { store, signal } = session;
+    this.#entries.clear();
+    for (const entry of entries) this.#see(session, entry);
+    const { entry } = await store.get(keys.incarnation, { signal });
+    const incarnation = entry && decode(incarnationSchema, entry);
+    for (const ip of this.#known.keys()) this.#unsettled.add(ip);
+    if (incarnation?.id !== this.#incarnation) this.#newIncarnation = incarnation?.id;
+    await this.#settled();
+  }
+
+  /** Set until every address that the store may have lost was said again, or is known to be over. */
+  #newIncarnation: string | undefined;
+
+  async #settleAll(session: Session): Promise<void> {
+    const { signal } = session;
+    const { log } = this.#options;
+    const backoff = new Backoff({ firstMs: 100, maxMs: 5_000 });
+    while (!signal.aborted && this.#session === session) {
+      const [ip] = this.#unsettled;
+      if (ip === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+          signal.addEventListener("abort", () => resolve(), { once: true });
+        });
+        continue;
+      }
+      this.#unsettled.delete(ip);
+      try {
+        await this.#settle(session, ip);
+        backoff.reset();
+        this.#reported = "";
+      } catch (error) {
+        if (signal.aborted) return;
+        const problem = `${ip}: ${describeError(error)}`;
+        if (problem !== this.#reported) log.warn({ err: error }, `moved address ${problem}`);
+        this.#reported = problem;
+        this.#unsettled.add(ip);
+        await backoff.wait(signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #settle(session: Session, ip: string): Promise<void> {
+    const parts = this.#parts;
+    if (!parts) return;
+    const entry = this.#entries.get(ip);
+    const record = entry && decode(movedSchema, entry);
+    if (!entry || !record || !this.#concerns(ip, record)) return this.#gone(session, parts, ip);
+    const { registration, mirror } = session;
+    await mirror.exclude(ip);
+    const { move } = record;
+    const toHere = move?.to === registration.node && move.toUID === registration.uid;
+    if (!this.#isOwn(ip) && (toHere || this.#serves(record))) await this.#learnGateway(session, ip, record);
+    await this.#configure();
+    const isReady = move?.ready.includes(registration.node) ?? true;
+    await this.#settled();
+    if (!this.#serves(record)) {
+      this.#writes.delete(ip);
+      await parts.book.letGo(ip);
+      await this.restore();
+      if (toHere && !isReady) await this.#acknowledge(session, ip, entry);
+      return;
+    }
+    const before = move?.from === registration.node;
+    if (before && move.intent.startsWith("return-")) {
+      // The guest is gone, as far as the store knows; one that is here after all keeps its address.
+      if (parts.book.leases().has(ip)) this.#returning.delete(ip);
+      else this.#returning.add(ip);
+      await this.#configure();
+      if (this.#returning.has(ip) && !isReady) await this.#acknowledge(session, ip, entry);
+      return this.#write(session, ip, entry);
+    }
+    this.#returning.delete(ip);
+    if (!before && !parts.book.leases().has(ip) && !this.#writes.has(ip)) {
+      await this.#takeIn(session, parts, ip, record);
+    }
+    await this.restore();
+    if (!isReady) await this.#acknowledge(session, ip, entry);
+    await this.#write(session, ip, entry);
+  }
+
+  /** The guest goes on here, with what it was granted elsewhere. */
+  async #takeIn(
+    { store, registration, signal }: Session,
+    { book, host }: Parts,
+    ip: string,
+    record: MovedRecord,
+  ): Promise<void> {
+    if (record.nicMACs !== undefined) await host.bringUp(record.nicMACs);
+    const { entry } = await store.get(keys.pool(ip), { signal });
+    const lease = entry && decode(leaseSchema, entry);
+    if (lease?.node !== registration.node || lease.mac !== record.mac) return;
+    await book.takeIn(ip, lease);
+    if (this.#isOwn(ip)) this.#homeUntil.set(ip, performance.now() + announceMs);
+    this.#options.log.info(
+      { ip, mac: record.mac, home: record.subnet },
+      "serving a guest that has moved here",
+    );
+  }
+
+  /** `moved/{ip}` is not there: the address is one like any other (again), or the store has lost that it is not. */
+  async #gone(session: Session, { book }: Parts, ip: string): Promise<void> {
+    const { store, registration, mirror, signal } = session;
+    const known = this.#known.get(ip);
+    if (known === undefined) return;
+    if (this.#newIncarnation !== undefined && !this.#entries.has(ip)) {
+      const lease = book.leases().get(ip);
+      if (this.#serves(known.record) && lease) {
+        const part = { node: registration.node, fence: registration.fence };
+        // The watch tells of it.
+        if (await reassertMoved(store, part, ip, known.record, lease, { signal })) return;
+      } else if (this.#isOwn(ip)) {
+        const { entry } = await store.get(keys.incarnation, { signal });
+        if (entry && decode(incarnationSchema, entry).recovering) {
+          // Its node may be about to say it again.
+          setTimeout(() => {
+            this.#unsettled.add(ip);
+            this.#wake();
+          }, tickMs).unref();
+          return;
+        }
+      }
+    }
+    if (this.#isOwn(ip)) {
+      const { entry } = await store.get(keys.pool(ip), { signal });
+      const lease = entry && decode(leaseSchema, entry);
+      if (lease?.node === registration.node && !book.leases().has(ip)) {
+        const { uid, node } = registration;
+        this.#known.set(ip, { record: { ...known.record, node, uid, mac: lease.mac } });
+        await this.#configure();
+        await book.takeIn(ip, lease);
+        this.#homeUntil.set(ip, performance.now() + announceMs);
+      }
+    } else await book.letGo(ip);
+    this.#known.delete(ip);
+    this.#writes.delete(ip);
+    this.#returning.delete(ip);
+    await this.#configure();
+    await this.restore();
+    mirror.include(ip);
+    const lease = book.leases().get(ip);
+    if (this.#isOwn(ip) && lease) mirror.put(ip, lease);
+    this.#options.log.info(
+      { ip },
+      this.#isOwn(ip) ? "the address is this node's again" : "the address has gone",
+    );
+    await this.#settled();
+  }
+
+  /** Nothing that the store may have lost is left: from now on what is missing has gone. */
+  async #settled(): Promise<void> {
+    if (this.#newIncarnation === undefined) return;
+    if ([...this.#known.keys()].some((ip) => !this.#entries.has(ip))) return;
+    this.#incarnation = this.#newIncarnation;
+    this.#newIncarnation = undefined;
+    await this.#persist();
+  }
+
+  async #acknowledge({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
+    const { node, fence } = registration;
+    // False: it has changed, and the watch tells.
+    if (await acknowledgeMove(store, { node, fence }, entry, { signal })) {
+      this.#options.log.info({ ip, node }, "ready for the move");
+    }
+  }
+
+  async #write({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
+    if (!this.#writes.has(ip)) return;
+    const lease = this.#writes.get(ip);
+    const { node, fence } = registration;
+    if (!(await writeMovedLease(store, { node, fence }, entry, lease, { signal }))) return;
+    if (this.#writes.get(ip) === lease) this.#writes.delete(ip);
+  }
+
+  async #learnGateway({ store, signal }: Session, ip: string, record: MovedRecord): Promise<void> {
+    const known = this.#known.get(ip);
+    if (known === undefined || known.gateway !== undefined) return;
+    const { entry } = await store.get(keys.node(record.home), { signal });
+    const home = entry && decode(nodeSchema, entry);
+    const byDefault = formatAddress(hostRange(parseCidr(record.subnet)).first);
+    const gateway = home?.subnet === record.subnet ? (home.gateway ?? byDefault) : byDefault;
+    this.#known.set(ip, { ...known, gateway });
+  }
+
+  /** On disk, then in the DHCP server. */
+  async #configure(): Promise<void> {
+    await this.#persist();
+    this.#parts?.book.setMoved(this.places());
+  }
+
+  #written = "";
+  #saving: Promise<void> = Promise.resolve();
+
+  #persist(): Promise<void> {
+    this.#saving = this.#saving.catch(() => undefined).then(() => this.#save());
+    return this.#saving;
+  }
+
+  async #save(): Promise<void> {
+    const { state, pool, uid } = this.#options;
+    const file = {
+      subnet: pool.subnet,
+      uid,
+      ...(this.#incarnation === undefined ? {} : { incarnation: this.#incarnation }),
+      addresses: Object.fromEntries(this.#known),
+    };
+    const text = JSON.stringify(file);
+    if (text === this.#written || (this.#written === "" && this.#known.size === 0)) return;
+    await writeMovedFile(state, file);
+    this.#written = text;
+  }
+
+  #hostPlan(): Parameters<MoveHost["apply"]>[0] {
+    const away: string[] = [];
+    const guests: { address: string; gateway: string }[] = [];
+    for (const [ip, { record, gateway }] of this.#known) {
+      if (this.#isOwn(ip) && !this.#serves(record)) away.push(ip);
+      if (!this.#isOwn(ip) && this.#serves(record) && gateway !== undefined) {
+        guests.push({ address: ip, gateway });
+      }
+    }
+    const now = performance.now();
+    for (const ip of away) if (!this.#awaySince.has(ip)) this.#awaySince.set(ip, now);
+    for (const ip of this.#awaySince.keys()) if (!away.includes(ip)) this.#awaySince.delete(ip);
+    return { away, guests };
+  }
+
+  /** A guest that comes does so when it likes: what it has in its ARP cache is put right again and again. */
+  async #tick(): Promise<void> {
+    const { book, host } = this.#parts ?? {};
+    if (!book || !host || (this.#known.size === 0 && this.#homeUntil.size === 0)) return;
+    const { pool, log } = this.#options;
+    const now = performance.now();
+    const leases = book.leases();
+    const announcements: Announcement[] = [];
+    for (const { address, gateway } of this.#hostPlan().guests) {
+      const mac = leases.get(address)?.mac;
+      if (mac !== undefined) announcements.push({ address: gateway, guest: { address, mac } });
+    }
+    for (const [address, until] of this.#homeUntil) {
+      const mac = leases.get(address)?.mac;
+      if (now > until || mac === undefined) this.#homeUntil.delete(address);
+      else announcements.push({ address: pool.gateway, guest: { address, mac } });
+    }
+    for (const [address, since] of this.#awaySince) {
+      if (now - since > neighboursMs) continue;
+      for (const [neighbour, { mac }] of leases) {
+        if (this.#isOwn(neighbour)) announcements.push({ address, guest: { address: neighbour, mac } });
+      }
+    }
+    try {
+      host.announce(announcements);
+      if (++this.#ticks % applyEveryTicks === 0) await this.restore();
+    } catch (error) {
+      log.warn({ err: error }, `moved addresses: ${describeError(error)}`);
+    }
+  }
+
+  #isOwn(ip: string): boolean {
+    return contains(this.#block, parseAddress(ip));
+  }
+
+  #serves({ node, uid }: MovedRecord): boolean {
+    return node === this.#options.pool.nodeName && uid === this.#options.uid; // G12
+  }
+
+  #concerns(ip: string, { node, move }: MovedRecord): boolean {
+    const { nodeName } = this.#options.pool;
+    return this.#isOwn(ip) || [node, move?.from, move?.to].includes(nodeName);
+  }
+}
+
+function addressOf(key: string): string {
+  return key.slice(prefixes.moved.length);
+}
