@@ -110,5 +110,8 @@ describe("init, status and teardown against the simulators' commands", { timeout
     expect(code).toBe(1);
     expect(stderr.trimEnd().split("\n").at(-1)).toMatch(/^cocoon-net: .*vpc:CreateSubnet/);
     expect((await it.state()).enis).toHaveLength(1);
+    // Nothing was made, and that is on record: teardown has nothing to find.
+    await teardown(node);
+    expect(await succeed(["ls", node.path("state")])).toBe("");
   });
 });

@@ -3,12 +3,14 @@ import {
   CocoonError,
   describeError,
   type FenceResult,
+  type InstanceState,
   type NodeResources,
 } from "@cocoon-net/core";
 import { detachEni } from "./eni-changes.ts";
 import { describeInstance } from "./instance-state.ts";
 import { NodeView } from "./node-enis.ts";
-import { useOf, whyNotOurs } from "./ownership.ts";
+import { isTaggedFor, useOf, whyNotOurs } from "./ownership.ts";
+import { listEnis } from "./reads.ts";
 import type { Steps } from "./steps.ts";
 import { staleLooks } from "./timing.ts";
 import type { Eni } from "./wire.ts";
@@ -51,6 +53,12 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
     // recorded subnet that is not to be seen says nothing, nor does a list that does not add up (G8).
     const blind = target.subnetID !== undefined || movedIn.length > 0;
     const never = subnets.length === 0 && !blind && holders.length === 0;
+    if (never && (await wasRefused(steps, target, state))) {
+      return {
+        verified: true,
+        evidence: `${who}; the cloud has refused to make ${target.subnet}, and has none`,
+      };
+    }
     return { verified: never && state === "gone", evidence: [who, doubt, ...troubles.values()].join("; ") };
   }
   if (holders.length === 0) {
@@ -62,6 +70,23 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   }
   const held = holders.map((eni) => `${eni.eniID} is ${eni.status} on ${eni.instanceID}`);
   return { verified: false, evidence: [who, ...held, ...troubles.values()].join("; ") };
+}
+
+/**
+ * Whether this job itself has it on record that the node's subnet was refused, so that nothing can be in it. That the
+ * access key sees the instance shows that it is asked about the right account (G8).
+ */
+async function wasRefused(
+  { api, job }: Steps,
+  target: NodeResources,
+  state: InstanceState,
+): Promise<boolean> {
+  const { instanceID, subnet, eniIDs } = target;
+  if (instanceID === undefined || eniIDs.length > 0 || (state !== "running" && state !== "stopped"))
+    return false;
+  if (job.last("CreateSubnet", subnet)?.phase !== "failed") return false;
+  const enis = await listEnis(api, { InstanceId: instanceID });
+  return !enis.some((eni) => isTaggedFor(eni, instanceID));
 }
 
 function isHeld(address: string, enis: readonly Eni[]): boolean {

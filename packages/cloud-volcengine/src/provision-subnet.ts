@@ -97,7 +97,9 @@ async function waitForSubnet({ api, job }: Steps, subnetID: string, cidr: string
   const pauses = api.pauses(api.timing.changeMs);
   let status: string | undefined;
   let missed = 0;
-  while (missed < staleLooks && (await pauses.next())) {
+  // A subnet takes about a second; a look before that is in vain.
+  let atLeastMs = 2 * api.timing.firstPauseMs;
+  for (; missed < staleLooks && (await pauses.next(atLeastMs)); atLeastMs = 0) {
     const found = await listSubnets(api, { SubnetIds: [subnetID] }).catch(absent);
     const subnet = found.find((candidate) => candidate.subnetID === subnetID);
     if (subnet?.status === "Available") return subnet;

@@ -50,6 +50,25 @@ describe("one clear line, and nothing half-done that is not on record:", () => {
     expect(world.resources(world.block(0))).toEqual([]);
   });
 
+  it("a subnet that the cloud refuses to make: nothing is there, so that nothing is left to be fenced", async () => {
+    await using world = await VolcengineWorld.open({ denied: ["CreateSubnet"] });
+    const node = await NodeFixture.start(world);
+    const job = node.job();
+    expect(await lineOf(node.provision(job), AuthError)).toMatch(/grant vpc:CreateSubnet to the access key$/);
+    const fence = await node.cloud.fence(node.target(), job.restarted());
+    expect(fence).toMatchObject({
+      verified: true,
+      evidence: expect.stringMatching(/is running; .* has none$/),
+    });
+    expect(await node.cloud.release(node.target(), job.restarted())).toEqual({ released: [], remaining: [] });
+    // G8: without that on record, or with something on record, a subnet that is not to be seen proves nothing.
+    expect((await node.cloud.fence(node.target(), node.job())).verified).toBe(false);
+    const recorded = node.target({ subnetID: "subnet-1" });
+    expect((await node.cloud.fence(recorded, job.restarted())).verified).toBe(false);
+    const withEni = node.target({ eniIDs: ["eni-1"] });
+    expect((await node.cloud.fence(withEni, job.restarted())).verified).toBe(false);
+  });
+
   it("a key that may not ask for the limits: the well-known ones are assumed, and that is said", async () => {
     await using world = await VolcengineWorld.open({ denied: ["DescribeInstanceTypes"] });
     const node = await NodeFixture.start(world);
