@@ -1,4 +1,5 @@
 import { type CallOptions, ConflictError } from "@cocoon-net/core";
+import { cloudBudget } from "./cloud-config.ts";
 import { resourcesOf } from "./cloud-provision.ts";
 import type { CommandContext } from "./command-context.ts";
 import { openCloud } from "./drivers.ts";
@@ -27,7 +28,7 @@ export async function releaseAtCloud(
   context: CommandContext,
 ): Promise<void> {
   const call: CallOptions = { signal: context.signal };
-  await using cloud = await openCloud(pool.platform, context.drivers);
+  await using cloud = await openCloud(pool.platform, context.drivers, { budget: cloudBudget(context.cloud) });
   const job = await FileJob.open(state.jobPath, "release");
   const target = await resourcesOf(cloud, pool, registration, context);
   const options = { ...call, onProgress: (message: string) => context.say(message) };

@@ -1,4 +1,5 @@
 import { CocoonError } from "@cocoon-net/core";
+import type { CloudConfig } from "./cloud-config.ts";
 import type { DhcpConfig } from "./dhcp-config.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import type { Screen } from "./live-screen.ts";
@@ -12,6 +13,8 @@ export interface CommandContext {
   readonly drivers?: DriverPlaces | undefined;
   /** What the config file says of the DHCP server. */
   readonly dhcp?: DhcpConfig | undefined;
+  /** What the config file says of how clouds are asked. */
+  readonly cloud?: CloudConfig | undefined;
   /**
    * Reads the config file again; undefined where there is none. Changes nothing by itself.
    * @throws {InvalidError} naming file, line and key of what is wrong

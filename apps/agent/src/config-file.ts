@@ -11,7 +11,15 @@ export interface ConfigFile {
   readonly settings: Settings;
   readonly drivers: DriverPlaces;
   /** How the built-in DHCP server serves; for `parseDhcpConfig`. Undefined when the file says nothing of it. */
-  readonly dhcp: { readonly at: string; readonly value: unknown } | undefined;
+  readonly dhcp: Section | undefined;
+  /** How clouds are asked; for `parseCloudConfig`. */
+  readonly cloud: Section | undefined;
+}
+
+/** What is no option's value. */
+export interface Section {
+  readonly at: string;
+  readonly value: unknown;
 }
 
 export type Settings = ReadonlyMap<string, Setting>;
@@ -25,7 +33,7 @@ export interface Setting {
 export type Scalar = string | number | boolean;
 
 /** What is no option's name. */
-const ownKeys = ["drivers", "dhcp"];
+const ownKeys = ["drivers", "dhcp", "cloud"];
 
 /** @throws {InvalidError} naming file, line and key of what is wrong */
 export async function readConfigFile(file: string): Promise<ConfigFile> {
@@ -50,7 +58,6 @@ export function parseConfig(text: string, path: string): ConfigFile {
     new InvalidError(`${at(offsetOf(node))}: ${what}`);
 
   const fields = entriesOf(document.contents, refuse, "the file");
-  const dhcp = fields.get("dhcp");
   const drivers = fields.get("drivers");
   const named = new Map<string, string>();
   if (drivers) {
@@ -75,11 +82,18 @@ export function parseConfig(text: string, path: string): ConfigFile {
     if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
     throw refuse(node ?? key, `"${path}" has no value`);
   };
+  const sectionOf = (name: string): Section | undefined => {
+    const field = fields.get(name);
+    return (
+      field && { at: at(offsetOf(field.key)), value: (document.toJS() as Record<string, unknown>)[name] }
+    );
+  };
   return {
     path,
     settings: settingsOf(new Map([...fields].filter(([name]) => !ownKeys.includes(name))), ""),
     drivers: { named, directory: dirname(path), file: path },
-    dhcp: dhcp && { at: at(offsetOf(dhcp.key)), value: (document.toJS() as { dhcp?: unknown }).dhcp },
+    dhcp: sectionOf("dhcp"),
+    cloud: sectionOf("cloud"),
   };
 }
 

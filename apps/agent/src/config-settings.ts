@@ -58,7 +58,7 @@ export function changedSettings(before: ConfigFile, now: ConfigFile): string[] {
   return [...new Set([...old.keys(), ...young.keys()])].filter((key) => old.get(key) !== young.get(key));
 }
 
-function flat({ settings, drivers, dhcp }: ConfigFile): ReadonlyMap<string, string> {
+function flat({ settings, drivers, dhcp, cloud }: ConfigFile): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const visit = (some: Settings, path: string): void => {
     for (const [name, { value }] of some) {
@@ -68,8 +68,10 @@ function flat({ settings, drivers, dhcp }: ConfigFile): ReadonlyMap<string, stri
   };
   visit(settings, "");
   for (const [name, place] of drivers.named ?? []) found.set(`drivers.${name}`, place);
-  for (const [name, value] of Object.entries((dhcp?.value as object | undefined) ?? {})) {
-    found.set(`dhcp.${name}`, JSON.stringify(value));
+  for (const [section, { value: inner = {} } = {}] of Object.entries({ dhcp, cloud })) {
+    for (const [name, value] of Object.entries((inner as object | null) ?? {})) {
+      found.set(`${section}.${name}`, JSON.stringify(value));
+    }
   }
   return found;
 }

@@ -1,8 +1,11 @@
 import { hostname } from "node:os";
-import { createController, type ReclaimPolicy } from "@cocoon-net/controller";
-import { type Cloud, DisposeStack } from "@cocoon-net/core";
-import { type DriverPlaces, openCloud, openStore } from "./drivers.ts";
+import { type Controller, createController, type ReclaimPolicy } from "@cocoon-net/controller";
+import { type CloudBudget, type CloudCall, DisposeStack } from "@cocoon-net/core";
+import { CloudCallTimes } from "./cloud-calls.ts";
+import { renderControllerMetrics } from "./controller-metrics.ts";
+import { type DriverPlaces, openStore } from "./drivers.ts";
 import type { Logger } from "./log.ts";
+import { OpenClouds } from "./open-clouds.ts";
 
 /** The settings of `cocoon-net controller`; a daemon that takes part uses the same. Durations in milliseconds. */
 export interface ControllerFlags {
@@ -19,6 +22,10 @@ export interface ControllerRun {
   /** The store's. The controller has a connection of its own. */
   readonly url: string;
   readonly drivers: DriverPlaces | undefined;
+  /** Of the process: shared by all clouds that it opens. */
+  readonly budget: CloudBudget;
+  /** Told how to render what this controller knows, in Prometheus's text format. */
+  readonly onMetrics?: ((render: () => string) => void) | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -34,8 +41,14 @@ export async function runController(flags: ControllerFlags, run: ControllerRun):
       `${store.label} may lose acknowledged writes: nodes are watched, none is reclaimed`,
     );
   }
-  const clouds = new Map<string, Cloud>();
-  const running = parts.use(
+  const times = new CloudCallTimes();
+  const onCall = (call: CloudCall): void => {
+    running.countCloudCall(call);
+    times.add(call);
+    log.debug({ call }, `${call.action}: ${call.result}`);
+  };
+  const clouds = parts.use(new OpenClouds(run.drivers, { budget: run.budget, onCall }));
+  const running: Controller = parts.use(
     createController({
       store,
       id: flags.id ?? `${hostname()}-${process.pid}`,
@@ -44,15 +57,12 @@ export async function runController(flags: ControllerFlags, run: ControllerRun):
       suspectAfterMs: flags.suspectAfter,
       reclaimAfterMs: flags.reclaimAfter,
       confirmAfterMs: flags.lookAgainAfter,
-      cloudFor: async (platform) => {
-        const cloud = clouds.get(platform) ?? parts.use(await openCloud(platform, run.drivers));
-        clouds.set(platform, cloud);
-        return cloud;
-      },
+      cloudFor: (platform) => clouds.open(platform),
       onEvent: ({ type, message, ...detail }) =>
         log[type === "problem" ? "warn" : "info"]({ event: type, ...detail }, message),
     }),
   );
+  run.onMetrics?.(() => renderControllerMetrics(running.metrics()) + times.render());
   log.info({ store: store.label, ...store.capabilities }, "campaigning");
   await running.run({ signal });
   log.info("stopped");

@@ -9,6 +9,7 @@ import {
   type ConnectionUrl,
   describeError,
   InvalidError,
+  type OpenCloudOptions,
   parseConnectionUrl,
   type Store,
   type StoreDriver,
@@ -78,9 +79,13 @@ export async function openStore(text: string, options: OpenOptions = {}): Promis
 }
 
 /** Opens the cloud of a platform; cheap, no request is made. */
-export async function openCloud(platform: string, drivers?: DriverPlaces): Promise<Cloud> {
+export async function openCloud(
+  platform: string,
+  drivers: DriverPlaces | undefined,
+  options?: OpenCloudOptions,
+): Promise<Cloud> {
   const driver = await driverFor("cloud", platform, clouds, drivers);
-  return driver.open(platform);
+  return driver.open(platform, options);
 }
 
 /** What tells that this machine is about to end; undefined where its cloud announces nothing. @throws {InvalidError} */

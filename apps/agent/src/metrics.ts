@@ -1,5 +1,6 @@
 import type { ServerStats } from "@cocoon-net/dhcp";
 import type { LinkState } from "./cluster-link.ts";
+import { by, family, gauge } from "./exposition.ts";
 
 export interface MetricSource {
   readonly grants: () => { readonly ok: number; readonly failed: number };
@@ -81,22 +82,4 @@ function serverFamilies({ received, sent, dropped, pool, journal }: ServerStats)
       Number(journal.failing !== undefined),
     ),
   ];
-}
-
-function by(label: string, counts: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts).map(([value, count]) => [`{${label}="${value}"}`, count]));
-}
-
-function gauge(name: string, help: string, value: number): string {
-  return family(name, "gauge", help, { "": value });
-}
-
-function family(
-  name: string,
-  type: "counter" | "gauge",
-  help: string,
-  samples: Readonly<Record<string, number>>,
-): string {
-  const lines = Object.entries(samples).map(([labels, value]) => `${name}${labels} ${value}\n`);
-  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }

@@ -1,5 +1,6 @@
 import { describeError, InvalidError, nodeStatuses } from "@cocoon-net/core";
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { CloudConfig } from "./cloud-config.ts";
 import type { ViewFlags } from "./cluster-views/show.ts";
 import { slotStates } from "./cluster-views/slot-states.ts";
 import type { View } from "./cluster-views/view.ts";
@@ -25,6 +26,7 @@ const config = () => import("./commands/config.ts");
 export function createProgram(given: CommandContext): Command {
   let drivers: DriverPlaces | undefined;
   let dhcp: DhcpConfig | undefined;
+  let cloud: CloudConfig | undefined;
   let places: SettingPlaces = new Map();
   let reload: CommandContext["reload"];
   const context: CommandContext = {
@@ -40,6 +42,9 @@ export function createProgram(given: CommandContext): Command {
       return reload;
     },
     onHangup: given.onHangup,
+    get cloud() {
+      return cloud ?? given.cloud;
+    },
     screen: given.screen,
     ask: given.ask,
     print: (line) => given.print(line),
@@ -80,6 +85,10 @@ export function createProgram(given: CommandContext): Command {
           changed: changedSettings(found, now),
         };
       };
+      if (found.cloud) {
+        const { parseCloudConfig } = await import("./cloud-config.ts");
+        cloud = parseCloudConfig(found.cloud.value, found.cloud.at);
+      }
     });
   const add = (parent: Command, name: string, description: string): Command =>
     parent.command(name).description(description);
@@ -136,7 +145,8 @@ export function createProgram(given: CommandContext): Command {
     .addOption(
       duration("--reclaim-after", "suspicion before the cloud is asked; default the cluster's setting"),
     )
-    .addOption(duration("--look-again-after", "pause between the two looks at a dead instance", "10s"));
+    .addOption(duration("--look-again-after", "pause between the two looks at a dead instance", "10s"))
+    .addOption(metricsOption(""));
 
   const daemonCommand = add(
     program,
@@ -407,10 +417,10 @@ function parentOption(): Option {
   );
 }
 
-function metricsOption(): Option {
+function metricsOption(byDefault = ":9092"): Option {
   return new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
     .env("COCOON_NET_METRICS_ADDR")
-    .default(":9092");
+    .default(byDefault);
 }
 
 function logLevelOption(): Option {

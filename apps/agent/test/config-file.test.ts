@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InvalidError } from "@cocoon-net/core";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { parseCloudConfig } from "../src/cloud-config.ts";
 import { parseConfig } from "../src/config-file.ts";
 import { type DriverPlaces, openCloud, openStore } from "../src/drivers.ts";
 import { runCommand } from "./support/run-command.ts";
@@ -48,6 +49,7 @@ describe("the config file", () => {
         file: "/etc/c/config.yaml",
       },
       dhcp: undefined,
+      cloud: undefined,
     });
     for (const empty of ["", "# nothing\n", "drivers:\n", "store: redis://h\ndrivers: {}\n"]) {
       expect(parseConfig(empty, "/c.yaml").drivers.named.size).toBe(0);
@@ -67,6 +69,23 @@ describe("the config file", () => {
     for (const [text, message] of Object.entries(bad)) {
       expect(() => parseConfig(text, "/c.yaml"), text).toThrow(message);
       expect(() => parseConfig(text, "/c.yaml"), text).toThrow(InvalidError);
+    }
+  });
+});
+
+describe("`cloud`", () => {
+  it("gives the budget its rates, and names what is wrong", () => {
+    const text = "cloud: { budget: { volcengine: { write: { perSecond: 5, burst: 5 } } } }\n";
+    const { cloud } = parseConfig(text, "/c.yaml");
+    expect(parseCloudConfig(cloud?.value, cloud?.at ?? "")).toEqual({
+      budget: { volcengine: { write: { perSecond: 5, burst: 5 } } },
+    });
+    for (const [budget, message] of [
+      [{ gke: { read: { perSecond: 0 } } }, /^\/c:1: "cloud\.budget\.gke\.read\.perSecond" is wrong: /],
+      [{ gke: { read: { perHour: 7 } } }, /^\/c:1: "cloud\.budget\.gke\.read" is wrong: .*perHour/],
+      [7, /^\/c:1: "cloud\.budget" is wrong: /],
+    ] as const) {
+      expect(() => parseCloudConfig({ budget }, "/c:1")).toThrow(message);
     }
   });
 });

@@ -1,5 +1,9 @@
 import { createServer } from "node:net";
+import { createController } from "@cocoon-net/controller";
 import { expect, it } from "vitest";
+import { CloudCallTimes } from "../src/cloud-calls.ts";
+import { renderControllerMetrics } from "../src/controller-metrics.ts";
+import { openStore } from "../src/drivers.ts";
 import { createLogger } from "../src/log.ts";
 import { renderMetrics } from "../src/metrics.ts";
 import { type Pages, parseListenAddress, serveMetrics } from "../src/metrics-server.ts";
@@ -109,4 +113,46 @@ it("a metrics address is host:port or :port", () => {
   for (const text of ["9092", "a:b", "127.0.0.1:70000", "::1:9092"]) {
     expect(() => parseListenAddress(text)).toThrow(`"${text}" is not host:port`);
   }
+});
+
+it("a controller's metrics, with its requests to clouds by action and result", async () => {
+  await using store = await openStore("memory:");
+  await using running = createController({
+    store,
+    id: "a",
+    cloudFor: () => Promise.reject(new Error("none")),
+  });
+  const times = new CloudCallTimes();
+  const call = {
+    platform: "gke",
+    action: "instances.get",
+    result: "ok",
+    tookMs: 80,
+    waitedMs: 2_000,
+  } as const;
+  for (const one of [call, { ...call, tookMs: 20 }, { ...call, result: "throttled" } as const]) {
+    running.countCloudCall(one);
+    times.add(one);
+  }
+  const text = renderControllerMetrics(running.metrics()) + times.render();
+  for (const line of [
+    "cocoon_net_controller_leading 0",
+    'cocoon_net_slots{state="free"} 0',
+    'cocoon_net_reclaim_seconds_bucket{le="+Inf"} 0',
+    "cocoon_net_reclaim_seconds_count 0",
+    'cocoon_net_cloud_requests_total{platform="gke",action="instances.get",result="ok"} 2',
+    'cocoon_net_cloud_request_seconds_bucket{platform="gke",action="instances.get",result="ok",le="0.05"} 1',
+    'cocoon_net_cloud_request_seconds_bucket{platform="gke",action="instances.get",result="ok",le="0.1"} 2',
+    'cocoon_net_cloud_request_seconds_sum{platform="gke",action="instances.get",result="ok"} 0.1',
+    'cocoon_net_cloud_budget_wait_seconds_sum{platform="gke",action="instances.get"} 6',
+  ]) {
+    expect(text).toContain(`\n${line}\n`);
+  }
+  const sample = /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? [\d.]+)$/;
+  expect(
+    text
+      .trimEnd()
+      .split("\n")
+      .filter((line) => !sample.test(line)),
+  ).toEqual([]);
 });

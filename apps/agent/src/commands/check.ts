@@ -1,5 +1,6 @@
 import { type CheckReport, checkCluster, type Finding, planRepair, runRepair } from "@cocoon-net/controller";
 import { CocoonError, DisposeStack, InvalidError, pause, type Store } from "@cocoon-net/core";
+import { cloudBudget } from "../cloud-config.ts";
 import { openCluster } from "../cluster-views/show.ts";
 import type { CommandContext } from "../command-context.ts";
 import { OpenClouds } from "../open-clouds.ts";
@@ -16,7 +17,12 @@ export interface CheckFlags {
 export async function clusterCheck(flags: CheckFlags, context: CommandContext): Promise<void> {
   await using parts = new DisposeStack();
   const store = parts.use(await openCluster(flags.store, context));
-  const report = await check(store, parts.use(new OpenClouds(context.drivers)), flags, context);
+  const report = await check(
+    store,
+    parts.use(new OpenClouds(context.drivers, { budget: cloudBudget(context.cloud) })),
+    flags,
+    context,
+  );
   context.print(flags.output === "table" ? describe(report) : formatData(report, flags.output));
   const { findings, unchecked } = report;
   if (findings.length > 0) throw new CocoonError("unsound", `${findings.length} findings`);
@@ -38,7 +44,7 @@ export interface RepairFlags {
 export async function clusterRepair(flags: RepairFlags, context: CommandContext): Promise<void> {
   await using parts = new DisposeStack();
   const store = parts.use(await openCluster(flags.store, context));
-  const clouds = parts.use(new OpenClouds(context.drivers));
+  const clouds = parts.use(new OpenClouds(context.drivers, { budget: cloudBudget(context.cloud) }));
   context.say("first check");
   const first = await check(store, clouds, flags, context);
   if (first.findings.length === 0) return context.print("nothing is to be repaired");

@@ -78,12 +78,30 @@ function schemaOf(program: Command): object {
     additionalProperties: { type: "string" },
   };
   const dhcp = { type: "object", description: "how the built-in DHCP server serves" };
+  const rates = {
+    type: "object",
+    additionalProperties: false,
+    properties: Object.fromEntries(
+      ["perSecond", "burst", "perMinute"].map((name) => [name, { type: "number" }]),
+    ),
+  };
+  const cloud = {
+    type: "object",
+    description: "how clouds are asked: `budget` has rates by platform and class (`read`, `write`)",
+    additionalProperties: false,
+    properties: {
+      budget: {
+        type: "object",
+        additionalProperties: { type: "object", additionalProperties: rates },
+      },
+    },
+  };
   const whole = section(program, "cocoon-net's config file", optionsBelow(program));
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "cocoon-net",
     ...whole,
-    properties: { ...("properties" in whole ? (whole.properties as object) : {}), drivers, dhcp },
+    properties: { ...("properties" in whole ? (whole.properties as object) : {}), drivers, dhcp, cloud },
   };
 }
 

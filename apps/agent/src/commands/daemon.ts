@@ -21,6 +21,7 @@ import {
 } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { runOwnCommand } from "../child-command.ts";
+import { cloudBudget } from "../cloud-config.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -119,13 +120,14 @@ export async function daemon(
   if (pool.ips.length === 0) {
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
+  let controllerMetrics = (): string => "";
   const keeper = book instanceof BuiltinLeaseBook ? keepPool(assignment, book, link, parts) : undefined;
   if (metricsAt)
     parts.use(
       serveMetrics(
         metricsAt,
         {
-          metrics: () => metricsOf(book, link, keeper),
+          metrics: () => metricsOf(book, link, keeper) + controllerMetrics(),
           notReady: () =>
             reasonsNotReady({
               stats: book instanceof BuiltinLeaseBook ? book.stats : undefined,
@@ -150,7 +152,11 @@ export async function daemon(
     }),
   );
   if (flags.controller && url !== undefined) {
-    parts.use(await startController(url, controller, assignment, context));
+    parts.use(
+      await startController(url, controller, assignment, context, (render) => {
+        controllerMetrics = render;
+      }),
+    );
   }
   log.info({ subnet: pool.subnet, addresses: pool.ips.length, source: flags.leaseSource }, "serving");
   using _ = reportService(context.env, log);
@@ -257,18 +263,22 @@ async function startController(
   url: string,
   flags: ControllerFlags,
   { log, signal }: Assignment,
-  { drivers }: CommandContext,
+  { drivers, cloud }: CommandContext,
+  onMetrics: (render: () => string) => void,
 ): Promise<AsyncDisposable> {
   const { runController } = await import("../controller-run.ts");
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
+  const budget = cloudBudget(cloud);
   const backoff = new Backoff({ firstMs: 1_000, maxMs: 60_000 });
   const running = (async () => {
     while (!until.aborted) {
       const began = performance.now();
-      await runController(flags, { url, drivers, log, signal: until }).catch((error: unknown) => {
-        if (!until.aborted) log.error({ err: error }, `controller: ${describeError(error)}`);
-      });
+      await runController(flags, { url, drivers, budget, onMetrics, log, signal: until }).catch(
+        (error: unknown) => {
+          if (!until.aborted) log.error({ err: error }, `controller: ${describeError(error)}`);
+        },
+      );
       if (performance.now() - began > 600_000) backoff.reset();
       await backoff.wait(until).catch(() => undefined);
     }

@@ -1,4 +1,5 @@
 import { InvalidError, parseAddress } from "@cocoon-net/core";
+import { cloudBudget } from "../cloud-config.ts";
 import { provisionPool, recordNetwork, resourcesOf } from "../cloud-provision.ts";
 import type { CommandContext } from "../command-context.ts";
 import { openCloud } from "../drivers.ts";
@@ -54,7 +55,7 @@ async function growTo(
       hint: "name those to give back with --release",
     });
   }
-  await using cloud = await openCloud(pool.platform, context.drivers);
+  await using cloud = await openCloud(pool.platform, context.drivers, { budget: cloudBudget(context.cloud) });
   const instance = await cloud.describeSelf({ signal: context.signal });
   const job = await FileJob.open(state.jobPath, "grow");
   const { ips: _, updatedAt: __, ...base } = pool;
@@ -83,7 +84,7 @@ async function releaseAddresses(
   });
   const left = { ...pool, ips: pool.ips.filter((address) => !addresses.includes(address)) };
   await state.writePool(left);
-  await using cloud = await openCloud(pool.platform, context.drivers);
+  await using cloud = await openCloud(pool.platform, context.drivers, { budget: cloudBudget(context.cloud) });
   const target = await resourcesOf(cloud, pool, registration, context);
   const network = await cloud.shrink(target, addresses, job, {
     signal: context.signal,

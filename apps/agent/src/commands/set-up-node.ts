@@ -9,6 +9,7 @@ import {
   readCluster,
   type Store,
 } from "@cocoon-net/core";
+import { cloudBudget } from "../cloud-config.ts";
 import { ownerOf, provisionPool } from "../cloud-provision.ts";
 import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
@@ -33,7 +34,7 @@ import { type PoolFile, StateDirectory } from "../state-directory.ts";
 export async function init(flags: NodeFlags, context: CommandContext): Promise<void> {
   const platform = flags.platform ?? (await detectPlatform(context.signal));
   const settings = resolveSettings(flags, platform);
-  await using cloud = await openCloud(platform, context.drivers);
+  await using cloud = await openCloud(platform, context.drivers, { budget: cloudBudget(context.cloud) });
   const instance = await cloud.describeSelf({ signal: context.signal });
   await setUpNode(flags, settings, { manageIptables: true, provision: { cloud, instance } }, context);
 }
