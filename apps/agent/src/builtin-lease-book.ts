@@ -29,6 +29,7 @@ import { type DhcpConfig, engineSettings, present } from "./dhcp-config.ts";
 import type { LeaseBook, MovingBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
+import { OncePerMinute } from "./once-per-minute.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
 import { examineRoutes, putAside } from "./unaccounted-routes.ts";
 import { unknownLeases } from "./unknown-leases.ts";
@@ -80,6 +81,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   #leaseMs: number;
   #listener: ((address: string, lease: LeaseRecord | undefined) => void) | undefined;
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
+  readonly #refusals = new OncePerMinute();
   /** VMs by MAC, as they were told: a server that replaces this one is told again. */
   readonly #vms = new Map<string, string>();
   #dhcp: DhcpConfig;
@@ -353,7 +355,9 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
         this.#listener?.(event.ip, undefined);
         break;
       case "refused":
-        log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");
+        if (this.#refusals.isDue(`${event.mac} ${event.reason}`)) {
+          log.warn({ mac: event.mac, ip: event.ip, reason: event.reason }, "request refused");
+        }
         if (event.reason === "pool-empty") this.#onGuest(event.mac, "refused");
         break;
       case "problem":
