@@ -4,6 +4,7 @@ import {
   ConflictError,
   DisposeStack,
   describeError,
+  formatAddress,
   InvalidError,
   type Registration,
   type Store,
@@ -369,7 +370,9 @@ async function builtin(
   const host = await setUpThisHost(plan, state, { network, signal });
   for (const change of host.changes) log.info(change);
   for (const warning of host.warnings) log.warn(warning);
-  const guard = await guardRoutes({ node: pool, network, env, log });
+  const movedIn = (): string[] =>
+    (moved?.places() ?? []).filter(({ home }) => home).map(({ address }) => formatAddress(address));
+  const guard = await guardRoutes({ node: pool, movedIn, network, env, log });
   if (guard) parts.use(guard);
   if (!pool.dnsServers?.length) log.warn("pool.json names no DNS servers; guests get public ones");
   // With a store nothing new is granted before it has confirmed that the subnet is ours (G7, G9).
