@@ -2,6 +2,7 @@ import { initCluster, keys, type Registration, Registry, type Store } from "@coc
 import { startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { openStore } from "../src/drivers.ts";
+import { until } from "./support/command.ts";
 import { type Outcome, runCommand } from "./support/run-command.ts";
 
 let server: TestServer;
@@ -112,4 +113,49 @@ it("finds what contradicts itself, shows what would mend it, and mends what two 
   expect((await store.get(keys.slot("10.0.9.0/24"))).entry).toBeUndefined();
   expect((await run(["check", "--no-cloud"])).failure).toBeUndefined();
   expect((await run(quick)).out).toEqual(["nothing is to be repaired"]);
+});
+
+it("moves a guest's address, and says what becomes of it", async () => {
+  await new Registry(store).register({ node: "n2", uid: "i-2", instanceID: "i-2", agentVersion: "1" });
+  const [ip, mac] = ["10.0.0.9", "52:54:00:00:00:09"];
+  const expiry = "2030-01-01T00:00:00.000Z";
+  await node.mirror([[ip, { node: "n1", mac, vmID: "vm-9", seq: 1, expiry }]]);
+  expect((await run(["migrate", "--ip", ip])).failure).toMatch(/^--to is missing/);
+  expect((await run(["migrate", "--to", "n2"])).failure).toMatch(/^name the guest by --ip or by --vm/);
+  expect((await run(["migrate", "--ip", "nonsense", "--to", "n2"])).failure).toMatch(/--ip/);
+  expect((await run(["migrate", "--vm", "vm-8", "--to", "n2"])).failure).toMatch(
+    /^no guest on record is VM vm-8/,
+  );
+  expect((await run(["migrate", "--ip", ip, "--to", "n2"])).failure).toMatch(/^node n1 is silent/);
+  const sessions = [await store.session(30_000), await store.session(30_000)];
+  for (const [index, name] of ["n1", "n2"].entries()) {
+    const session = sessions[index];
+    if (session) await store.txn({ then: [{ put: keys.alive(name), value: "{}", session }] });
+  }
+  expect((await run(["migrate", "--ip", ip, "--to", "n1"])).failure).toMatch(/^10\.0\.0\.9 is at n1 already/);
+  const { out } = await run(["migrate", "--vm", "vm-9", "--to", "n2"]);
+  expect(out).toEqual(["10.0.0.9 is to move from n1 to n2"]);
+  expect((await run(["migrate", "--ip", ip, "--to", "n2"])).failure).toMatch(/is being moved to n2 already/);
+  expect((await run(["migrate", "--cancel"])).failure).toMatch(/^--cancel needs --ip/);
+  expect((await run(["migrate", "--cancel", "--ip", ip])).out).toEqual(["10.0.0.9 stays where it is"]);
+  await store.txn({ then: [{ delete: keys.moved(ip) }] });
+
+  // What a leader writes, so that the command's waiting ends.
+  for (const [type, message] of [
+    ["move-aborted", "10.0.0.9 was not moved to n2: no room"],
+    ["move-finished", "n2 serves 10.0.0.9; n1 had it"],
+  ] as const) {
+    const waiting = run(["migrate", "--ip", ip, "--to", "n2", "--wait"]);
+    const { intent } = await until("the request", 10_000, async () => {
+      const { entry } = await store.get(keys.moved(ip));
+      return entry && (JSON.parse(entry.value) as { move: { intent: string } }).move;
+    });
+    await store.txn({ then: [{ delete: keys.moved(ip) }] });
+    const value = JSON.stringify({ time: expiry, type, ip, intent, message });
+    await store.txn({ then: [{ put: keys.event(`9999999999999999-${type}`), value }] });
+    const { out: said, failure } = await waiting;
+    if (type === "move-finished") expect(said.at(-1)).toBe(message);
+    else expect(failure).toMatch(/^10\.0\.0\.9 did not move to n2: .*no room.*it is n1's/);
+  }
+  for (const session of sessions) await session[Symbol.asyncDispose]();
 });

@@ -8,13 +8,13 @@ import { ip } from "./namespaces/ip-command.ts";
 import { namespacePrefix, removeLeftoverNamespaces, removeNamespaces } from "./namespaces/namespaces.ts";
 import { perform } from "./show.ts";
 import { Stage } from "./stage.ts";
-import { type StoryName, storyNames } from "./stories/index.ts";
+import { storyNames } from "./stories/index.ts";
 
 interface LabFlags {
   readonly once: boolean;
   readonly store: StoreKind;
   readonly embedded: boolean;
-  readonly story: StoryName;
+  readonly story: string;
   /** Set for the process inside the fabric's namespace. */
   readonly inside?: string;
   readonly directory?: string;

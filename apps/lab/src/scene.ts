@@ -38,7 +38,7 @@ export class Scene {
     await this.controllers();
     const ready: string[] = [];
     for (const node of this.world.nodes) if ((await this.statusOf(node)) === "ready") ready.push(node);
-    if (ready.length < count) this.timeline.step(`${count - ready.length} nodes join`);
+    if (ready.length < count) this.timeline.step(`nodes join, until ${count} are ready`);
     for (let number = this.world.nodes.length + 1; ready.length < count; number++) {
       await this.join(`n${number}`);
       ready.push(`n${number}`);

@@ -4,21 +4,21 @@ import { paint } from "./paint.ts";
 import { prompt } from "./prompt.ts";
 import { Scene } from "./scene.ts";
 import { interrupted } from "./stage.ts";
-import { type StoryName, storiesOf } from "./stories/index.ts";
+import { storiesOf } from "./stories/index.ts";
 import { followEvents, Timeline, wrap } from "./timeline.ts";
 import type { World } from "./world.ts";
 
 export interface Show {
   /** End after the story. */
   readonly once: boolean;
-  readonly story: StoryName;
+  readonly story: string;
   /** What this is and what will happen: a title, and what is to be known. */
   readonly header: readonly (readonly [title: string, text: string])[];
   start(signal: AbortSignal): Promise<World>;
 }
 
 /** From the start of the world to the end of the story, or of all; an idle machine needs a third of it. */
-const limitMs = (story: StoryName): number => (story === "all" ? 280_000 : 95_000);
+const limitMs = (story: string): number => (story === "all" ? 280_000 : 95_000);
 const cleanUpLimitMs = 12_000;
 /** Why everything stops when the user wants it to. */
 const wish: Error = new Error("interrupted");
@@ -43,7 +43,7 @@ export async function perform(show: Show): Promise<number> {
     timeline.done(world.description);
     follow(world, timeline, stop.signal);
     const scene = new Scene(world, timeline, stop.signal);
-    for (const { name, play } of storiesOf(show.story)) {
+    for (const { name, play } of storiesOf(show.story, world.isEmbedded)) {
       if (show.story === "all") timeline.text(paint.bold(`\n${name}`));
       const summary = await play(scene);
       timeline.done(`the story is over and every step held: ${summary}`);

@@ -26,6 +26,8 @@ export interface Talk extends AsyncDisposable {
 export interface World extends AsyncDisposable {
   /** What is there already, one line. */
   readonly description: string;
+  /** Without kernels and processes: agents can be neither restarted nor moved between. */
+  readonly isEmbedded: boolean;
   /** The cluster's store, for looking. */
   readonly store: Store;
   /** Every node that was ever booted, in that order. */
@@ -51,6 +53,12 @@ export interface World extends AsyncDisposable {
   /** Plugs a running VM into another node, as a live migration does. */
   replug(name: string, node: string): Promise<void>;
   talk(from: VirtualMachine, to: VirtualMachine): Promise<Talk>;
+  /** Kills the node's agent; its instance runs on. */
+  silence(node: string): Promise<void>;
+  /** Starts the agent of a node that was silenced or has crashed, as its service manager does after a boot. */
+  restart(node: string): Promise<void>;
+  /** The same with `init` first, for a node that has lost its block. */
+  reboot(node: string): Promise<void>;
   /** Starts another controller. */
   addController(name: string): Promise<void>;
   /** Commands that show this cluster from another terminal; empty when none can. */

@@ -27,6 +27,7 @@ function withoutKernel(): Error {
 /** The same cluster without a kernel or a server: the agents' own parts on a memory store, all in this process. */
 export class EmbeddedWorld implements World {
   readonly patience = 20;
+  readonly isEmbedded = true;
   readonly store: Store;
   readonly description: string;
   readonly #database: MemoryDatabase;
@@ -146,6 +147,18 @@ export class EmbeddedWorld implements World {
   }
 
   async migrate(): Promise<never> {
+    throw withoutKernel();
+  }
+
+  async silence(): Promise<never> {
+    throw withoutKernel();
+  }
+
+  async restart(): Promise<never> {
+    throw withoutKernel();
+  }
+
+  async reboot(): Promise<never> {
     throw withoutKernel();
   }
 

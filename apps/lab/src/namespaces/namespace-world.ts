@@ -52,6 +52,7 @@ interface Node {
 /** Real processes: this process runs in the fabric's namespace; each node and each VM has one of its own. */
 export class NamespaceWorld implements World {
   readonly patience = 30;
+  readonly isEmbedded = false;
   readonly description: string;
   readonly store: Store;
   readonly #options: NamespaceWorldOptions;
@@ -136,24 +137,41 @@ export class NamespaceWorld implements World {
     await mkdir(directory, { recursive: true });
     await ip("netns", "add", namespace);
     await this.#fabric.addInstance(instanceID, namespace, number);
-    const files = ["--state-dir", directory, "--cni-conflist", join(directory, "30-cocoon-dhcp.conflist")];
-    const common = [...files, "--store", this.#storeUrl, "--pid-file", join(directory, "daemon.pid")];
+    const node = { instanceID, namespace, directory };
+    await this.#init(name, node);
+    await this.#daemon(name, node);
+  }
+
+  async #init(name: string, { namespace, directory }: Omit<Node, "daemon">): Promise<void> {
     const init = this.#run(`${name}-init`, namespace, [
       ...["init", "--platform", "volcengine", "--node-name", name, "--pool-size", "40"],
-      ...common,
+      ...this.#flagsOf(directory),
     ]);
     await this.#until(`init of ${name}`, async () => init.ended !== undefined);
     if (init.failed) throw new Error(`init of ${name} ended with ${init.ended}`);
+  }
+
+  /** Resolves when the node is alive in the store. */
+  async #daemon(name: string, { instanceID, namespace, directory }: Omit<Node, "daemon">): Promise<void> {
+    const before = (await this.store.get(keys.alive(name))).entry?.modRevision;
     const daemon = this.#run(`${name}-daemon`, namespace, [
       ...["daemon", "--lease-file", join(directory, "leases.json"), "--metrics-addr", "127.0.0.1:9092"],
       ...["--session-ttl", times.sessionTtl],
-      ...common,
+      ...this.#flagsOf(directory),
     ]);
     this.#nodes.set(name, { instanceID, namespace, directory, daemon });
     await this.#until(`${name} to be alive in the store`, async () => {
       if (daemon.ended !== undefined) throw new Error(`daemon of ${name} ended with ${daemon.ended}`);
-      return (await this.store.get(keys.alive(name))).entry !== undefined;
+      const { entry } = await this.store.get(keys.alive(name));
+      return entry !== undefined && entry.modRevision !== before;
     });
+  }
+
+  #flagsOf(directory: string): string[] {
+    return [
+      ...["--state-dir", directory, "--cni-conflist", join(directory, "30-cocoon-dhcp.conflist")],
+      ...["--store", this.#storeUrl, "--pid-file", join(directory, "daemon.pid")],
+    ];
   }
 
   async addVirtualMachine(node: string, name: string): Promise<VirtualMachine> {
@@ -246,6 +264,23 @@ export class NamespaceWorld implements World {
     await this.#until(`${to.name} to listen`, async () => (await listener.tail(1)).includes("listening"));
     const speaker = run(`${from.name}-speaks`, from, to.address);
     return new ProcessTalk(speaker, listener);
+  }
+
+  async silence(node: string): Promise<void> {
+    await this.#node(node).daemon.kill();
+  }
+
+  async restart(name: string): Promise<void> {
+    const node = this.#node(name);
+    this.#fabric.simulator.startInstance(node.instanceID);
+    await this.#daemon(name, node);
+  }
+
+  async reboot(name: string): Promise<void> {
+    const node = this.#node(name);
+    this.#fabric.simulator.startInstance(node.instanceID);
+    await this.#init(name, node);
+    await this.#daemon(name, node);
   }
 
   async addController(name: string): Promise<void> {
