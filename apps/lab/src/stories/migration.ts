@@ -1,4 +1,4 @@
-import { decode, keys, leaseSchema } from "@cocoon-net/core";
+import { decode, describeError, keys, leaseSchema } from "@cocoon-net/core";
 import { check, type Scene } from "../scene.ts";
 import type { VirtualMachine } from "../world.ts";
 
@@ -18,24 +18,51 @@ export async function migration(scene: Scene): Promise<string> {
   await scene.eventually("the two talk", async () => talk.rounds > 2);
   timeline.done(`${friend.name} at ${friend.address} talks to ${guest.name} at ${guest.address}`);
 
+  const goesOn = async (node: string): Promise<void> => {
+    const before = talk.rounds;
+    await scene.eventually(`${guest.address} answers from ${node}`, async () => talk.rounds > before + 2);
+    const { entry } = await store.get(keys.pool(guest.address));
+    check(entry !== undefined && decode(leaseSchema, entry).node === node, `${node} has the lease`);
+    check(talk.failure === undefined, `the connection goes on: ${talk.failure}`);
+  };
   let slowest = 0;
   for (const node of [second, third, home]) {
     timeline.step(`${guest.address} moves to ${node}, and ${guest.name} with it`);
     await world.migrate(guest.address, node, () => world.replug(guest.name, node));
     const began = timeline.seconds;
-    const before = talk.rounds;
-    await scene.eventually(`${guest.address} answers from ${node}`, async () => talk.rounds > before + 2);
+    await goesOn(node);
     const took = timeline.seconds - began;
     slowest = Math.max(slowest, took);
-    const { entry } = await store.get(keys.pool(guest.address));
-    check(entry !== undefined && decode(leaseSchema, entry).node === node, `${node} has the lease`);
-    check(talk.failure === undefined, `the connection goes on: ${talk.failure}`);
     // At home the CNI plugin isolates guests of one bridge from each other.
     const neighbour = node === home ? undefined : guestOf(scene, node);
     if (neighbour) await scene.reaches(neighbour, guest);
     await scene.reaches(friend, guest);
     timeline.done(`the connection went on ${took.toFixed(1)} s after the VM was there`);
   }
+
+  timeline.step(`the agent of ${second} dies when ${guest.address} is about to move there`);
+  await world.silence(second);
+  const refusal = await world
+    .migrate(guest.address, second, async () => {})
+    .then(
+      () => undefined,
+      (error: unknown) => describeError(error),
+    );
+  check(refusal?.includes("did not move") ?? false, `the move is given up: ${refusal}`);
+  await goesOn(home);
+  await world.restart(second);
+  timeline.done("the move is given up, and everything is as it was");
+
+  timeline.step(`the agent of ${third} dies when it has just got ${guest.address}, and is started again`);
+  await world.migrate(guest.address, third, async () => {
+    await world.silence(third);
+    await world.replug(guest.name, third);
+    await world.restart(third);
+  });
+  await goesOn(third);
+  timeline.done(`${third} goes on with what it was given`);
+  await world.migrate(guest.address, home, () => world.replug(guest.name, home));
+  await goesOn(home);
   const moved = await store.get(keys.moved(guest.address));
   check(moved.entry === undefined, `${guest.address} is one like any other again`);
   return `three moves, the longest silence of the connection ${slowest.toFixed(1)} s`;
