@@ -23,12 +23,14 @@ export async function provisionPool(
     readonly owner: CloudOwner;
     readonly base: Omit<PoolFile, "ips" | "updatedAt">;
     readonly poolSize: number;
+    /** Addresses of the subnet that other nodes serve. */
+    readonly movedAway?: readonly string[];
   },
   state: StateDirectory,
   job: FileJob,
   context: CommandContext,
 ): Promise<{ readonly pool: PoolFile; readonly network: NodeNetwork }> {
-  const { instance, owner, base, poolSize } = request;
+  const { instance, owner, base, poolSize, movedAway = [] } = request;
   const network = await cloud.provision(
     {
       node: base.nodeName,
@@ -41,6 +43,7 @@ export async function provisionPool(
         ...(owner.clusterUID === undefined ? {} : { "cocoon-net:cluster": owner.clusterUID }),
       },
       ...(owner.parentCIDR === undefined ? {} : { parentCIDR: owner.parentCIDR }),
+      ...(movedAway.length === 0 ? {} : { movedAway }),
     },
     job,
     { signal: context.signal, onProgress: (message) => context.say(message) },

@@ -19,7 +19,7 @@ import { bindGoal, countAfter, nextStep } from "./alias-plan.ts";
 import type { Steps } from "./change.ts";
 import { type Holder, holdersOf } from "./holders.ts";
 import { type InstanceRef, parseInstanceRef } from "./instance-ref.ts";
-import { deliveredOf, guestRange } from "./node-addresses.ts";
+import { deliveredOf, guestRange, singles } from "./node-addresses.ts";
 import { ensurePodRange } from "./pod-range.ts";
 import { formatSubnetworkRef, type Instance, type SubnetworkRef } from "./wire.ts";
 
@@ -38,7 +38,7 @@ export async function provision(steps: Steps, request: ProvisionRequest): Promis
   const rangeName = await ensurePodRange(steps, subnetwork, block, parent);
 
   const aliases = firstNic(before).aliases;
-  const goalFor = goalOf(steps, ref, subnetwork, block, rangeName);
+  const goalFor = goalOf(steps, ref, subnetwork, wanted, rangeName);
   const goal = await goalFor(aliases);
   const tooMany = steps.limit.excess(ref.name, aliases.length, countAfter(aliases, goal));
   if (tooMany !== undefined) throw tooMany;
@@ -62,9 +62,10 @@ interface Wish {
   readonly block: Cidr;
   readonly poolSize: number;
   readonly addresses: AddressSet;
+  readonly movedAway: AddressSet;
 }
 
-function wishOf({ subnet, poolSize, addresses = [] }: ProvisionRequest): Wish {
+function wishOf({ subnet, poolSize, addresses = [], movedAway = [] }: ProvisionRequest): Wish {
   const block = parseCidr(subnet, "subnet");
   if (!Number.isInteger(poolSize) || poolSize < 1) {
     throw new InvalidError(`the pool size ${poolSize} is not a whole number above 0`);
@@ -77,21 +78,22 @@ function wishOf({ subnet, poolSize, addresses = [] }: ProvisionRequest): Wish {
   if (strange !== undefined) {
     throw new InvalidError(`${formatAddress(strange)} is no address for a VM of ${subnet}`);
   }
-  return { block, poolSize, addresses: new AddressSet(asked) };
+  return { block, poolSize, addresses: new AddressSet(asked), movedAway: new AddressSet(singles(movedAway)) };
 }
 
-/** The whole block; once it is there in parts, what is missing of it and is not somebody else's. */
+/** The whole block but what was moved away; once it is there in parts, what is missing of it and is not somebody else's. */
 function goalOf(
   steps: Steps,
   ref: InstanceRef,
   subnetwork: SubnetworkRef,
-  block: Cidr,
+  { block, movedAway }: Wish,
   rangeName: string,
 ): GoalFor {
   let others: Promise<Holder[]> | undefined;
   return async (aliases) => {
-    const missing = new AddressSet([block]).subtract(deliveredOf(aliases, block));
-    if (missing.size > 0 && !missing.has(block)) {
+    const absent = new AddressSet([block]).subtract(deliveredOf(aliases, block));
+    const missing = absent.subtract(movedAway);
+    if (missing.size > 0 && !absent.has(block)) {
       others ??= otherHolders(steps, ref, subnetwork, new AddressSet([block]));
       for (const holder of await others) {
         // Moves take single addresses; anything larger is somebody's mistake.

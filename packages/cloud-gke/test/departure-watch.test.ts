@@ -19,9 +19,7 @@ it("a preempted instance is told so within its last seconds", async () => {
 });
 
 /** A metadata server whose items can be changed; those that are not set do not exist. */
-async function items(
-  now: Map<string, string>,
-): Promise<{
+async function items(now: Map<string, string>): Promise<{
   endpoint: string;
   set(path: string, to: string): void;
   known(path: string): string | undefined;

@@ -65,6 +65,21 @@ describe("a move", () => {
     expect(world.aliasesOf(guest.instanceID)).toEqual(["cocoon-pods:172.20.1.0/24"]);
   });
 
+  it("outlives the home node: the next one with the block gets the rest of it", async () => {
+    await using world = await GkeWorld.open();
+    const [home, guest] = await twoNodes(world);
+    await home.move("172.20.0.77", guest);
+    world.deleteInstance(home.instanceID);
+    const next = await NodeFixture.start(world);
+    await expect(next.provision()).rejects.toThrow(/cocoon-pods:172\.20\.0\.77\/32 is on /);
+    const request = { ...next.request, poolSize: 253, movedAway: ["172.20.0.77"] };
+    const { addresses } = await next.cloud.provision(request, next.job());
+    expect(world.aliasesOf(next.instanceID)).toEqual(carved);
+    expect(addresses).toHaveLength(252);
+    await next.cloud.provision(request, next.job());
+    expect(world.aliasesOf(next.instanceID)).toEqual(carved);
+  });
+
   it("on to a third node goes from where the address is", async () => {
     await using world = await GkeWorld.open();
     const [home, guest] = await twoNodes(world);

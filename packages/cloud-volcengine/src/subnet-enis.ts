@@ -19,10 +19,13 @@ export function sortEnis(
   progress: (message: string) => void,
 ): SortedEnis {
   const { instance, tags, subnet, addresses = [] } = request;
+  const away = new Set(request.movedAway);
   const [mine, warm, unmarked]: [Eni[], Eni[], Eni[]] = [[], [], []];
   for (const eni of listed) {
     if (eni.instanceID !== undefined && eni.instanceID !== instance.instanceID) {
-      if (isMovedFor(eni, tags)) continue;
+      const isAway =
+        eni.secondaryAddresses.length > 0 && eni.secondaryAddresses.every((address) => away.has(address));
+      if (isAway || isMovedFor(eni, tags)) continue;
       throw new ConflictError(
         `the subnet ${eni.subnetID} (${subnet}) is in use: ${eni.eniID} is attached to ${eni.instanceID}`,
         { hint: "choose another --subnet, or release the other node first" },

@@ -147,6 +147,20 @@ describe("one clear line, and nothing half-done that is not on record:", () => {
     );
   });
 
+  it("but for one with nothing that has not been moved to it on purpose", async () => {
+    await using world = await VolcengineWorld.open();
+    const node = await NodeFixture.start(world);
+    const addresses = ["172.20.0.250", "172.20.0.251"];
+    world.simulator.addEni({
+      subnetID: world.subnetID(world.block(0)),
+      instanceID: world.addInstance(),
+      addresses,
+    });
+    await lineOf(node.provision(), ConflictError);
+    const request = { ...node.request, movedAway: ["172.20.0.251"] };
+    expect((await node.cloud.provision(request, node.job())).addresses).toHaveLength(25);
+  });
+
   it("a subnet that is another cluster's", async () => {
     await using world = await VolcengineWorld.open();
     const node = await NodeFixture.start(world);

@@ -101,6 +101,8 @@ export interface ProvisionRequest {
   readonly poolSize: number;
   /** Addresses of the subnet that shall be among them. */
   readonly addresses?: readonly string[];
+  /** Addresses of the subnet that other nodes serve on purpose: they are left to them. */
+  readonly movedAway?: readonly string[];
   /** Tags written on everything that is made, e.g. cluster and node UID. */
   readonly tags: Readonly<Record<string, string>>;
 }

@@ -2,8 +2,15 @@ import {
   type Cloud,
   CocoonError,
   ConflictError,
+  contains,
+  decode,
   type InstanceIdentity,
   InvalidError,
+  listAll,
+  movedSchema,
+  parseAddress,
+  parseCidr,
+  prefixes,
   type Registration,
   Registry,
   readCluster,
@@ -121,7 +128,7 @@ async function setUpNode(
       : {}),
   };
   const pool = setUp.provision
-    ? await provision(setUp.provision, state, base, earlier, flags, registration, context)
+    ? await provision(setUp.provision, state, base, earlier, flags, registration, store, context)
     : await state.writePool({
         ...keptOf(earlier, subnet),
         ...base,
@@ -167,6 +174,7 @@ async function provision(
   earlier: PoolFile | undefined,
   flags: NodeFlags,
   registration: Registration | undefined,
+  store: Store | undefined,
   context: CommandContext,
 ): Promise<PoolFile> {
   // The seed goes to disk before the first cloud call, so that teardown knows this node after a crash.
@@ -183,6 +191,7 @@ async function provision(
       owner: ownerOf(registration),
       base,
       poolSize: base.poolPolicy ? firstSize(base.poolPolicy) : flags.poolSize,
+      movedAway: store ? await movedAwayOf(store, base.subnet, flags.nodeName, context) : [],
     },
     state,
     job,
@@ -198,6 +207,21 @@ async function provision(
   });
   await job.finish();
   return pool;
+}
+
+/** What an earlier owner of the block has left with other nodes: they keep serving it. */
+async function movedAwayOf(
+  store: Store,
+  subnet: string,
+  node: string,
+  { signal }: CommandContext,
+): Promise<string[]> {
+  const { entries } = await listAll(store, prefixes.moved, { signal });
+  const block = parseCidr(subnet);
+  return entries
+    .filter((entry) => decode(movedSchema, entry).node !== node)
+    .map(({ key }) => key.slice(prefixes.moved.length))
+    .filter((address) => contains(block, { base: parseAddress(address), prefix: 32 }));
 }
 
 /** Where the cloud gives a node its whole block, there is no demand to follow. */
