@@ -37,6 +37,11 @@ export class Observer implements AsyncDisposable {
     }
   }
 
+  /** How many nodes an event of that type was seen of. */
+  count(type: string): number {
+    return [...this.#events.keys()].filter((key) => key.startsWith(`${type} `)).length;
+  }
+
   /** When somebody was elected after `at`. */
   async elected(at: number, withinMs: number): Promise<number> {
     const deadline = performance.now() + withinMs;

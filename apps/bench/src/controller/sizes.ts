@@ -18,7 +18,7 @@ export interface ControllerSizes {
   readonly quarantineMs: number;
   /** How long an idle leader is looked at. */
   readonly idleMs: number;
-  /** Of the budget; the account lets bursts through that are larger by one. */
+  /** Of the budget; the account lets larger bursts through. */
   readonly rates: Rates;
   readonly delays: { readonly detachMs: number; readonly deleteEniMs: number };
 }
