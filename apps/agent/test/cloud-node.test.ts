@@ -219,6 +219,9 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     );
     const pool = () => node.json<Pool>("state/pool.json");
     expect((await pool()).ips).toHaveLength(8);
+    // All these guests are behind one port of the bridge.
+    await node.write("config.yaml", "dhcp: { leasesPerPort: 141 }\n");
+    node.env.COCOON_NET_CONFIG = node.path("config.yaml");
     const daemon = await node.daemon();
     const addresses = await (await node.guest()).bootMany(140, 90);
     expect(new Set(addresses).size).toBe(140);
