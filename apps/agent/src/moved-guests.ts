@@ -91,6 +91,7 @@ export class MovedGuests implements AsyncDisposable {
   /** Addresses that nobody may be served any more: they are on their way home. */
   readonly #returning = new Set<string>();
   readonly #homeUntil = new Map<string, number>();
+  readonly #unreadable = new Set<string>();
   readonly #awaySince = new Map<string, number>();
   #wake: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
@@ -101,8 +102,10 @@ export class MovedGuests implements AsyncDisposable {
     options: MovedGuestsOptions,
     known: Map<string, KnownMoved>,
     incarnation: string | undefined,
+    hasFile: boolean,
   ) {
     this.#options = options;
+    this.#written = hasFile ? undefined : "";
     this.#block = parseCidr(options.pool.subnet);
     this.#known = known;
     this.#incarnation = incarnation;
@@ -112,7 +115,12 @@ export class MovedGuests implements AsyncDisposable {
   static async open(options: MovedGuestsOptions): Promise<MovedGuests> {
     const file = await readMovedFile(options.state, options.pool.subnet);
     const own = file?.uid === options.uid ? file : undefined;
-    return new MovedGuests(options, new Map(Object.entries(own?.addresses ?? {})), own?.incarnation);
+    return new MovedGuests(
+      options,
+      new Map(Object.entries(own?.addresses ?? {})),
+      own?.incarnation,
+      file !== undefined,
+    );
   }
 
   /** Whether the address is written about here, and not by the mirror. */
@@ -123,6 +131,9 @@ export class MovedGuests implements AsyncDisposable {
   /** What the DHCP server has to know. */
   places(): MovedAddress[] {
     const places = new Map<string, MovedAddress>();
+    for (const ip of this.#unreadable) {
+      if (!this.#known.has(ip)) places.set(ip, { address: parseAddress(ip) });
+    }
     for (const [ip, { record, gateway }] of this.#known) {
       const address = parseAddress(ip);
       const mac = record.mac.toLowerCase();
@@ -175,7 +186,7 @@ export class MovedGuests implements AsyncDisposable {
         else {
           for (const change of batch.changes) {
             if (change.type === "put") this.#see(session, change.entry);
-            else if (this.#entries.delete(addressOf(change.key))) this.#unsettled.add(addressOf(change.key));
+            else this.#removed(addressOf(change.key));
           }
         }
         await this.#configure();
@@ -201,9 +212,23 @@ export class MovedGuests implements AsyncDisposable {
     clearInterval(this.#timer);
   }
 
+  #removed(ip: string): void {
+    this.#unreadable.delete(ip);
+    if (this.#entries.delete(ip)) this.#unsettled.add(ip);
+  }
+
   #see({ mirror }: Session, entry: Entry): void {
     const ip = addressOf(entry.key);
-    const record = decode(movedSchema, entry);
+    let record: MovedRecord;
+    try {
+      record = decode(movedSchema, entry);
+      this.#unreadable.delete(ip);
+    } catch (error) {
+      // Held back where it may be this node's; the others are served.
+      this.#options.log.error({ err: error }, describeError(error));
+      if (this.#isOwn(ip)) this.#unreadable.add(ip);
+      return;
+    }
     if (!this.#concerns(ip, record) && !this.#known.has(ip)) return;
     void mirror.exclude(ip);
     this.#entries.set(ip, entry);
@@ -218,10 +243,16 @@ export class MovedGuests implements AsyncDisposable {
   async #take(session: Session, entries: readonly Entry[]): Promise<void> {
     const { store, signal } = session;
     this.#entries.clear();
+    this.#unreadable.clear();
     for (const entry of entries) this.#see(session, entry);
     const { entry } = await store.get(keys.incarnation, { signal });
     const incarnation = entry && decode(incarnationSchema, entry);
-    for (const ip of this.#known.keys()) this.#unsettled.add(ip);
+    for (const [ip, known] of this.#known) {
+      this.#unsettled.add(ip);
+      // What was written while the store was away.
+      const lease = this.#parts?.book.leases().get(ip);
+      if (lease && this.#serves(known.record) && !this.#writes.has(ip)) this.#writes.set(ip, lease);
+    }
     if (incarnation?.id !== this.#incarnation) this.#newIncarnation = incarnation?.id;
     await this.#settled();
   }
@@ -233,12 +264,12 @@ export class MovedGuests implements AsyncDisposable {
     const { signal } = session;
     const { log } = this.#options;
     const backoff = new Backoff({ firstMs: 100, maxMs: 5_000 });
+    signal.addEventListener("abort", () => this.#wake(), { once: true });
     while (!signal.aborted && this.#session === session) {
       const [ip] = this.#unsettled;
       if (ip === undefined) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
-          signal.addEventListener("abort", () => resolve(), { once: true });
         });
         continue;
       }
@@ -260,7 +291,7 @@ export class MovedGuests implements AsyncDisposable {
 
   async #settle(session: Session, ip: string): Promise<void> {
     const parts = this.#parts;
-    if (!parts) return;
+    if (!parts || this.#unreadable.has(ip)) return;
     const entry = this.#entries.get(ip);
     const record = entry && decode(movedSchema, entry);
     if (!entry || !record || !this.#concerns(ip, record)) return this.#gone(session, parts, ip);
@@ -406,7 +437,8 @@ export class MovedGuests implements AsyncDisposable {
     this.#parts?.book.setMoved(this.places());
   }
 
-  #written = "";
+  /** Empty: there is no file; undefined: one of before. */
+  #written: string | undefined;
   #saving: Promise<void> = Promise.resolve();
 
   #persist(): Promise<void> {

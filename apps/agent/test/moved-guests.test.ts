@@ -281,3 +281,14 @@ it("says again what a store has lost, and ends what it has not lost but ended", 
   await store.txn({ then: [{ delete: keys.moved(ip) }, { delete: keys.pool(ip) }] });
   await until("n2 to end it", 5_000, async () => !other.book.held.has(ip));
 });
+
+it("holds back an address of its own whose record it cannot read, and goes on with the others", async () => {
+  await store.txn({ then: [{ put: keys.moved("10.0.0.77"), value: "{" }] });
+  await home.start();
+  await other.start();
+  expect([home.book.moved, other.book.moved]).toEqual([[{ address: 0x0a00004d }], []]);
+  await moveToOther();
+  await store.txn({ then: [{ delete: keys.moved("10.0.0.77") }] });
+  await until("it to be free again", 5_000, async () => home.book.moved.length === 1);
+  expect(home.book.moved).toEqual([{ address: 0x0a000009 }]);
+});
