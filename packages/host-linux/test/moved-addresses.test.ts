@@ -93,7 +93,8 @@ test("a guest that has moved reaches everybody and is reached, by strangers and 
   const guest = await world.guest(home, moved);
   const neighbour = await world.guest(home, sibling);
   const third = await world.guest(other, stranger);
-  const routesOf = ({ namespace }: Host): Promise<string> => namespace.ip("-4", "route", "show", "table", "all");
+  const routesOf = ({ namespace }: Host): Promise<string> =>
+    namespace.ip("-4", "route", "show", "table", "all");
   const bare = [await routesOf(home), await routesOf(other)];
   expect(await answers(third, moved.address)).toBe(true);
   expect(await answers(guest, stranger.address)).toBe(true);
