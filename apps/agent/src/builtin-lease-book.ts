@@ -25,7 +25,7 @@ import {
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
-import { type DhcpConfig, engineSettings, present } from "./dhcp-config.ts";
+import { type DhcpConfig, engineSettings, present } from "./dhcp-settings.ts";
 import type { LeaseBook, MovingBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";

@@ -1,6 +1,6 @@
 import { CocoonError } from "@cocoon-net/core";
 import type { CloudConfig } from "./cloud-config.ts";
-import type { DhcpConfig } from "./dhcp-config.ts";
+import type { DhcpConfig } from "./dhcp-settings.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import type { Screen } from "./live-screen.ts";
 

@@ -1,17 +1,17 @@
+import { type RecordSchema, recordSchema as z } from "@cocoon-net/core";
 import type { HostMark, HostPlan, HostSetUp, HostSetUpOptions } from "@cocoon-net/host-linux";
 import { setUpHost } from "@cocoon-net/host-linux";
-import { z } from "zod";
 import { replaceFile } from "./durable-file.ts";
 import { readRecord, type StateDirectory } from "./state-directory.ts";
 
 const rule = z.object({
-  table: z.enum(["filter", "nat"]),
+  table: z.oneOf(["filter", "nat"]),
   chain: z.string(),
   spec: z.array(z.string()),
 });
-const schema: z.ZodType<{ readonly made: readonly HostMark[] }> = z.object({
+const schema: RecordSchema<{ readonly made: readonly HostMark[] }> = z.object({
   made: z.array(
-    z.discriminatedUnion("kind", [
+    z.union([
       z.object({ kind: z.literal("bridge"), name: z.string() }),
       z.object({ kind: z.literal("address"), address: z.string(), device: z.string() }),
       z.object({ kind: z.literal("rule"), rule }),

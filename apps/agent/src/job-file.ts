@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { rm } from "node:fs/promises";
-import type { CloudJob, JobStep } from "@cocoon-net/core";
-import { z } from "zod";
+import { type CloudJob, type JobStep, type RecordSchema, recordSchema as z } from "@cocoon-net/core";
 import { replaceFile } from "./durable-file.ts";
 import { readRecord } from "./state-directory.ts";
 
@@ -11,15 +10,15 @@ interface JobRecord {
   readonly steps: readonly JobStep[];
 }
 
-const schema: z.ZodType<JobRecord> = z.object({
+const schema: RecordSchema<JobRecord> = z.object({
   id: z.string(),
   kind: z.string(),
   steps: z.array(
     z.object({
       action: z.string(),
-      phase: z.enum(["intent", "done", "failed"]),
+      phase: z.oneOf(["intent", "done", "failed"]),
       key: z.string(),
-      detail: z.exactOptional(z.record(z.string(), z.string())),
+      detail: z.exactOptional(z.record(z.string())),
     }),
   ),
 });

@@ -1,6 +1,5 @@
 import { join } from "node:path";
-import { type MovedRecord, movedSchema } from "@cocoon-net/core";
-import { z } from "zod";
+import { type MovedRecord, movedSchema, type RecordSchema, recordSchema as z } from "@cocoon-net/core";
 import { replaceFile } from "./durable-file.ts";
 import { readRecord, type StateDirectory } from "./state-directory.ts";
 
@@ -21,11 +20,11 @@ export interface MovedFile {
   readonly addresses: Readonly<Record<string, KnownMoved>>;
 }
 
-const schema: z.ZodType<MovedFile> = z.object({
+const schema: RecordSchema<MovedFile> = z.object({
   subnet: z.cidrv4(),
   uid: z.string(),
   incarnation: z.exactOptional(z.string()),
-  addresses: z.record(z.ipv4(), z.object({ record: movedSchema, gateway: z.exactOptional(z.ipv4()) })),
+  addresses: z.record(z.object({ record: movedSchema, gateway: z.exactOptional(z.ipv4()) }), z.ipv4()),
 });
 
 export function movedPathOf(state: StateDirectory): string {

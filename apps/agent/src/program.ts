@@ -7,7 +7,7 @@ import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
 import type { ConfigFile } from "./config-file.ts";
 import type { SettingPlaces } from "./config-settings.ts";
-import type { DhcpConfig } from "./dhcp-config.ts";
+import type { DhcpConfig } from "./dhcp-settings.ts";
 import type { DriverPlaces } from "./drivers.ts";
 import { parseDuration } from "./duration.ts";
 import { addExamples } from "./examples.ts";

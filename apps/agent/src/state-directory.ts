@@ -9,9 +9,10 @@ import {
   InvalidError,
   NotFoundError,
   parseCidr,
+  type RecordSchema,
+  recordSchema as z,
 } from "@cocoon-net/core";
 import { mustBeFile } from "@cocoon-net/dhcp";
-import { z } from "zod";
 import { replaceFile, syncDirectory } from "./durable-file.ts";
 import type { PoolPolicy } from "./pool-policy.ts";
 
@@ -73,7 +74,7 @@ const asToday = (value: unknown): unknown => {
   return { ...fields, gateway: formatAddress(hostRange(parseCidr(String(fields.subnet))).first) };
 };
 
-const poolSchema: z.ZodType<PoolFile> = z.preprocess(
+const poolSchema: RecordSchema<PoolFile> = z.preprocess(
   asToday,
   z.looseObject({
     platform: z.string(),
@@ -101,7 +102,7 @@ const poolSchema: z.ZodType<PoolFile> = z.preprocess(
   }),
 );
 
-const registrationSchema: z.ZodType<RegistrationFile> = z.looseObject({
+const registrationSchema: RecordSchema<RegistrationFile> = z.looseObject({
   node: z.string(),
   uid: z.string(),
   instanceID: z.exactOptional(z.string()),
@@ -218,7 +219,7 @@ export class StateDirectory {
 }
 
 /** Reads and checks a JSON file. @returns undefined when it does not exist. @throws {CorruptError} */
-export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+export async function readRecord<T>(path: string, schema: RecordSchema<T>): Promise<T | undefined> {
   let text: string;
   try {
     text = await readFile(path, "utf8");

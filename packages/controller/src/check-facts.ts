@@ -18,14 +18,15 @@ import {
   prefixes,
   type QuarantineRecord,
   quarantineSchema,
+  type RecordSchema,
   readAll,
   readCluster,
+  recordSchema,
   type SlotRecord,
   type Store,
   slotSchema,
   textPrefixes,
 } from "@cocoon-net/core";
-import { z } from "zod";
 import { clusterTags } from "./warm-nics.ts";
 
 /** One record, and where it stood. */
@@ -74,7 +75,7 @@ export async function gatherFacts(sources: CheckSources): Promise<CheckFacts> {
   const unreadable = new Map<string, string>();
   const unchecked: string[] = [];
 
-  const table = async <T>(prefix: string, schema: z.ZodType<T>): Promise<Map<string, Known<T>>> => {
+  const table = async <T>(prefix: string, schema: RecordSchema<T>): Promise<Map<string, Known<T>>> => {
     const read = (entry: Entry): [string, Known<T>] | undefined => {
       try {
         const { key, modRevision } = entry;
@@ -120,7 +121,7 @@ export async function gatherFacts(sources: CheckSources): Promise<CheckFacts> {
     config,
     leases,
     resources,
-    subnets: await table(prefixes.subnets, z.string()),
+    subnets: await table(prefixes.subnets, recordSchema.string()),
     slots: await table(prefixes.slots, slotSchema),
     nodes: await table(prefixes.nodes, nodeSchema),
     quarantine: await table(prefixes.quarantine, quarantineSchema),

@@ -123,7 +123,8 @@ function configOf(init: ClusterInit): ClusterConfig {
     schema: 1,
   };
   // What is written once for all must be readable.
-  const issue = clusterConfigSchema.safeParse(config).error?.issues[0];
+  const reading = clusterConfigSchema.safeParse(config);
+  const issue = reading.success ? undefined : reading.error.issues[0];
   if (issue) throw new InvalidError(`cluster config: ${issue.path.join(".")}: ${issue.message}`);
   return config;
 }

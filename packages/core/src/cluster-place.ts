@@ -1,6 +1,6 @@
-import { z } from "zod";
 import { ConflictError, NotFoundError } from "./errors.ts";
 import { decode, encode, nodeSchema } from "./model.ts";
+import * as z from "./record-schema.ts";
 import type { Entry, Revision } from "./store.ts";
 
 /**
@@ -27,7 +27,7 @@ export interface Transfer {
   readonly time: string;
 }
 
-const transferSchema: z.ZodType<Transfer> = z.looseObject({
+const transferSchema: z.RecordSchema<Transfer> = z.looseObject({
   id: z.string(),
   store: z.string(),
   time: z.string(),
@@ -97,7 +97,7 @@ export function requireHere(config: Pick<Entry, "key" | "value">, label: string)
   }
 }
 
-const formerEpochsSchema: z.ZodType<{ readonly former: readonly Revision[] }> = z.looseObject({
+const formerEpochsSchema: z.RecordSchema<{ readonly former: readonly Revision[] }> = z.looseObject({
   former: z.array(z.int()),
 });
 

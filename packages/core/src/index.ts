@@ -27,6 +27,8 @@ export type { NodeDescription } from "./node-record.ts";
 export { withEnded } from "./node-record.ts";
 export * from "./pause-switch.ts";
 export * from "./record-check.ts";
+export type { Issue, Reading, RecordSchema } from "./record-schema.ts";
+export * as recordSchema from "./record-schema.ts";
 export * from "./recovery.ts";
 export * from "./registration.ts";
 export * from "./registry.ts";

@@ -1,6 +1,6 @@
-import { z } from "zod";
 import { CorruptError, describeError } from "./errors.ts";
 import { parseCidr } from "./ipv4.ts";
+import * as z from "./record-schema.ts";
 import type { Entry } from "./store.ts";
 
 /**
@@ -133,16 +133,17 @@ export interface EventRecord {
   readonly message: string;
 }
 
-const cidr = z.string().check(({ value, issues }) => {
+const cidr = z.string().and((value) => {
   try {
     parseCidr(value, "block");
+    return undefined;
   } catch (error) {
-    issues.push({ code: "custom", input: value, message: describeError(error) });
+    return describeError(error);
   }
 });
-const time = z.iso.datetime();
+const time = z.time();
 
-export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
+export const clusterConfigSchema: z.RecordSchema<ClusterConfig> = z.looseObject({
   parentCIDR: cidr,
   nodePrefix: z.int().min(1).max(30),
   platform: z.string(),
@@ -153,27 +154,26 @@ export const clusterConfigSchema: z.ZodType<ClusterConfig> = z.looseObject({
   recoveryMs: z.int().positive().default(60_000),
   clusterUID: z.string(),
   // A cluster that is not in use here has a word there (cluster-place.ts).
-  schema: z.literal(1, {
-    error: ({ input }) =>
-      input === "moved" || input === "incoming"
-        ? `is "${input}": the cluster is not in use in this store`
-        : `is ${JSON.stringify(input)}, not 1`,
-  }),
+  schema: z.literal(1, (value) =>
+    value === "moved" || value === "incoming"
+      ? `is "${value}": the cluster is not in use in this store`
+      : `is ${JSON.stringify(value)}, not 1`,
+  ),
 });
 
-export const incarnationSchema: z.ZodType<IncarnationRecord> = z.looseObject({
+export const incarnationSchema: z.RecordSchema<IncarnationRecord> = z.looseObject({
   id: z.string(),
   current: z.string(),
   recovering: z.boolean(),
   since: time,
 });
 
-export const slotSchema: z.ZodType<SlotRecord> = z.looseObject({ node: z.string(), uid: z.string() });
+export const slotSchema: z.RecordSchema<SlotRecord> = z.looseObject({ node: z.string(), uid: z.string() });
 
-export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
+export const nodeSchema: z.RecordSchema<NodeRecord> = z.looseObject({
   uid: z.string(),
   instanceID: z.exactOptional(z.string()),
-  status: z.enum(nodeStatuses),
+  status: z.oneOf(nodeStatuses),
   lastSeen: time,
   subnet: cidr,
   platform: z.exactOptional(z.string()),
@@ -193,7 +193,7 @@ export const nodeSchema: z.ZodType<NodeRecord> = z.looseObject({
   ended: z.exactOptional(z.array(z.int())),
 });
 
-export const leaseSchema: z.ZodType<LeaseRecord> = z.looseObject({
+export const leaseSchema: z.RecordSchema<LeaseRecord> = z.looseObject({
   node: z.string(),
   mac: z.string(),
   expiry: time,
@@ -202,7 +202,7 @@ export const leaseSchema: z.ZodType<LeaseRecord> = z.looseObject({
   seq: z.int().nonnegative(),
 });
 
-export const quarantineSchema: z.ZodType<QuarantineRecord> = z.looseObject({
+export const quarantineSchema: z.RecordSchema<QuarantineRecord> = z.looseObject({
   node: z.string(),
   uid: z.string(),
   from: time,
@@ -212,7 +212,7 @@ export const quarantineSchema: z.ZodType<QuarantineRecord> = z.looseObject({
   intent: z.exactOptional(z.string()),
 });
 
-export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
+export const intentHeadSchema: z.RecordSchema<IntentHead> = z.looseObject({
   kind: z.string(),
   node: z.exactOptional(z.string()),
   subnet: z.exactOptional(z.string()),
@@ -222,7 +222,7 @@ export const intentHeadSchema: z.ZodType<IntentHead> = z.looseObject({
   lastError: z.exactOptional(z.string()),
 });
 
-export const eventSchema: z.ZodType<EventRecord> = z.looseObject({
+export const eventSchema: z.RecordSchema<EventRecord> = z.looseObject({
   time,
   type: z.string(),
   reason: z.exactOptional(z.string()),
@@ -235,7 +235,7 @@ export const eventSchema: z.ZodType<EventRecord> = z.looseObject({
 });
 
 /** Reads a record. @throws {CorruptError} naming the key and the first thing wrong with its value. */
-export function decode<T>(schema: z.ZodType<T>, entry: Pick<Entry, "key" | "value">): T {
+export function decode<T>(schema: z.RecordSchema<T>, entry: Pick<Entry, "key" | "value">): T {
   let json: unknown;
   try {
     json = JSON.parse(entry.value);

@@ -1,7 +1,7 @@
-import { z } from "zod";
 import { ConflictError } from "./errors.ts";
 import { keys, prefixes } from "./keys.ts";
 import { decode, encode, type LeaseRecord, leaseSchema } from "./model.ts";
+import * as z from "./record-schema.ts";
 import type { Registration } from "./registration.ts";
 import type { CallOptions, Compare, Entry, Operation, Store } from "./store.ts";
 
@@ -37,7 +37,7 @@ export interface AddressMove {
   readonly ready: readonly string[];
 }
 
-export const movedSchema: z.ZodType<MovedRecord> = z.looseObject({
+export const movedSchema: z.RecordSchema<MovedRecord> = z.looseObject({
   home: z.string(),
   subnet: z.string(),
   node: z.string(),

@@ -1,5 +1,5 @@
-import { z } from "zod";
 import { keys } from "./keys.ts";
+import * as z from "./record-schema.ts";
 import type { Compare } from "./store.ts";
 
 /** `pause`: while it exists, nothing is freed: no fence begins or goes on, no quarantine ends, nothing is deleted. */
@@ -8,7 +8,10 @@ export interface PauseRecord {
   readonly since: string;
 }
 
-export const pauseSchema: z.ZodType<PauseRecord> = z.looseObject({ reason: z.string(), since: z.string() });
+export const pauseSchema: z.RecordSchema<PauseRecord> = z.looseObject({
+  reason: z.string(),
+  since: z.string(),
+});
 
 /** Belongs into every transaction that frees something, or that a request to the cloud which does waits for. */
 export const notPaused: Compare = { key: keys.pause, exists: false };

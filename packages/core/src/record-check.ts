@@ -1,4 +1,3 @@
-import { z } from "zod";
 import { formerEpochs, placeOf } from "./cluster-place.ts";
 import { describeError, InvalidError } from "./errors.ts";
 import { parseAddress, parseCidr } from "./ipv4.ts";
@@ -17,6 +16,7 @@ import {
 } from "./model.ts";
 import { movedSchema } from "./moved-address.ts";
 import { pauseSchema } from "./pause-switch.ts";
+import * as z from "./record-schema.ts";
 import type { Entry } from "./store.ts";
 
 /** One record that is not as this version writes it. */

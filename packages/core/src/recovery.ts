@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { z } from "zod";
 import { placeOf, requireCluster } from "./cluster-place.ts";
 import { UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import { keys } from "./keys.ts";
 import { decode, encode, type IncarnationRecord, incarnationSchema } from "./model.ts";
+import * as z from "./record-schema.ts";
 import type { CallOptions, Compare, Entry, Operation, Revision, Store } from "./store.ts";
 
 /**

@@ -1,4 +1,3 @@
-import { z } from "zod";
 import { pause } from "./backoff.ts";
 import { type ClusterPlace, placeOf } from "./cluster-place.ts";
 import { type CopyCounts, CopyTarget, type RawConfig } from "./copy-target.ts";
@@ -7,6 +6,7 @@ import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { decode, encode, incarnationSchema } from "./model.ts";
 import { patiently, putConfig } from "./patient-writes.ts";
+import * as z from "./record-schema.ts";
 import type { Entry, Revision, Store, WatchBatch } from "./store.ts";
 
 export interface CopyOptions {
@@ -42,7 +42,7 @@ const quietMs = 100;
 /** Or when it is so few revisions behind that the rest takes no time. */
 const nearRevisions = 200;
 
-export const rawConfigSchema: z.ZodType<RawConfig> = z.looseObject({ clusterUID: z.string() });
+export const rawConfigSchema: z.RecordSchema<RawConfig> = z.looseObject({ clusterUID: z.string() });
 
 /**
  * Moves a cluster from one store to another.

@@ -8,11 +8,11 @@ import {
   leaseSchema,
   nodeSchema,
   quarantineSchema,
+  type RecordSchema,
   slotSchema,
 } from "@cocoon-net/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { z } from "zod";
 
 const config = { parentCIDR: "172.20.0.0/16", nodePrefix: 24, platform: "gke", clusterUID: "c-1", schema: 1 };
 const node = {
@@ -24,7 +24,7 @@ const node = {
   agentVersion: "1.2.3",
   pool: { size: 140, leased: 3, free: 137 },
 };
-const records: readonly [string, z.ZodType, Record<string, unknown>][] = [
+const records: readonly [string, RecordSchema<unknown>, Record<string, unknown>][] = [
   [
     "config",
     clusterConfigSchema,
@@ -57,11 +57,11 @@ const records: readonly [string, z.ZodType, Record<string, unknown>][] = [
   ],
 ];
 
-function read<T>(schema: z.ZodType<T>, record: unknown): T {
+function read<T>(schema: RecordSchema<T>, record: unknown): T {
   return decode(schema, { key: "some/key", value: JSON.stringify(record) });
 }
 
-function failure(schema: z.ZodType, value: string): CorruptError {
+function failure(schema: RecordSchema<unknown>, value: string): CorruptError {
   try {
     decode(schema, { key: "nodes/n1", value });
   } catch (error) {

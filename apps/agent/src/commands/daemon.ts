@@ -22,13 +22,12 @@ import {
 } from "@cocoon-net/host-linux";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { runOwnCommand } from "../child-command.ts";
-import { cloudBudget } from "../cloud-config.ts";
 import { ClusterLink } from "../cluster-link.ts";
 import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
 import { followDeparture } from "../departure.ts";
-import type { DhcpConfig } from "../dhcp-config.ts";
+import type { DhcpConfig } from "../dhcp-settings.ts";
 import { checkStoreUrl, openStore } from "../drivers.ts";
 import { FollowedLeaseBook, type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
 import { guardRoutes } from "../guest-agent.ts";
@@ -267,7 +266,10 @@ async function startController(
   { drivers, cloud }: CommandContext,
   onMetrics: (render: () => string) => void,
 ): Promise<AsyncDisposable> {
-  const { runController } = await import("../controller-run.ts");
+  const [{ runController }, { cloudBudget }] = await Promise.all([
+    import("../controller-run.ts"),
+    import("../cloud-config.ts"),
+  ]);
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
   const budget = cloudBudget(cloud);
