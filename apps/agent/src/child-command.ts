@@ -22,7 +22,7 @@ export async function runOwnCommand(
 ): Promise<string> {
   signal.throwIfAborted();
   const [node, program = ""] = process.argv;
-  const what = `cocoon-net ${args[0]}`;
+  const what = `cocoon-net ${args.join(" ")}`;
   const child = spawn(node ?? process.execPath, [...process.execArgv, program, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -121,7 +121,10 @@ export async function daemon(
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
   let controllerMetrics = (): string => "";
-  const keeper = book instanceof BuiltinLeaseBook ? keepPool(assignment, book, link, parts) : undefined;
+  const keeper =
+    book instanceof BuiltinLeaseBook
+      ? keepPool(assignment, book, link, context.drivers?.file, parts)
+      : undefined;
   if (metricsAt)
     parts.use(
       serveMetrics(
@@ -218,6 +221,7 @@ function keepPool(
   { flags, state, pool: { poolPolicy }, log }: Assignment,
   book: BuiltinLeaseBook,
   link: ClusterLink | undefined,
+  configFile: string | undefined,
   parts: DisposeStack,
 ): PoolKeeper | undefined {
   if (poolPolicy === undefined) return undefined;
@@ -226,7 +230,8 @@ function keepPool(
       ...(flags.skipIptables ? ["--skip-iptables"] : []),
       ...(flags.cniConflist === undefined ? [] : ["--cni-conflist", flags.cniConflist]),
     ];
-    return runOwnCommand(["resize", "--state-dir", state.path, ...host, ...args], {
+    const config = configFile === undefined ? [] : ["--config", configFile];
+    return runOwnCommand([...config, "resize", "--state-dir", state.path, ...host, ...args], {
       signal,
       timeoutMs: resizeTimeoutMs,
       onProgress: (line) => log.info(`resize: ${line}`),
