@@ -24,7 +24,7 @@ const times = {
   lease: "24s",
   sessionTtl: "5s",
   leaderTtl: "5s",
-  suspectAfter: "6s",
+  suspectAfter: "2s",
   reclaimAfter: "2s",
   lookAgainAfter: "1s",
   quarantine: "5s",

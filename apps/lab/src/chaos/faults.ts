@@ -23,8 +23,9 @@ export type Fault = (context: ChaosContext) => Promise<Disturbance | undefined>;
 
 const nothing = async (): Promise<void> => {};
 
-/** Up to twice a session's time, so that some are noticed and some are not. */
-const shortOrLong = (dice: Dice): number => dice.between(500, 12_000);
+/** Shorter than a session, or long enough that the cloud is asked whether the node is dead: it is not (G5). */
+const shortOrLong = (dice: Dice): number =>
+  dice.roll() < 0.7 ? dice.between(500, 6_000) : dice.between(12_000, 25_000);
 
 function machines({ cluster, busy }: ChaosContext): Machine[] {
   return [...cluster.nodes, ...cluster.controllers].filter(({ name }) => !busy.has(name));
@@ -47,7 +48,7 @@ const killService: Fault = async (context) => {
   return {
     what: `killed by ${signal}`,
     on: machine.name,
-    lastsMs: dice.between(0, 9_000),
+    lastsMs: shortOrLong(dice),
     end: async () => machine.process.start(),
   };
 };
