@@ -114,6 +114,8 @@ describe("what is installed without npm", { timeout: 90_000 }, () => {
     await mkdir(join(root, "usr/bin"), { recursive: true });
     await mkdir(join(root, "etc/systemd/system"), { recursive: true });
     await writeFile(join(root, "usr/bin/cocoon-net"), "#!/bin/sh\n", { mode: 0o755 });
+    await mkdir(join(root, "bin"));
+    await writeFile(join(root, "bin/sh"), "", { mode: 0o755 });
     const units = join(root, "etc/systemd/system");
     // What the unit refers to, and systemd has.
     for (const name of ["basic", "multi-user", "network-online", "shutdown", "sysinit"]) {
