@@ -21,6 +21,7 @@ const examples: Readonly<Record<string, string>> = {
   "cluster watch": "cocoon-net cluster watch",
   "cluster pause": "cocoon-net cluster pause --reason maintenance",
   "cluster resume": "cocoon-net cluster resume",
+  "cluster migrate": "cocoon-net cluster migrate --vm vm-1 --to n2 --wait",
   "cluster drain": "cocoon-net cluster drain n1",
   "cluster reclaim": "cocoon-net cluster reclaim n1",
   "cluster check": "cocoon-net cluster check",
