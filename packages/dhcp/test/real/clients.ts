@@ -79,8 +79,7 @@ abstract class Daemon implements Client {
   }
 
   /**
-   * Sends a signal that ends it. One that does not end (dhcpcd 9 hangs at times when its helpers have gone first) is
-   * killed: what counts is what the server has heard.
+   * Sends a signal that ends it. One that has not ended after 10 s is killed: what counts is what the server has heard.
    */
   protected async signal(signal: NodeJS.Signals): Promise<void> {
     const client = this.#process;
