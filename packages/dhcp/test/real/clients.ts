@@ -79,15 +79,21 @@ abstract class Daemon implements Client {
   }
 
   /**
-   * Sends a signal that ends it. One that has not ended after 10 s is killed: what counts is what the server has heard.
+   * Sends a signal that ends it, every two seconds until it has: dhcpcd loses one that comes while it takes an address.
+   * After 20 s it is killed; what counts is what the server has heard.
    */
   protected async signal(signal: NodeJS.Signals): Promise<void> {
     const client = this.#process;
-    const ended = (): boolean =>
-      client === undefined || client.exitCode !== null || client.signalCode !== null;
-    if (ended()) return;
-    client?.kill(signal);
-    await until(ended, `the end of ${this.name}`, 10_000).catch(() => this.kill());
+    let sendAt = 0;
+    const ended = (): boolean => {
+      if (client === undefined || client.exitCode !== null || client.signalCode !== null) return true;
+      if (performance.now() >= sendAt) {
+        client.kill(signal);
+        sendAt = performance.now() + 2_000;
+      }
+      return false;
+    };
+    await until(ended, `the end of ${this.name}`, 20_000).catch(() => this.kill());
   }
 
   protected async inGuest(...command: string[]): Promise<void> {
