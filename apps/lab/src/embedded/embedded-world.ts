@@ -26,7 +26,7 @@ function withoutKernel(): Error {
 
 /** The same cluster without a kernel or a server: the agents' own parts on a memory store, all in this process. */
 export class EmbeddedWorld implements World {
-  readonly patience = 20;
+  readonly patience = 60;
   readonly isEmbedded = true;
   readonly store: Store;
   readonly description: string;

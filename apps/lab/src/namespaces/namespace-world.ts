@@ -51,7 +51,7 @@ interface Node {
 
 /** Real processes: this process runs in the fabric's namespace; each node and each VM has one of its own. */
 export class NamespaceWorld implements World {
-  readonly patience = 30;
+  readonly patience = 60;
   readonly isEmbedded = false;
   readonly description: string;
   readonly store: Store;
@@ -147,7 +147,11 @@ export class NamespaceWorld implements World {
       ...["init", "--platform", "volcengine", "--node-name", name, "--pool-size", "40"],
       ...this.#flagsOf(directory),
     ]);
-    await this.#until(`init of ${name}`, async () => init.ended !== undefined);
+    await this.#until(`init of ${name}`, async () => init.ended !== undefined).catch(
+      async (cause: unknown) => {
+        throw new Error(`${String(cause)}; it said: ${(await init.tail(5)).join(" / ")}`, { cause });
+      },
+    );
     if (init.failed) throw new Error(`init of ${name} ended with ${init.ended}`);
   }
 
