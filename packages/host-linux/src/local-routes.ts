@@ -18,6 +18,7 @@ const RTA_OIF = 4;
 const RT_TABLE_LOCAL = 255;
 const RT_SCOPE_NOWHERE = 255;
 const RTN_LOCAL = 2;
+const RTPROT_KERNEL = 2;
 
 /** A route by which the kernel takes packets for itself, as `ip -json route show table local` has it. */
 export interface LocalRoute {
@@ -33,8 +34,8 @@ export interface DeleteLocalRoutesOptions extends CallOptions, HostNetworkOption
 }
 
 /**
- * Deletes IPv4 routes of type `local` to the device from the table `local`. Some are the kernel's own, for the device's
- * addresses: those go too where `isStale` says so.
+ * Deletes IPv4 routes of type `local` to the device from the table `local`. The kernel's own, for the addresses that the
+ * device has, stay whatever `isStale` says: without them the host does not answer for itself.
  *
  * @returns those that were deleted; none when there is no such device
  * @throws as {@link HostNetwork}
@@ -97,10 +98,10 @@ function encodeLocalRoute({ address, prefix }: Block, index: number): Buffer {
   ]);
 }
 
-/** The destination of a local route to that link; undefined for any other route. */
+/** The destination of a local route to that link which somebody has added; undefined for any other route. */
 function decodeLocalRoute(message: Buffer, index: number): Block | undefined {
   const isLocal = message[0] === AF_INET && message[4] === RT_TABLE_LOCAL && message[7] === RTN_LOCAL;
-  if (!isLocal) return undefined;
+  if (!isLocal || message[5] === RTPROT_KERNEL) return undefined;
   const attributes = attributesOf(message, 12);
   const destination = attributes.get(RTA_DST);
   const device = attributes.get(RTA_OIF);
