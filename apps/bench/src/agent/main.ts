@@ -4,21 +4,14 @@ import { writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { describeError, InvalidError } from "@cocoon-net/core";
+import { InvalidError } from "@cocoon-net/core";
+import { benchCommand } from "../bench-command.ts";
 import type { AgentFigure } from "./worker.ts";
 
 const usage = "npm run bench:agent -- [--quick] [--store none,etcd,redis] [--rounds N] [--json FILE]";
 const aims = { none: 75, etcd: 100, redis: 100, offerMs: 500 } as const;
 
-/** The command. Exits 0 also when an aim is not met: how fast a machine is decides no build. */
-export async function main(args: readonly string[]): Promise<void> {
-  try {
-    await run(args);
-  } catch (error) {
-    console.error(describeError(error));
-    process.exitCode = 1;
-  }
-}
+export const main: (args: readonly string[]) => Promise<void> = benchCommand(run);
 
 async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({

@@ -1,23 +1,13 @@
-import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { describeError, InvalidError } from "@cocoon-net/core";
-import { isMet, ratioOf } from "../figure.ts";
+import { InvalidError } from "@cocoon-net/core";
+import { benchCommand, reportOutcome } from "../bench-command.ts";
 import { ProgressLines } from "../progress.ts";
-import { formatTable } from "../table.ts";
 import { type CloudBenchOptions, cloudBench } from "./bench.ts";
 import { type PlatformName, platformNames } from "./platforms.ts";
 
 const usage = `npm run bench:cloud -- [--platform ${platformNames.join("|")}] [--nodes N] [--pool-size N] [--quick] [--json FILE]`;
 
-/** The command. Exits 0 also when an aim is not met. */
-export async function main(args: readonly string[]): Promise<void> {
-  try {
-    await run(args);
-  } catch (error) {
-    console.error(describeError(error));
-    process.exitCode = 1;
-  }
-}
+export const main: (args: readonly string[]) => Promise<void> = benchCommand(run);
 
 async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -42,20 +32,9 @@ async function run(args: readonly string[]): Promise<void> {
     progress: new ProgressLines((line) => console.error(line)),
   };
   const startedAt = performance.now();
-  const { figures, notes, failures } = await cloudBench(options);
+  const outcome = await cloudBench(options);
   const seconds = Math.round((performance.now() - startedAt) / 1_000);
-  const { length: missed } = figures.filter((figure) => isMet(figure) === false);
-  console.log(`\n${formatTable(figures, { subject: "cloud", beside: "least" })}\n`);
-  for (const note of notes) console.log(note);
-  console.log(`\n${seconds} s, in real time. ${missed} aims not met.${quick ? " Small sizes." : ""}`);
-  for (const failure of failures) console.log(`could not be measured: ${failure}`);
-  if (failures.length > 0) process.exitCode = 1;
-  if (values.json === undefined) return;
-  const rows = figures.map((figure) => ({ ...figure, ratio: ratioOf(figure), met: isMet(figure) }));
-  writeFileSync(
-    values.json,
-    `${JSON.stringify({ seconds, figures: rows, notes, failures }, undefined, 2)}\n`,
-  );
+  reportOutcome(outcome, { seconds, quick, words: { subject: "cloud", beside: "least" }, json: values.json });
 }
 
 function platformName(text: string): PlatformName {

@@ -2,7 +2,8 @@ import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { cpus, loadavg, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { parseArgs } from "node:util";
-import { describeError, InvalidError } from "@cocoon-net/core";
+import { InvalidError } from "@cocoon-net/core";
+import { benchCommand } from "../bench-command.ts";
 import { type ServerName, serverNames } from "./dhcp-servers.ts";
 import { Lan } from "./lan.ts";
 import { atRate, type Bench, fill, highest, type Work } from "./measure.ts";
@@ -20,15 +21,7 @@ const programs: Readonly<Record<string, string>> = {
   dnsmasq: "dnsmasq-base",
 };
 
-/** The command. Exits 0 also when an aim is not met: how fast a machine is decides no build. */
-export async function main(args: readonly string[]): Promise<void> {
-  try {
-    await run(args);
-  } catch (error) {
-    console.error(describeError(error));
-    process.exitCode = 1;
-  }
-}
+export const main: (args: readonly string[]) => Promise<void> = benchCommand(run);
 
 async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
