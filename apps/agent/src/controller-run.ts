@@ -1,6 +1,14 @@
 import { hostname } from "node:os";
 import { type Controller, createController, type ReclaimPolicy } from "@cocoon-net/controller";
-import { type CloudBudget, type CloudCall, DisposeStack } from "@cocoon-net/core";
+import {
+  Backoff,
+  type CloudBudget,
+  type CloudCall,
+  CocoonError,
+  DisposeStack,
+  describeError,
+  type Store,
+} from "@cocoon-net/core";
 import { CloudCallTimes } from "./cloud-calls.ts";
 import { renderControllerMetrics } from "./controller-metrics.ts";
 import { type DriverPlaces, openStore } from "./drivers.ts";
@@ -34,7 +42,9 @@ export interface ControllerRun {
 export async function runController(flags: ControllerFlags, run: ControllerRun): Promise<void> {
   const { log, signal } = run;
   await using parts = new DisposeStack();
-  const store = parts.use(await openStore(run.url, run));
+  const opened = await openWhenThere(run);
+  if (opened === undefined) return;
+  const store = parts.use(opened);
   if (!store.capabilities.trustworthy) {
     log.warn(
       { durability: store.capabilities.durability },
@@ -66,4 +76,24 @@ export async function runController(flags: ControllerFlags, run: ControllerRun):
   log.info({ store: store.label, ...store.capabilities }, "campaigning");
   await running.run({ signal });
   log.info("stopped");
+}
+
+/** A store that is away is waited for, and that is said once. Undefined when the signal aborts. */
+async function openWhenThere(run: ControllerRun): Promise<Store | undefined> {
+  const { signal, log } = run;
+  const backoff = new Backoff({ firstMs: 500, maxMs: 10_000 });
+  let reported = "";
+  while (!signal.aborted) {
+    try {
+      return await openStore(run.url, run);
+    } catch (error) {
+      if (signal.aborted) break;
+      if (!(error instanceof CocoonError) || !error.retryable) throw error;
+      const problem = describeError(error);
+      if (problem !== reported) log.warn({ err: error }, `waiting for the store: ${problem}`);
+      reported = problem;
+    }
+    await backoff.wait(signal).catch(() => undefined);
+  }
+  return undefined;
 }

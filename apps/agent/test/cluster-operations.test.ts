@@ -159,3 +159,31 @@ it("moves a guest's address, and says what becomes of it", async () => {
   }
   for (const session of sessions) await session[Symbol.asyncDispose]();
 });
+
+it("the controller waits for a store that is away, and leads when it is there", {
+  timeout: 60_000,
+}, async () => {
+  await server.stop();
+  const stop = new AbortController();
+  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "2s"], {
+    ...{ signal: stop.signal, env: { ...process.env, COCOON_NET_LOG_LEVEL: "silent" } },
+  });
+  // Away for longer than one try takes.
+  await expect(openStore(url)).rejects.toThrow(/127\.0\.0\.1/);
+  await server.start();
+  await expect.poll(async () => (await store.get(keys.leader)).entry, { timeout: 30_000 }).toBeDefined();
+  stop.abort();
+  expect((await leading).failure).toBeUndefined();
+
+  // One that is told to stop while it waits ends well; a URL that cannot work ends it at once.
+  await server.stop();
+  const waiting = new AbortController();
+  const ended = runCommand(["controller", "--store", url], {
+    ...{ signal: waiting.signal, env: { ...process.env, COCOON_NET_LOG_LEVEL: "silent" } },
+  });
+  await expect(openStore(url)).rejects.toThrow(/127\.0\.0\.1/);
+  waiting.abort();
+  expect((await ended).failure).toBeUndefined();
+  await server.start();
+  expect((await runCommand(["controller", "--store", `${url}?nope=1`])).failure).toMatch(/nope/);
+});

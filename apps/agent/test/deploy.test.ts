@@ -53,7 +53,8 @@ const container = z.strictObject({
       z.strictObject({
         name,
         containerPort: z.int().positive(),
-        hostPort: z.int().positive(),
+        // Optional to Kubernetes; the agent's is checked below.
+        hostPort: z.int().positive().optional(),
         protocol: z.literal("TCP"),
       }),
     )
@@ -216,6 +217,7 @@ describe("deploy/kubernetes", () => {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"] },
     });
+    expect(agent?.containers[0]?.ports?.[0]?.hostPort).toBe(9092);
     expect(agent?.containers[0]?.livenessProbe?.httpGet.path).toBe("/healthz");
     expect(agent?.containers[0]?.readinessProbe?.httpGet.path).toBe("/readyz");
     expect(controller?.containers[0]?.securityContext.capabilities).toEqual({ drop: ["ALL"] });
