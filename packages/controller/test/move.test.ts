@@ -338,6 +338,37 @@ test("an address whose guest is gone goes home, not when the guest comes back", 
   expect(cluster.vpc.holders.size).toBe(0);
 });
 
+// Guard: startReturn compares that there is no lease.
+test("an address whose guest comes back between the second look and the return does not set out", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  const a = cluster.start("a");
+  await move(cluster, "n2");
+  const { entry } = await cluster.store.get(`moved/${ip}`);
+  const { entry: lease } = await cluster.store.get(`pool/${ip}`);
+  if (!entry || !lease) throw new Error("there is no record");
+  const part = nodes[1].registration;
+  const before = await eventsOf(cluster);
+  let refused = 0;
+  a.store.intercept = async (request, forward) => {
+    const starts = (request.then ?? []).some(
+      (operation) => "put" in operation && /^intents.return/.test(operation.put),
+    );
+    if (starts) await writeMovedLease(cluster.store, part, entry, decode(leaseSchema, lease));
+    const result = await forward();
+    if (starts && !result.succeeded) refused++;
+    return result;
+  };
+  await writeMovedLease(cluster.store, part, entry, undefined);
+  await cluster.until("the return is refused", async () => refused > 0);
+  await cluster.pass(60_000);
+  expect(refused).toBe(1);
+  expect(await isOver(cluster)).toBe(true);
+  expect(await eventsOf(cluster)).toEqual(before);
+  expect((await cluster.store.get(`moved/${ip}`)).entry).toEqual(entry);
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+});
+
 // Guard: writeMovedLease compares the record and the epoch (G3, G4; peers: late release from a revived node).
 test("once it has moved, the former node can write nothing about it", async () => {
   await using fleet = await threeNodes();
