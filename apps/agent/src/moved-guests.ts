@@ -27,16 +27,14 @@ import type { Announcement } from "@cocoon-net/host-linux";
 import type { MovingBook } from "./lease-book.ts";
 import type { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
+import { MoveAnnouncements, type MovedPlaces } from "./move-announcements.ts";
 import { type KnownMoved, readMovedFile, writeMovedFile } from "./moved-file.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
 
 /** What the host does about moved addresses. */
 export interface MoveHost {
   /** Makes it so, and undoes what is not listed. Idempotent. */
-  apply(plan: {
-    readonly away: readonly string[];
-    readonly guests: readonly { readonly address: string; readonly gateway: string }[];
-  }): Promise<void>;
+  apply(places: MovedPlaces): Promise<void>;
   /** Brings NICs up that the cloud has attached. */
   bringUp(macs: readonly string[]): Promise<void>;
   announce(announcements: readonly Announcement[]): void;
@@ -64,9 +62,6 @@ interface Parts {
 const tickMs = 1_000;
 /** How often the host is held against what is known: a link that was down has lost its routes. */
 const applyEveryTicks = 30;
-/** For how long guests are told of what has changed behind an address. */
-const announceMs = 60_000;
-const neighboursMs = 10_000;
 
 /**
  * This node's part in moves: what `docs/design.md` says in "Moves".
@@ -82,6 +77,11 @@ export class MovedGuests implements AsyncDisposable {
   readonly #block;
   #known: Map<string, KnownMoved>;
   #incarnation: string | undefined;
+  /** Set until every address that the store may have lost was said again, or is known to be over. */
+  #newIncarnation: string | undefined;
+  /** Empty: there is no file; undefined: one of before. */
+  #written: string | undefined;
+  #saving: Promise<void> = Promise.resolve();
   #parts: Parts | undefined;
   #session: Session | undefined;
   /** `moved/{ip}` as the store has it. */
@@ -90,9 +90,8 @@ export class MovedGuests implements AsyncDisposable {
   readonly #writes = new Map<string, LeaseRecord | undefined>();
   /** Addresses that nobody may be served any more: they are on their way home. */
   readonly #returning = new Set<string>();
-  readonly #homeUntil = new Map<string, number>();
   readonly #unreadable = new Set<string>();
-  readonly #awaySince = new Map<string, number>();
+  readonly #announcements = new MoveAnnouncements();
   #wake: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
@@ -158,7 +157,7 @@ export class MovedGuests implements AsyncDisposable {
 
   /** The host may have lost what was set up. */
   async restore(): Promise<void> {
-    await this.#parts?.host.apply(this.#hostPlan());
+    await this.#parts?.host.apply(this.#places());
   }
 
   /** A lease has begun, was renewed or has ended. @returns whether it is written here */
@@ -254,11 +253,8 @@ export class MovedGuests implements AsyncDisposable {
       if (lease && this.#serves(known.record) && !this.#writes.has(ip)) this.#writes.set(ip, lease);
     }
     if (incarnation?.id !== this.#incarnation) this.#newIncarnation = incarnation?.id;
-    await this.#settled();
+    await this.#endIncarnation();
   }
-
-  /** Set until every address that the store may have lost was said again, or is known to be over. */
-  #newIncarnation: string | undefined;
 
   async #settleAll(session: Session): Promise<void> {
     const { signal } = session;
@@ -302,7 +298,7 @@ export class MovedGuests implements AsyncDisposable {
     if (!this.#isOwn(ip) && (toHere || this.#serves(record))) await this.#learnGateway(session, ip, record);
     await this.#configure();
     const isReady = move?.ready.includes(registration.node) ?? true;
-    await this.#settled();
+    await this.#endIncarnation();
     if (!this.#serves(record)) {
       this.#writes.delete(ip);
       await parts.book.letGo(ip);
@@ -340,7 +336,7 @@ export class MovedGuests implements AsyncDisposable {
     const lease = entry && decode(leaseSchema, entry);
     if (lease?.node !== registration.node || lease.mac !== record.mac) return;
     await book.takeIn(ip, lease);
-    if (this.#isOwn(ip)) this.#homeUntil.set(ip, performance.now() + announceMs);
+    if (this.#isOwn(ip)) this.#announcements.cameHome(ip, performance.now());
     this.#options.log.info(
       { ip, mac: record.mac, home: record.subnet },
       "serving a guest that has moved here",
@@ -378,7 +374,7 @@ export class MovedGuests implements AsyncDisposable {
         this.#known.set(ip, { record: { ...known.record, node, uid, mac: lease.mac } });
         await this.#configure();
         await book.takeIn(ip, lease);
-        this.#homeUntil.set(ip, performance.now() + announceMs);
+        this.#announcements.cameHome(ip, performance.now());
       }
     } else await book.letGo(ip);
     this.#known.delete(ip);
@@ -393,11 +389,11 @@ export class MovedGuests implements AsyncDisposable {
       { ip },
       this.#isOwn(ip) ? "the address is this node's again" : "the address has gone",
     );
-    await this.#settled();
+    await this.#endIncarnation();
   }
 
   /** Nothing that the store may have lost is left: from now on what is missing has gone. */
-  async #settled(): Promise<void> {
+  async #endIncarnation(): Promise<void> {
     if (this.#newIncarnation === undefined) return;
     if ([...this.#known.keys()].some((ip) => !this.#entries.has(ip))) return;
     this.#incarnation = this.#newIncarnation;
@@ -437,10 +433,6 @@ export class MovedGuests implements AsyncDisposable {
     this.#parts?.book.setMoved(this.places());
   }
 
-  /** Empty: there is no file; undefined: one of before. */
-  #written: string | undefined;
-  #saving: Promise<void> = Promise.resolve();
-
   #persist(): Promise<void> {
     this.#saving = this.#saving.catch(() => undefined).then(() => this.#save());
     return this.#saving;
@@ -460,7 +452,7 @@ export class MovedGuests implements AsyncDisposable {
     this.#written = text;
   }
 
-  #hostPlan(): Parameters<MoveHost["apply"]>[0] {
+  #places(): MovedPlaces {
     const away: string[] = [];
     const guests: { address: string; gateway: string }[] = [];
     for (const [ip, { record, gateway }] of this.#known) {
@@ -469,37 +461,20 @@ export class MovedGuests implements AsyncDisposable {
         guests.push({ address: ip, gateway });
       }
     }
-    const now = performance.now();
-    for (const ip of away) if (!this.#awaySince.has(ip)) this.#awaySince.set(ip, now);
-    for (const ip of this.#awaySince.keys()) if (!away.includes(ip)) this.#awaySince.delete(ip);
     return { away, guests };
   }
 
-  /** A guest that comes does so when it likes: what it has in its ARP cache is put right again and again. */
   async #tick(): Promise<void> {
     const { book, host } = this.#parts ?? {};
-    if (!book || !host || (this.#known.size === 0 && this.#homeUntil.size === 0)) return;
+    if (!book || !host || (this.#known.size === 0 && this.#announcements.isIdle)) return;
     const { pool, log } = this.#options;
-    const now = performance.now();
-    const leases = book.leases();
-    const announcements: Announcement[] = [];
-    for (const { address, gateway } of this.#hostPlan().guests) {
-      const mac = leases.get(address)?.mac;
-      if (mac !== undefined) announcements.push({ address: gateway, guest: { address, mac } });
-    }
-    for (const [address, until] of this.#homeUntil) {
-      const mac = leases.get(address)?.mac;
-      if (now > until || mac === undefined) this.#homeUntil.delete(address);
-      else announcements.push({ address: pool.gateway, guest: { address, mac } });
-    }
-    for (const [address, since] of this.#awaySince) {
-      if (now - since > neighboursMs) continue;
-      for (const [neighbour, { mac }] of leases) {
-        if (this.#isOwn(neighbour)) announcements.push({ address, guest: { address: neighbour, mac } });
-      }
-    }
+    const neighbourhood = {
+      gateway: pool.gateway,
+      leases: book.leases(),
+      isOwn: (ip: string) => this.#isOwn(ip),
+    };
     try {
-      host.announce(announcements);
+      host.announce(this.#announcements.due(this.#places(), neighbourhood, performance.now()));
       if (++this.#ticks % applyEveryTicks === 0) await this.restore();
     } catch (error) {
       log.warn({ err: error }, `moved addresses: ${describeError(error)}`);
