@@ -1,6 +1,7 @@
 import { DisposeStack } from "@cocoon-net/core";
 import { freePort, startRedis, type TestServer, until } from "@cocoon-net/store-testkit";
 import { redisCli } from "./redis-cli.ts";
+import { replicasConfirm } from "./replica-confirms.ts";
 
 /** Three masters, and a replica of the one that owns the prefix `/cocoon-net`. */
 export interface ClusterSet extends AsyncDisposable {
@@ -83,6 +84,7 @@ export async function startCluster(): Promise<ClusterSet> {
       await until("the owner's replica", 30_000, async () =>
         (await redisCli(current, "info", "replication")).includes("state=online"),
       );
+      await replicasConfirm(current, 1, "{/cocoon-net}probe");
       for (const node of nodes) {
         await until("the cluster to be in order", 30_000, async () =>
           (await redisCli(node, "cluster", "info")).includes("cluster_state:ok"),

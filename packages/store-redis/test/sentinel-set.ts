@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DisposeStack } from "@cocoon-net/core";
 import { freePort, startRedis, type TestServer, until } from "@cocoon-net/store-testkit";
 import { redisCli } from "./redis-cli.ts";
+import { replicasConfirm } from "./replica-confirms.ts";
 
 /** A primary, two replicas, and three sentinels that call the primary `m`. */
 export interface SentinelSet extends AsyncDisposable {
@@ -55,6 +56,7 @@ export async function startSentinelSet(): Promise<SentinelSet> {
         const online = (await redisCli(current, "info", "replication")).match(/state=online/g) ?? [];
         return online.length === 2;
       });
+      await replicasConfirm(current, 2, "probe");
       for (const port of ports) {
         await until(`sentinel ${port} to know all`, 30_000, async () => {
           const known = await redisCli({ port }, "sentinel", "master", "m");
