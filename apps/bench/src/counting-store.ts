@@ -1,4 +1,4 @@
-import type { Store } from "@cocoon-net/core";
+import { type Store, writesOf } from "@cocoon-net/core";
 
 /** Requests that a client has made, each one round trip. */
 export interface Calls {
@@ -23,8 +23,7 @@ export function countCalls(store: Store): { readonly store: Store; readonly call
       return store.list(prefix, options);
     },
     txn(request, options) {
-      const operations = [...(request.then ?? []), ...(request.else ?? [])];
-      if (operations.some((operation) => !("get" in operation))) calls.writes += 1;
+      if (writesOf(request)) calls.writes += 1;
       else calls.reads += 1;
       return store.txn(request, options);
     },

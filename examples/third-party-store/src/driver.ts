@@ -25,6 +25,7 @@ import {
   type StoreCapabilities,
   type StoreDriver,
   serverTtlMs,
+  stepsOf,
   type TxnRequest,
   type TxnResult,
   UnavailableError,
@@ -165,16 +166,20 @@ class SqliteStore implements Store {
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
     checkTxn(request, this.capabilities);
-    for (const { key } of request.if ?? []) this.#full(key);
-    for (const operation of [...(request.then ?? []), ...(request.else ?? [])]) this.#check(operation);
+    const steps = stepsOf(request);
+    for (const { if: compares = [], then = [] } of steps) {
+      for (const { key } of compares) this.#full(key);
+      for (const operation of then) this.#check(operation);
+    }
     return this.#call("transaction", options, writesOf(request), () => {
-      const succeeded = (request.if ?? []).every((compare) => this.#holds(compare));
-      const operations = (succeeded ? request.then : request.else) ?? [];
+      // The last step has no comparisons.
+      const step = steps.findIndex(({ if: compares = [] }) => compares.every((each) => this.#holds(each)));
+      const operations = steps[step]?.then ?? [];
       const reads = operations.flatMap((operation) =>
         "get" in operation ? [this.#entry(operation.get)] : [],
       );
       const revision = this.#write(operations);
-      return { succeeded, revision, reads };
+      return { succeeded: step < steps.length - 1, step, revision, reads };
     });
   }
 

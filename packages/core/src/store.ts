@@ -31,7 +31,7 @@ export interface Store extends AsyncDisposable {
   /** Entries whose key starts with `prefix`, in byte order of their keys, one page at a time. */
   list(prefix: string, options?: ListOptions): Promise<ListResult>;
 
-  /** Compares, then applies one branch, atomically. */
+  /** Compares, then applies one branch, atomically: the first whose comparisons hold. */
   txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult>;
 
   /**
@@ -136,14 +136,23 @@ export type Operation =
   | { readonly delete: string }
   | { readonly get: string };
 
-export interface TxnRequest {
+export interface TxnStep {
   readonly if?: readonly Compare[];
   readonly then?: readonly Operation[];
+}
+
+export interface TxnRequest extends TxnStep {
+  /** Tried in turn where `if` does not hold: of the first whose comparisons do, `then` runs. */
+  readonly or?: readonly TxnStep[];
+  /** Runs where none holds. */
   readonly else?: readonly Operation[];
 }
 
 export interface TxnResult {
+  /** Whether a `then` ran. */
   readonly succeeded: boolean;
+  /** Which branch ran: 0 is the first `then`, 1 and on are those of `or`, and after them comes `else`. */
+  readonly step: number;
   /** The store's revision after the transaction. */
   readonly revision: Revision;
   /** One item for each `get` of the branch that ran, in order; it sees the state before that branch's writes. */
@@ -189,7 +198,10 @@ export interface StoreCapabilities {
   readonly durability: string;
   /** False where an acknowledged write may be lost and nothing tells: automatic reclaim is refused then. */
   readonly trustworthy: boolean;
-  /** Most compares, and most operations of one branch, in a transaction. */
+  /**
+   * Most compares, and most operations of one branch, in a transaction; with `or` the most of each step, added up.
+   * 64 or more.
+   */
   readonly maxOperations: number;
   /** Longest value, in bytes. */
   readonly maxValueBytes: number;

@@ -1,5 +1,5 @@
 import { InvalidError } from "./errors.ts";
-import type { Operation, StoreCapabilities, TxnRequest } from "./store.ts";
+import type { Operation, StoreCapabilities, TxnRequest, TxnStep } from "./store.ts";
 
 /**
  * What every backend refuses before it sends a transaction: more than its limits, a key written twice in one
@@ -9,15 +9,24 @@ export function checkTxn(
   request: TxnRequest,
   limits: Pick<StoreCapabilities, "maxOperations" | "maxValueBytes">,
 ): void {
-  const { if: compares = [], then = [], else: otherwise = [] } = request;
-  for (const part of [compares, then, otherwise]) {
-    if (part.length <= limits.maxOperations) continue;
-    throw new InvalidError(`a transaction has ${part.length} compares or operations in one branch`, {
+  const { or = [], else: otherwise = [] } = request;
+  let length = 0;
+  for (const step of [request, ...or]) length += longest(step);
+  // The last step and `else` are two branches of one place.
+  const last = longest(or.at(-1) ?? request);
+  length += Math.max(otherwise.length - last, 0);
+  if (length > limits.maxOperations) {
+    throw new InvalidError(`a transaction has ${length} compares or operations in one branch`, {
       hint: `this store takes ${limits.maxOperations} at most`,
     });
   }
-  checkBranch(then, limits.maxValueBytes);
-  checkBranch(otherwise, limits.maxValueBytes);
+  for (const { then = [] } of stepsOf(request)) checkBranch(then, limits.maxValueBytes);
+}
+
+/** What a transaction tries in turn, `else` at the end as the step that always holds. */
+export function stepsOf(request: TxnRequest): readonly TxnStep[] {
+  const { or = [], else: otherwise = [] } = request;
+  return [request, ...or, { then: otherwise }];
 }
 
 /** What every backend refuses as a key. @throws {InvalidError} */
@@ -28,7 +37,11 @@ export function checkKey(key: string): void {
 
 /** Whether a transaction can change anything: a lost answer then leaves its outcome unknown. */
 export function writesOf(request: TxnRequest): boolean {
-  return [...(request.then ?? []), ...(request.else ?? [])].some((operation) => !("get" in operation));
+  return stepsOf(request).some(({ then = [] }) => then.some((operation) => !("get" in operation)));
+}
+
+function longest({ if: compares = [], then = [] }: TxnStep): number {
+  return Math.max(compares.length, then.length);
 }
 
 function checkBranch(operations: readonly Operation[], maxValueBytes: number): void {

@@ -9,6 +9,7 @@ import {
   type Session,
   type Store,
   type StoreCapabilities,
+  stepsOf,
   type TxnRequest,
   type TxnResult,
   type WatchBatch,
@@ -113,7 +114,7 @@ class EtcdStore implements Store {
       },
       options,
     );
-    return decodeTxn(answer, this.#keyspace);
+    return decodeTxn(answer, request, this.#keyspace);
   }
 
   watch(prefix: string, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
@@ -158,12 +159,15 @@ class EtcdStore implements Store {
 }
 
 /** `txn on subnets/n1, slots/172.20.1.0-24, …`: what a message needs to be traced to its cause. */
-function describeTxn({ if: compares = [], then = [], else: otherwise = [] }: TxnRequest): string {
+function describeTxn(request: TxnRequest): string {
+  const steps = stepsOf(request);
   const keys = new Set([
-    ...[...then, ...otherwise].map((operation) =>
-      "put" in operation ? operation.put : "delete" in operation ? operation.delete : operation.get,
+    ...steps.flatMap(({ then = [] }) =>
+      then.map((operation) =>
+        "put" in operation ? operation.put : "delete" in operation ? operation.delete : operation.get,
+      ),
     ),
-    ...compares.map(({ key }) => key),
+    ...steps.flatMap(({ if: compares = [] }) => compares.map(({ key }) => key)),
   ]);
   const shown = [...keys].slice(0, 3).join(", ");
   return `txn on ${shown}${keys.size > 3 ? ", …" : ""}`;

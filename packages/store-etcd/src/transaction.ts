@@ -5,8 +5,9 @@ import {
   type Session,
   type TxnRequest,
   type TxnResult,
+  type TxnStep,
 } from "@cocoon-net/core";
-import type { ICompare, IRequestOp, ITxnRequest, ITxnResponse } from "etcd3";
+import type { ICompare, IRequestOp, IResponseOp, ITxnRequest, ITxnResponse } from "etcd3";
 import type { Keyspace } from "./keyspace.ts";
 
 /** etcd's defaults: `--max-txn-ops`, and `--max-request-bytes` (1.5 MiB) less room for the rest of a request. */
@@ -20,24 +21,47 @@ export type Owns = (session: Session) => boolean;
 
 /** A transaction that `checkTxn` has passed. @throws {InvalidError} for sessions of another store. */
 export function encodeTxn(request: TxnRequest, keyspace: Keyspace, owns: Owns): ITxnRequest {
-  const compares = request.if ?? [];
+  const { or = [], else: otherwise = [] } = request;
+  let failure = encodeBranch(otherwise, keyspace, owns);
+  for (const step of or.toReversed()) {
+    failure = [{ request_txn: encodeStep(step, failure, keyspace, owns) }];
+  }
+  return encodeStep(request, failure, keyspace, owns);
+}
+
+function encodeStep(step: TxnStep, failure: IRequestOp[], keyspace: Keyspace, owns: Owns): ITxnRequest {
+  const { if: compares = [], then = [] } = step;
   return {
     compare: compares.map((compare) => encodeCompare(compare, keyspace)),
-    success: encodeBranch(request.then ?? [], keyspace, owns),
-    failure: encodeBranch(request.else ?? [], keyspace, owns),
+    success: encodeBranch(then, keyspace, owns),
+    failure,
   };
 }
 
-export function decodeTxn(response: ITxnResponse, keyspace: Keyspace): TxnResult {
+export function decodeTxn(response: ITxnResponse, request: TxnRequest, keyspace: Keyspace): TxnResult {
+  const steps = 1 + (request.or?.length ?? 0);
+  let [{ succeeded, responses }, step] = [response, 0];
+  while (!succeeded) {
+    step += 1;
+    if (step === steps) break;
+    ({ succeeded, responses } = nestedIn(responses));
+  }
   return {
-    succeeded: response.succeeded,
+    succeeded,
+    step,
     revision: Number(response.header.revision),
-    reads: response.responses.flatMap(({ response_range: range }) => {
+    reads: responses.flatMap(({ response_range: range }) => {
       if (!range) return [];
       const [kv] = range.kvs;
       return [kv === undefined ? undefined : keyspace.entry(kv)];
     }),
   };
+}
+
+/** The answer of a step stands in that of the step before it, and has no header. */
+function nestedIn([response]: readonly IResponseOp[]): ITxnResponse {
+  if (response?.response_txn) return response.response_txn;
+  throw new Error("etcd has answered a transaction without what it holds");
 }
 
 function encodeCompare(compare: Compare, keyspace: Keyspace): ICompare {

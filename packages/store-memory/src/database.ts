@@ -34,6 +34,11 @@ export type DatabaseOperation =
   | { readonly delete: string }
   | { readonly get: string };
 
+export interface DatabaseStep {
+  readonly if: readonly Compare[];
+  readonly then: readonly DatabaseOperation[];
+}
+
 interface SessionState {
   readonly ttlMs: number;
   readonly keys: Set<string>;
@@ -94,14 +99,11 @@ export class MemoryDatabase {
     return entries;
   }
 
-  /** Applies `then` when all compares hold, else `otherwise`. */
-  txn(
-    compares: readonly Compare[],
-    then: readonly DatabaseOperation[],
-    otherwise: readonly DatabaseOperation[],
-  ): { succeeded: boolean; revision: Revision; reads: (Entry | undefined)[] } {
-    const succeeded = compares.every((compare) => this.#holds(compare));
-    const operations = succeeded ? then : otherwise;
+  /** Applies the first of the steps whose compares all hold. `step` is the count of steps when none does. */
+  txn(steps: readonly DatabaseStep[]): { step: number; revision: Revision; reads: (Entry | undefined)[] } {
+    const found = steps.findIndex((each) => each.if.every((compare) => this.#holds(compare)));
+    const step = found < 0 ? steps.length : found;
+    const operations = steps[step]?.then ?? [];
     for (const operation of operations) {
       if (
         "put" in operation &&
@@ -121,7 +123,7 @@ export class MemoryDatabase {
       else if ("delete" in operation) changes.push(...this.#delete(operation.delete));
     }
     this.#commit(revision, changes);
-    return { succeeded, revision: this.#revision, reads };
+    return { step, revision: this.#revision, reads };
   }
 
   /** What changed after `revision`, or undefined when that history is gone. */

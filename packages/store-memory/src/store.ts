@@ -15,6 +15,7 @@ import {
   type Store,
   type StoreCapabilities,
   serverTtlMs,
+  stepsOf,
   type TxnRequest,
   type TxnResult,
   UnavailableError,
@@ -92,16 +93,14 @@ class MemoryStore implements Store {
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
     checkTxn(request, capabilities);
-    const compares = (request.if ?? []).map(
-      (compare): Compare => ({ ...compare, key: this.#full(compare.key) }),
-    );
-    const [then, otherwise] = [request.then ?? [], request.else ?? []];
-    const operations = [then, otherwise].map((branch) =>
-      branch.map((operation) => this.#operation(operation)),
-    );
+    const steps = stepsOf(request).map(({ if: compares = [], then = [] }) => ({
+      if: compares.map((compare): Compare => ({ ...compare, key: this.#full(compare.key) })),
+      then: then.map((operation) => this.#operation(operation)),
+    }));
     return this.#call("txn", options, writesOf(request), () => {
-      const result = this.#database.txn(compares, operations[0] ?? [], operations[1] ?? []);
-      return { ...result, reads: result.reads.map((entry) => this.#relative(entry)) };
+      const { step, revision, reads } = this.#database.txn(steps);
+      const succeeded = step < steps.length - 1;
+      return { succeeded, step, revision, reads: reads.map((entry) => this.#relative(entry)) };
     });
   }
 

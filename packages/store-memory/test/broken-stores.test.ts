@@ -5,6 +5,7 @@ import {
   type Operation,
   type Session,
   type Store,
+  stepsOf,
   type TxnRequest,
   UnavailableError,
   type WatchBatch,
@@ -107,10 +108,23 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
     group: transactions,
     breaks: (store) => ({
       async txn(request, options) {
-        const { succeeded } = await store.txn(request.if === undefined ? {} : { if: request.if }, options);
-        const operations = succeeded ? request.then : request.else;
-        const result = await store.txn({ then: operations ?? [] }, options);
-        return { ...result, succeeded };
+        const steps = stepsOf(request);
+        const conditions = steps.slice(1, -1).map((each) => ({ if: each.if ?? [] }));
+        const { succeeded, step } = await store.txn({ if: request.if ?? [], or: conditions }, options);
+        const result = await store.txn({ then: steps[step]?.then ?? [] }, options);
+        return { ...result, succeeded, step };
+      },
+    }),
+  },
+  "a transaction that tries one step only": {
+    group: transactions,
+    breaks: (store) => ({ txn: ({ or: _, ...request }, options) => store.txn(request, options) }),
+  },
+  "a transaction that tries its last step first": {
+    group: transactions,
+    breaks: (store) => ({
+      txn({ or = [], ...request }, options) {
+        return store.txn({ ...request, or: or.toReversed() }, options);
       },
     }),
   },
@@ -119,7 +133,7 @@ const broken: Readonly<Record<string, { readonly group: CheckGroup; readonly bre
     breaks: (store) => ({
       async txn(request, options) {
         const result = await store.txn(request, options);
-        const operations = (result.succeeded ? request.then : request.else) ?? [];
+        const operations = stepsOf(request)[result.step]?.then ?? [];
         const keys = operations.flatMap((operation) => ("get" in operation ? [operation.get] : []));
         const after = await Promise.all(keys.map((key) => store.get(key)));
         return { ...result, reads: after.map(({ entry }) => entry) };

@@ -4,6 +4,7 @@ import {
   type Entry,
   InvalidError,
   type Operation,
+  stepsOf,
   type TxnRequest,
 } from "@cocoon-net/core";
 import { checkKey } from "./layout.ts";
@@ -19,12 +20,15 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
  * @throws {InvalidError} when it is beyond the limits, or writes a key twice in one branch.
  */
 export function encodeTxn(request: TxnRequest): string[] {
-  const { if: compares = [], then = [], else: otherwise } = request;
   checkTxn(request, limits);
-  const counts = [compares.length];
-  const args = ["", ...compares.map(({ key }) => checkKey(key)), ...compares.flatMap(encodeOperand)];
-  appendBranch(then, counts, args);
-  if (otherwise) appendBranch(otherwise, counts, args);
+  const counts: number[] = [];
+  const args = [""];
+  for (const { if: compares = [], then = [] } of stepsOf(request)) {
+    counts.push(compares.length);
+    for (const { key } of compares) args.push(checkKey(key));
+    for (const compare of compares) args.push(...encodeOperand(compare));
+    appendBranch(then, counts, args);
+  }
   args[0] = counts.join(" ");
   return args;
 }

@@ -13,6 +13,7 @@ import {
   type Store,
   type StoreCapabilities,
   serverTtlMs,
+  stepsOf,
   type TxnRequest,
   type TxnResult,
   type WatchBatch,
@@ -164,7 +165,8 @@ class RedisStore implements Store {
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
     let putting = false;
-    for (const operation of [...(request.then ?? []), ...(request.else ?? [])]) {
+    const steps = stepsOf(request);
+    for (const operation of steps.flatMap(({ then = [] }) => then)) {
       if (!("put" in operation)) continue;
       putting = true;
       const { put, session } = operation;
@@ -177,12 +179,14 @@ class RedisStore implements Store {
     };
     const reply = await this.#connection.run(putting ? txn : txnWithoutPut, args, described);
     if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
-    const [, succeeded, revision, reads] = reply;
+    const [, ran, revision, reads] = reply;
     this.#see(Number(revision));
-    const keys = readsOf(succeeded === 1 ? request.then : request.else);
+    const step = Number(ran);
+    const keys = readsOf(steps[step]?.then);
     const fields = reads as readonly (Buffer | null)[];
     return {
-      succeeded: succeeded === 1,
+      succeeded: step < steps.length - 1,
+      step,
       revision: Number(revision),
       reads: keys.map((key, at) => {
         const field = fields[at] ?? null;

@@ -51,7 +51,7 @@ export class LossyDatabase {
       const operations = changes.map(({ key, after }) =>
         after ? { put: key, value: after.value, sessionId: undefined } : { delete: key },
       );
-      database.txn([], operations, []);
+      database.txn([{ if: [], then: operations }]);
     }
     database.onCommit(() => {
       if (database !== this.#primary) return;

@@ -118,7 +118,7 @@ export function recoveryRules(rule: Rule): void {
         await new Recovery(store).look();
         const { succeeded } = await pass();
         expect(succeeded).toBe(false);
-        return { succeeded, revision: 0, reads: [] };
+        return { succeeded, step: 1, revision: 0, reads: [] };
       }
       return pass();
     });

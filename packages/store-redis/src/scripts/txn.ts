@@ -1,12 +1,12 @@
 import { defineScript, type Script } from "./prelude.ts";
 
 /**
- * Compares, then applies one branch. What is alike stands together, so that one command can take it.
+ * Applies the first step whose compares hold. What is alike stands together, so that one command can take it.
  *
- *   ARGV[3]  how many: compares; of the `then` branch puts, deletes, gets, ties; the same of the `else` branch, if any
- *   ARGV[4…] compares: keys; then (kind, operand) each     kind: exists ("1" or "0"), created, modified, value
- *            each branch: keys of puts, deletes, gets; values of puts; then ties: (number of the put, session) each
- *   result   {done, succeeded, revision, reads, made}      reads: fields, see layout.ts, or nil each; made: keys that are new
+ *   ARGV[3]  how many, for each step: compares, puts, deletes, gets, ties
+ *   ARGV[4…] each step: keys of compares; then (kind, operand) each     kind: exists ("1" or "0"), created, modified, value
+ *            keys of puts, deletes, gets; values of puts; then ties: (number of the put, session) each
+ *   result   {done, step, revision, reads, made}           step: from 0; reads: fields, see layout.ts, or nil each; made: keys that are new
  *            {gone, session, key}                          a put names a session that is over; nothing applied
  */
 const body = `
@@ -23,25 +23,32 @@ local function find(count)
   return redis.call('HMGET', DATA, take(count))
 end
 
-local compares, succeeded = counts[1], 1
-for _, field in ipairs(find(compares)) do
-  local kind, operand = take(2)
-  local actual
-  if kind == 'exists' then
-    actual = field and '1' or '0'
-  elseif field then
-    local created, _, modified, at = parse(field)
-    if kind == 'created' then actual = created
-    elseif kind == 'modified' then actual = modified
-    else actual = string.sub(field, at) end
+local function hold(compares)
+  local all = true
+  for _, field in ipairs(find(compares)) do
+    local kind, operand = take(2)
+    local actual
+    if kind == 'exists' then
+      actual = field and '1' or '0'
+    elseif field then
+      local created, _, modified, at = parse(field)
+      if kind == 'created' then actual = created
+      elseif kind == 'modified' then actual = modified
+      else actual = string.sub(field, at) end
+    end
+    if actual ~= operand then all = false end
   end
-  if actual ~= operand then succeeded = 0 end
+  return all
 end
 
-local puts, deletes, gets, ties = unpack(counts, 2, 5)
-if succeeded == 0 then
+local puts, deletes, gets, ties = 0, 0, 0, 0
+local step, steps = 0, #counts / 5
+while step < steps do
+  puts, deletes, gets, ties = unpack(counts, 5 * step + 2, 5 * step + 5)
+  if hold(counts[5 * step + 1]) then break end
   place = place + 2 * puts + deletes + gets + 2 * ties
-  puts, deletes, gets, ties = counts[6] or 0, counts[7] or 0, counts[8] or 0, counts[9] or 0
+  puts, deletes, gets, ties = 0, 0, 0, 0
+  step = step + 1
 end
 local first, writes = place, puts + deletes
 local found = find(writes + gets)
@@ -53,7 +60,7 @@ for _ = 1, ties do
 end
 local made = commit({ unpack(ARGV, first, first + puts - 1) }, values, sessions,
   { unpack(ARGV, first + puts, first + writes - 1) }, found)
-return { 1, succeeded, revision, { unpack(found, writes + 1, writes + gets) }, made }
+return { 1, step, revision, { unpack(found, writes + 1, writes + gets) }, made }
 `;
 
 export const txn: Script = defineScript("txn", body, { whenFull: false });

@@ -5,11 +5,11 @@ import {
   keys,
   type LeaseRecord,
   type MirrorChange,
-  type Operation,
   prefixes,
   type Registration,
   Registry,
   type Store,
+  stepsOf,
   type TxnRequest,
   UnavailableError,
 } from "@cocoon-net/core";
@@ -131,8 +131,9 @@ function losing({ store, faults }: FaultyStore, direct: Store, key: string): Sto
   };
 }
 
-function writes({ then = [] }: TxnRequest, key: string): boolean {
-  return then.some((operation: Operation) =>
+function writes(request: TxnRequest, key: string): boolean {
+  const operations = stepsOf(request).flatMap(({ then = [] }) => then);
+  return operations.some((operation) =>
     "put" in operation ? operation.put === key : "delete" in operation && operation.delete === key,
   );
 }

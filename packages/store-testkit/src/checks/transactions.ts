@@ -86,6 +86,65 @@ export const transactions: CheckGroup = {
       },
     },
     {
+      name: "of several steps the first whose comparisons hold is applied, and no other",
+      async run(bench) {
+        const store = await bench.open();
+        await put(store, "seen", "yes");
+        const request = (present: string, changes: string): TxnRequest => ({
+          if: [{ key: "first", exists: true }],
+          then: [{ put: "ran", value: "0" }, { get: "first" }],
+          or: [
+            {
+              if: [
+                { key: "second", exists: true },
+                { key: "seen", value: "yes" },
+              ],
+              then: [{ put: changes, value: present }, { get: "second" }, { get: changes }],
+            },
+            { if: [{ key: "third", exists: true }], then: [{ delete: "third" }, { get: "seen" }] },
+          ],
+          else: [{ put: "last", value: present }, { get: "seen" }, { get: "first" }],
+        });
+        const none = await store.txn(request("none", "second"));
+        assert.deepEqual([none.succeeded, none.step, values(none.reads)], [false, 3, ["yes", undefined]]);
+        assert.equal((await store.get("last")).entry?.modRevision, none.revision);
+        await put(store, "third", "3");
+        await put(store, "second", "2");
+        const second = await store.txn(request("new", "second"));
+        assert.deepEqual([second.succeeded, second.step, values(second.reads)], [true, 1, ["2", "2"]]);
+        const { entry } = await store.get("second");
+        assert.deepEqual([entry?.value, entry?.modRevision], ["new", second.revision]);
+        assert.equal((await store.get("third")).entry?.value, "3", "a later step was applied too");
+        await store.txn({ then: [{ delete: "second" }] });
+        const third = await store.txn(request("", "second"));
+        assert.deepEqual([third.succeeded, third.step, values(third.reads)], [true, 2, ["yes"]]);
+        assert.equal((await store.get("third")).entry, undefined);
+        assert.equal((await store.get("ran")).entry, undefined);
+        await put(store, "first", "1");
+        const first = await store.txn(request("", "second"));
+        assert.deepEqual([first.succeeded, first.step, values(first.reads)], [true, 0, ["1"]]);
+        assert.equal((await store.get("last")).entry?.modRevision, none.revision, "`else` ran again");
+      },
+    },
+    {
+      name: "all steps together are within the limit, and no longer",
+      async run(bench) {
+        const store = await bench.open();
+        const { maxOperations } = store.capabilities;
+        const absent = (count: number): Compare[] =>
+          Array.from({ length: count }, (_, index) => ({ key: `absent-${index}`, exists: true }));
+        const reads = (count: number): Operation[] =>
+          Array.from({ length: count }, (_, index) => ({ get: `absent-${index}` }));
+        const request = (first: number, second: number): TxnRequest => ({
+          ...{ if: absent(first), or: [{ if: absent(second) }], else: reads(second) },
+        });
+        const half = Math.floor(maxOperations / 2);
+        const { step, reads: found } = await store.txn(request(half, maxOperations - half));
+        assert.deepEqual([step, found.length], [2, maxOperations - half]);
+        await assert.rejects(store.txn(request(half + 1, maxOperations - half)), InvalidError);
+      },
+    },
+    {
       name: "reads come back in order, as things were before the branch's writes",
       async run(bench) {
         const store = await bench.open();
