@@ -1,4 +1,4 @@
-import { type Claim, type Claimant, type ClaimResult, claimOf, type Situation, tryClaim } from "./claim.ts";
+import { type Claimant, type ClaimResult, claimOf, type Situation, tryClaim, type Wanted } from "./claim.ts";
 import { ConflictError } from "./errors.ts";
 import { slotsToTry } from "./free-slots.ts";
 import { type Cidr, formatCidr } from "./ipv4.ts";
@@ -29,14 +29,13 @@ export async function claimSome(
   options: ClaimChoiceOptions,
 ): Promise<ClaimResult> {
   const { now, subnet, returning, onClaim, ...call } = options;
-  const { cluster, look } = found;
-  const claim = (wanted: Claim, ask: readonly Cidr[]) =>
-    tryClaim(store, claimant, wanted, found, ask, now(), call);
+  const { cluster } = found;
+  const claim = (wanted: Wanted) => tryClaim(store, claimant, wanted, found, now(), call);
   const claimBack = async (): Promise<ClaimResult | undefined> => {
     const own = await quarantinedBlock(store, claimant.uid, subnet, cluster, call);
     if (!own) return undefined;
     onClaim("own");
-    const result = await claim(own, []);
+    const result = await claim({ claims: [own], ask: [] });
     return result.type === "taken" ? { type: "outdated" } : result;
   };
   if (returning || subnet) {
@@ -46,17 +45,17 @@ export async function claimSome(
   onClaim("free");
   if (subnet) {
     const wanted = claimOf(subnet, cluster);
-    const result = await claim(wanted, wanted.slots);
+    const result = await claim({ claims: [wanted], ask: wanted.slots });
     if (result.type !== "taken") return result;
-    const holder = [...result.seen.slots.values()].find((slot) => slot !== undefined);
+    const holder = [...result.seen.values()].find((slot) => slot !== undefined);
     if (holder) throw ownerConflict(subnet, holder);
     return { type: "outdated" };
   }
   let askedBack = returning;
-  const slots = slotsToTry(store, cluster, { node: claimant.node, since: look.revision }, call);
-  for (let next = await slots.next(); !next.done; ) {
-    const { slot, ask } = next.value;
-    const result = await claim(claimOf(slot, cluster), ask);
+  const tries = slotsToTry(store, cluster, claimant.node, call);
+  for (let next = await tries.next(); !next.done; ) {
+    const { slots, ...how } = next.value;
+    const result = await claim({ ...how, claims: slots.map((slot) => claimOf(slot, cluster)) });
     if (result.type !== "taken") return result;
     if (!askedBack && seesOwnQuarantine(claimant.uid, result.seen)) {
       askedBack = true;
@@ -64,7 +63,7 @@ export async function claimSome(
       if (back) return back;
       onClaim("free");
     }
-    next = await slots.next(result.seen);
+    next = await tries.next(result);
   }
   return { type: "outdated" };
 }

@@ -4,10 +4,11 @@ import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys } from "./keys.ts";
 import { decode, encode, nodeSchema, type SlotRecord } from "./model.ts";
 import { type NodeDescription, newNodeRecord, withEnded } from "./node-record.ts";
+import { unchanged } from "./reassertion.ts";
 import type { Look } from "./recovery.ts";
 import type { Registration } from "./registration.ts";
 import { slotsOf } from "./slots.ts";
-import type { CallOptions, Compare, Entry, Operation, Revision, Store } from "./store.ts";
+import type { CallOptions, Compare, Entry, Operation, Revision, Store, TxnStep } from "./store.ts";
 
 /** Who claims. */
 export interface Claimant extends NodeDescription {
@@ -23,6 +24,8 @@ export interface Situation {
   /** `subnets/{node}` and `nodes/{node}`. */
   readonly owned: Entry | undefined;
   readonly about: Entry | undefined;
+  /** `joining` */
+  readonly joining: Entry | undefined;
 }
 
 /** One block that a registration tries to take, with what must still hold for it to be free. */
@@ -33,17 +36,26 @@ export interface Claim {
   readonly extra: readonly Operation[];
 }
 
-/** Slots as they were at a revision. */
-export interface SlotsSeen {
-  readonly revision: Revision;
-  /** Undefined where one is free. */
-  readonly slots: ReadonlyMap<Cidr, Entry | undefined>;
+/** What one transaction tries to take. */
+export interface Wanted {
+  /** One after the other. */
+  readonly claims: readonly Claim[];
+  /** Slots to tell about when none of them is taken: as many as one transaction takes. */
+  readonly ask: readonly Cidr[];
+  /**
+   * The claims after the first are only for a node that is in others' way. If nobody else has come this far since it
+   * looked, it takes none of them.
+   */
+  readonly giveWay?: boolean;
 }
+
+/** Slots as they were at one moment; undefined where one is free. */
+export type SlotsSeen = ReadonlyMap<Cidr, Entry | undefined>;
 
 export type ClaimResult =
   | { readonly type: "owned"; readonly subnet: string; readonly epoch: Revision }
-  /** Somebody else has it; and the slots that were asked about, as they are now: as many as one transaction takes. */
-  | { readonly type: "taken"; readonly seen: SlotsSeen }
+  /** Others have them, or it need not give way (`alone`); and the slots that were asked about, as they are now. */
+  | { readonly type: "taken"; readonly seen: SlotsSeen; readonly alone: boolean }
   /** What the claim was made from has changed (the config, or this very node was registered meanwhile). */
   | { readonly type: "outdated" };
 
@@ -63,72 +75,73 @@ export function claimOf(subnet: Cidr, cluster: ClusterView): Claim {
 }
 
 /**
- * Takes the block, in one transaction, or tells what the slots in `ask` are like, from the same one. Ownership is two
+ * Takes a block, in one transaction, or tells what the slots in `ask` are like, from the same one. Ownership is two
  * keys: `subnets/{node}`, whose revision is the node's epoch, and `slots/{cidr}` for every slot the subnet covers,
  * created only if absent (G1).
  */
 export async function tryClaim(
   store: Store,
   claimant: Claimant,
-  claim: Claim,
-  { cluster, look, about }: Situation,
-  ask: readonly Cidr[],
+  { claims, ask, giveWay = false }: Wanted,
+  { cluster, look, about, joining }: Situation,
   now: Date,
   options: CallOptions,
 ): Promise<ClaimResult> {
-  const asked = ask.slice(0, mostSlots(store));
   const { node, uid } = claimant;
-  const subnet = formatCidr(claim.subnet);
+  const { holds } = look.incarnation;
+  const asked = ask.slice(0, mostSlots(store));
   const lastSeen = now.toISOString();
   const before = about && decode(nodeSchema, about);
-  const record = newNodeRecord(claimant, { uid, lastSeen, subnet }, before);
   const slot = encode({ node, uid } satisfies SlotRecord);
-  const { holds } = look.incarnation;
-  const result = await store.txn(
-    {
-      if: [
-        { key: keys.subnet(node), exists: false },
-        { key: keys.config, modRevision: cluster.revision },
-        // G1
-        holds,
-        ...claim.conditions,
-      ],
+  const same: readonly Compare[] = [
+    { key: keys.subnet(node), exists: false },
+    { key: keys.config, modRevision: cluster.revision },
+    // G1
+    holds,
+  ];
+  const takes = (claim: Claim): TxnStep => {
+    const subnet = formatCidr(claim.subnet);
+    const record = newNodeRecord(claimant, { uid, lastSeen, subnet }, before);
+    const message = `${node} (${uid}) owns ${subnet}`;
+    return {
+      if: [...same, ...claim.conditions],
       then: [
         { put: keys.subnet(node), value: encode(subnet) },
         { put: keys.node(node), value: encode(record) },
         ...claim.slots.map((cidr) => ({ put: keys.slot(formatCidr(cidr)), value: slot })),
         ...claim.extra,
-        eventOperation(cluster.readAt, {
-          time: lastSeen,
-          type: "node-registered",
-          node,
-          subnet,
-          message: `${node} (${uid}) owns ${subnet}`,
-        }),
+        eventOperation(cluster.readAt, { time: lastSeen, type: "node-registered", node, subnet, message }),
       ],
-      else: [
-        { get: keys.subnet(node) },
-        { get: keys.config },
-        { get: keys.incarnation },
-        ...asked.map((cidr) => ({ get: keys.slot(formatCidr(cidr)) })),
-      ],
+    };
+  };
+  const asks = asked.map((cidr) => ({ get: keys.slot(formatCidr(cidr)) }));
+  const [first, ...others] = claims.map(takes);
+  const stay: TxnStep = {
+    if: [...same, unchanged(keys.joining, joining)],
+    then: [{ put: keys.joining, value: encode({ node }) }, ...asks],
+  };
+  const result = await store.txn(
+    {
+      ...first,
+      or: giveWay ? [stay, ...others] : others,
+      else: [{ get: keys.subnet(node) }, { get: keys.config }, { get: keys.incarnation }, ...asks],
     },
     options,
   );
-  if (result.succeeded) return { type: "owned", subnet, epoch: result.revision };
-  const [registered, config, incarnation, ...slots] = result.reads;
-  const same =
+  const { step, reads, succeeded, revision } = result;
+  if (succeeded && giveWay && step === 1)
+    return { type: "taken", seen: slotsSeen(asked, reads), alone: true };
+  const taken = succeeded ? claims[giveWay && step > 0 ? step - 1 : step] : undefined;
+  if (taken) return { type: "owned", subnet: formatCidr(taken.subnet), epoch: revision };
+  const [registered, config, incarnation, ...slots] = reads;
+  const unmoved =
     config?.modRevision === cluster.revision && "value" in holds && incarnation?.value === holds.value;
-  if (registered || !same) return { type: "outdated" };
-  return { type: "taken", seen: slotsSeen(asked, slots, result.revision) };
+  if (registered || !unmoved) return { type: "outdated" };
+  return { type: "taken", seen: slotsSeen(asked, slots), alone: false };
 }
 
-export function slotsSeen(
-  slots: readonly Cidr[],
-  reads: readonly (Entry | undefined)[],
-  revision: Revision,
-): SlotsSeen {
-  return { revision, slots: new Map(slots.map((slot, index) => [slot, reads[index]])) };
+export function slotsSeen(slots: readonly Cidr[], reads: readonly (Entry | undefined)[]): SlotsSeen {
+  return new Map(slots.map((slot, index) => [slot, reads[index]]));
 }
 
 /** Undoes a claim that was made just before the store lost writes, if it stands. */

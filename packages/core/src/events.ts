@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { keys } from "./keys.ts";
 import { type EventRecord, encode } from "./model.ts";
 import type { Operation, Revision } from "./store.ts";
@@ -11,6 +11,6 @@ export function eventOperation(
   after: Revision,
   event: EventRecord,
 ): Extract<Operation, { readonly put: string }> {
-  const id = `${String(after).padStart(16, "0")}-${randomBytes(4).toString("hex")}`;
+  const id = `${String(after).padStart(16, "0")}-${randomUUID().slice(0, 8)}`;
   return { put: keys.event(id), value: encode(event) };
 }

@@ -1,14 +1,16 @@
-import { type SlotsSeen, slotsSeen } from "./claim.ts";
+import { type SlotsSeen, slotsSeen, type Wanted } from "./claim.ts";
 import type { ClusterView } from "./cluster-config.ts";
 import { ExhaustedError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { candidateSlots, type SlotLayout, SlotTable } from "./slots.ts";
-import type { CallOptions, Entry, Revision, Store } from "./store.ts";
+import type { CallOptions, Entry, Store } from "./store.ts";
 
 /** Slots by the hash of the node's name, of which one look, or one lost claim, tells. */
-const candidatesPerLook = 12;
+const candidatesPerLook = 14;
+/** How many of them stand behind the lowest slot in one transaction: each makes it longer. */
+const candidatesAtOnce = 2;
 const looks = 20;
 /**
  * With about as many slots in use, judging by the candidates, all are read, and a node that joins alone gets the lowest
@@ -16,36 +18,33 @@ const looks = 20;
  * times.
  */
 const smallCluster = 256;
-/** With more written between the look and the first claim, others are believed to join at the same time. */
-const calmRevisions = 8;
 /** Claims on one reading of all slots: what the others take meanwhile is learned by losing to them. */
 const claimsPerReading = 8;
 const readings = 64;
 
-/** One slot to claim, and which slots to ask about if it is taken. */
-export interface SlotTry {
-  readonly slot: Cidr;
-  readonly ask: readonly Cidr[];
+/** Slots to claim. */
+export interface SlotTry extends Omit<Wanted, "claims"> {
+  readonly slots: readonly Cidr[];
 }
 
-export interface Seeker {
-  readonly node: string;
-  /** When the node looked: what is written after that, somebody writes who may join at the same time. */
-  readonly since: Revision;
+/** What a node has learned by losing them. */
+export interface SlotLoss {
+  readonly seen: SlotsSeen;
+  readonly alone: boolean;
 }
 
 /**
- * Slots for a node to claim, until it has got one; each is answered with what `ask` was like when it was taken, so that
- * a lost claim is also the look for the next. The lowest comes first, because people like to see .0, .1, .2. Nodes that
- * lose that race, or join a large cluster, spread out by the hash of their names, or a thousand of them would collide a
- * thousand times. @throws {ExhaustedError} when nothing is free.
+ * Slots for a node to claim, until it has got one; each try is answered with what `ask` was like when it was lost, so
+ * that a lost claim is also the look for the next. The lowest comes first, because people like to see .0, .1, .2. Nodes
+ * that lose that race, or join a large cluster, spread out by the hash of their names, or a thousand of them would
+ * collide a thousand times. @throws {ExhaustedError} when nothing is free.
  */
 export async function* slotsToTry(
   store: Store,
   cluster: ClusterView,
-  { node, since }: Seeker,
+  node: string,
   options: CallOptions,
-): AsyncGenerator<SlotTry, void, SlotsSeen> {
+): AsyncGenerator<SlotTry, void, SlotLoss> {
   const open = tableOf(cluster, []);
   const first = open.lowestFree();
   if (!first) throw exhausted(cluster, open);
@@ -56,14 +55,13 @@ export async function* slotsToTry(
     return looksLeft < 0 ? [] : freeAmong(open, candidates, candidatesPerLook);
   };
   let hashed = nextCandidates();
-  let seen = yield { slot: first, ask: [first, ...hashed] };
+  const behind = (slot: Cidr) => [slot, ...hashed.slice(0, candidatesAtOnce)];
+  const { seen, alone } = yield { slots: behind(first), ask: [first, ...hashed], giveWay: true };
   const inUse = open.total * (1 - freeOf(hashed, seen).length / hashed.length);
   hashed = freeOf(hashed, seen);
-  const alone =
-    seen.revision - since <= calmRevisions && (seen.slots.get(first)?.createRevision ?? 0) <= since;
   if (alone && inUse <= smallCluster) {
-    seen = yield { slot: await lowestFreeSlot(store, cluster, options), ask: hashed };
-    hashed = freeOf(hashed, seen);
+    const lost = yield { slots: behind(await lowestFreeSlot(store, cluster, options)), ask: hashed };
+    hashed = freeOf(hashed, lost.seen);
   }
   while (hashed.length > 0 || looksLeft > 0) {
     yield* inTurn(hashed, nextCandidates);
@@ -96,16 +94,17 @@ export async function lowestFreeSlot(
 async function* inTurn(
   free: readonly Cidr[],
   more: () => readonly Cidr[],
-): AsyncGenerator<SlotTry, void, SlotsSeen> {
+): AsyncGenerator<SlotTry, void, SlotLoss> {
   let [slot, ...others] = free;
   while (slot) {
     const ask: readonly Cidr[] = others.length > 0 ? others : more();
-    [slot, ...others] = freeOf(ask, yield { slot, ask });
+    const { seen } = yield { slots: [slot], ask };
+    [slot, ...others] = freeOf(ask, seen);
   }
 }
 
 function freeOf(slots: readonly Cidr[], seen: SlotsSeen): Cidr[] {
-  return slots.filter((slot) => seen.slots.has(slot) && seen.slots.get(slot) === undefined);
+  return slots.filter((slot) => seen.has(slot) && seen.get(slot) === undefined);
 }
 
 /** The next `count` of the slots in `order` that are free in the table; fewer at the end. */
@@ -121,8 +120,8 @@ function freeAmong(table: SlotTable, order: Iterator<Cidr>, count: number): Cidr
 
 async function lookAt(store: Store, slots: readonly Cidr[], options: CallOptions): Promise<SlotsSeen> {
   const gets = slots.map((slot) => ({ get: keys.slot(formatCidr(slot)) }));
-  const { reads, revision } = await store.txn({ then: gets }, options);
-  return slotsSeen(slots, reads, revision);
+  const { reads } = await store.txn({ then: gets }, options);
+  return slotsSeen(slots, reads);
 }
 
 function layoutOf({ parent, config }: ClusterView): Pick<SlotLayout, "parent" | "nodePrefix"> {

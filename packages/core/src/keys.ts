@@ -10,6 +10,8 @@ export const keys: {
   readonly controller: string;
   /** While it exists nothing is freed. */
   readonly pause: string;
+  /** The last node that did not get the lowest slot and was alone then: those that looked before it give way. */
+  readonly joining: string;
   subnet(node: string): string;
   epochs(node: string): string;
   slot(cidr: string): string;
@@ -26,6 +28,7 @@ export const keys: {
   leader: "leader",
   controller: "controller",
   pause: "pause",
+  joining: "joining",
   subnet: (node) => `subnets/${node}`,
   epochs: (node) => `epochs/${node}`,
   slot: (cidr) => `slots/${cidr}`,

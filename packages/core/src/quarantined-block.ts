@@ -42,7 +42,7 @@ export async function quarantinedBlock(
 /** Whether one of the slots is in quarantine for this instance. */
 export function seesOwnQuarantine(uid: string, seen: SlotsSeen): boolean {
   // Few slots name the instance: the others are not worth decoding.
-  return [...seen.slots.values()].some((slot) => slot?.value.includes(uid) && isHeldFor(uid, slot));
+  return [...seen.values()].some((slot) => slot?.value.includes(uid) && isHeldFor(uid, slot));
 }
 
 function isHeldFor(uid: string, slot: Entry): boolean {

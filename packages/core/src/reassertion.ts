@@ -118,7 +118,7 @@ function statusOf(record: NodeRecord | undefined): NodeRecord["status"] {
   return record?.status === "draining" ? "draining" : "ready";
 }
 
-function unchanged(key: string, entry: Entry | undefined): Compare {
+export function unchanged(key: string, entry: Entry | undefined): Compare {
   return entry ? { key, modRevision: entry.modRevision } : { key, exists: false };
 }
 

@@ -33,6 +33,7 @@ export interface RecordReport {
 }
 
 const anyObject = z.looseObject({});
+const objectKeys: ReadonlySet<string> = new Set([keys.leader, keys.controller, keys.joining]);
 
 /** What a record of each kind must be; `name` is what follows the prefix. Throws when it is not. */
 const kinds: readonly (readonly [prefix: string, check: (entry: Entry, name: string) => void])[] = [
@@ -70,7 +71,7 @@ export function checkRecords(entries: Iterable<Entry>): RecordReport {
       else if (key === keys.config) checkConfig(entry);
       else if (key === keys.incarnation) decode(incarnationSchema, entry);
       else if (key === keys.pause) decode(pauseSchema, entry);
-      else if (key === keys.leader || key === keys.controller) decode(anyObject, entry);
+      else if (objectKeys.has(key)) decode(anyObject, entry);
       else unknown.push(key);
     } catch (error) {
       findings.push({ key, reason: describeError(error).replace(`${key}: `, "") });

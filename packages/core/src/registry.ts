@@ -151,11 +151,11 @@ export class Registry {
 
   async #look({ node, clusterUID }: RegisterRequest, options: CallOptions): Promise<Situation> {
     const { signal, timeoutMs } = options;
-    const names = [keys.subnet(node), keys.node(node)];
+    const names = [keys.subnet(node), keys.node(node), keys.joining];
     const look = await this.#recovery.look(names, { signal, timeoutMs, clusterUID });
-    const [owned, about] = look.reads;
+    const [owned, about, joining] = look.reads;
     const cluster = viewOf(look.config, look.incarnation, look.revision, this.#store.label);
-    return { cluster, look, owned, about };
+    return { cluster, look, owned, about, joining };
   }
 
   #existing(
