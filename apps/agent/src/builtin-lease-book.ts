@@ -56,6 +56,7 @@ export interface BuiltinOptions {
   /** What the config file says. */
   readonly dhcp?: DhcpConfig | undefined;
   readonly guard?: FloodGuard | undefined;
+  /** Asked unless the config file says otherwise. */
   readonly probe?: AddressProbe | undefined;
   readonly network: HostRoutes;
   /** Opened before any file is touched: of two servers on one bridge the kernel refuses the second. */
@@ -156,6 +157,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   /** What the config file says now, with each guest's next message. @throws {InvalidError} and changes nothing */
   setDhcp(dhcp: DhcpConfig): void {
     this.#engine?.configure(engineSettings(dhcp));
+    this.#options.guard?.configure(dhcp.limits ?? {});
     this.#dhcp = dhcp;
   }
 
@@ -227,7 +229,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   /** @param stored what the store says; undefined while that is not known */
   async #serve(stored: ReadonlyMap<string, LeaseRecord> | undefined, signal?: AbortSignal): Promise<number> {
     await using parts = new DisposeStack();
-    const { pool, network, leaseFile, log, guard, probe } = this.#options;
+    const { pool, network, leaseFile, log, guard } = this.#options;
     const loaded = await this.#load();
     parts.use(loaded.journal);
     const adopted = unknownLeases(loaded.state, stored ?? new Map(), pool.nodeName, this.#clock.now());
@@ -262,7 +264,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
         clock: this.#clock,
         onEvent: (event) => this.#onEvent(event),
         network,
-        ...present({ guard, probe }),
+        ...present({ guard, probe: this.#probe() }),
       }),
     );
     this.#engine = engine;
@@ -271,6 +273,11 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
     const owned = parts.move();
     this.#serving = { engine, server, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
     return adopted.length;
+  }
+
+  #probe(): AddressProbe | undefined {
+    const { probe } = this.#options;
+    return probe && { probe: async (ip) => (this.#dhcp.probe === false ? undefined : probe.probe(ip)) };
   }
 
   async #load(): Promise<LoadedLeases> {

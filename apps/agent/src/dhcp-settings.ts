@@ -1,7 +1,7 @@
 import {
   type EngineOptions,
   engineDefaults,
-  type FloodGuardOptions,
+  type FloodLimits,
   type OptionSettings,
   type Reservation,
 } from "@cocoon-net/dhcp";
@@ -18,7 +18,7 @@ export interface DhcpConfig {
   readonly leasesPerPort?: number | undefined;
   readonly options?: OptionSettings | undefined;
   readonly reservations?: readonly Reservation[] | undefined;
-  readonly limits?: Pick<FloodGuardOptions, "perClient" | "perPort" | "total" | "relays"> | undefined;
+  readonly limits?: FloodLimits | undefined;
 }
 
 /** What the engine is told: what is not set is as it is without a config file. */

@@ -1,7 +1,15 @@
 import { join } from "node:path";
-import { type MovedRecord, movedSchema, type RecordSchema, recordSchema as z } from "@cocoon-net/core";
+import {
+  contains,
+  type MovedRecord,
+  movedSchema,
+  parseAddress,
+  parseCidr,
+  type RecordSchema,
+  recordSchema as z,
+} from "@cocoon-net/core";
 import { replaceFile } from "./durable-file.ts";
-import { readRecord, type StateDirectory } from "./state-directory.ts";
+import { type PoolFile, readRecord, type StateDirectory } from "./state-directory.ts";
 
 /** A moved address that concerns this node, as the store had it last. */
 export interface KnownMoved {
@@ -35,6 +43,19 @@ export function movedPathOf(state: StateDirectory): string {
 export async function readMovedFile(state: StateDirectory, subnet: string): Promise<MovedFile | undefined> {
   const file = await readRecord(movedPathOf(state), schema);
   return file?.subnet === subnet ? file : undefined;
+}
+
+/** Addresses of the node's subnet that others serve, or are about to, as the daemon has written them down. */
+export async function movedAwayFrom(
+  state: StateDirectory,
+  { nodeName, subnet }: PoolFile,
+): Promise<string[]> {
+  const { addresses = {} } = (await readMovedFile(state, subnet)) ?? {};
+  const block = parseCidr(subnet);
+  return Object.entries(addresses)
+    .filter(([ip]) => contains(block, parseAddress(ip)))
+    .filter(([, { record }]) => record.node !== nodeName || record.move !== undefined)
+    .map(([ip]) => ip);
 }
 
 export async function writeMovedFile(state: StateDirectory, file: MovedFile): Promise<void> {

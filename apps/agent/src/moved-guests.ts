@@ -1,7 +1,5 @@
 import {
   acknowledgeMove,
-  Backoff,
-  contains,
   decode,
   describeError,
   type Entry,
@@ -14,7 +12,6 @@ import {
   type MovedRecord,
   movedSchema,
   nodeSchema,
-  parseAddress,
   parseCidr,
   prefixes,
   type Registration,
@@ -24,11 +21,12 @@ import {
 } from "@cocoon-net/core";
 import type { MovedAddress } from "@cocoon-net/dhcp";
 import type { Announcement } from "@cocoon-net/host-linux";
+import { AddressQueue } from "./address-queue.ts";
+import { KnownMoves, type NodeIdentity } from "./known-moves.ts";
 import type { MovingBook } from "./lease-book.ts";
 import type { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
 import { MoveAnnouncements, type MovedPlaces } from "./move-announcements.ts";
-import { type KnownMoved, readMovedFile, writeMovedFile } from "./moved-file.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
 
 /** What the host does about moved addresses. */
@@ -40,9 +38,8 @@ export interface MoveHost {
   announce(announcements: readonly Announcement[]): void;
 }
 
-export interface MovedGuestsOptions {
+export interface MovedGuestsOptions extends NodeIdentity {
   readonly pool: PoolFile;
-  readonly uid: string;
   readonly state: StateDirectory;
   readonly log: Logger;
 }
@@ -74,77 +71,39 @@ const applyEveryTicks = 30;
  */
 export class MovedGuests implements AsyncDisposable {
   readonly #options: MovedGuestsOptions;
-  readonly #block;
-  #known: Map<string, KnownMoved>;
-  #incarnation: string | undefined;
+  readonly #known: KnownMoves;
   /** Set until every address that the store may have lost was said again, or is known to be over. */
   #newIncarnation: string | undefined;
-  /** Empty: there is no file; undefined: one of before. */
-  #written: string | undefined;
-  #saving: Promise<void> = Promise.resolve();
   #parts: Parts | undefined;
-  #session: Session | undefined;
   /** `moved/{ip}` as the store has it. */
   readonly #entries = new Map<string, Entry>();
-  readonly #unsettled = new Set<string>();
+  readonly #unsettled: AddressQueue;
   readonly #writes = new Map<string, LeaseRecord | undefined>();
-  /** Addresses that nobody may be served any more: they are on their way home. */
-  readonly #returning = new Set<string>();
-  readonly #unreadable = new Set<string>();
   readonly #announcements = new MoveAnnouncements();
-  #wake: () => void = () => {};
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
-  #reported = "";
 
-  private constructor(
-    options: MovedGuestsOptions,
-    known: Map<string, KnownMoved>,
-    incarnation: string | undefined,
-    hasFile: boolean,
-  ) {
+  private constructor(options: MovedGuestsOptions, known: KnownMoves) {
     this.#options = options;
-    this.#written = hasFile ? undefined : "";
-    this.#block = parseCidr(options.pool.subnet);
     this.#known = known;
-    this.#incarnation = incarnation;
+    this.#unsettled = new AddressQueue((problem, error) =>
+      options.log.warn({ err: error }, `moved address ${problem}`),
+    );
   }
 
   /** Goes by what was known last. @throws {CorruptError} */
   static async open(options: MovedGuestsOptions): Promise<MovedGuests> {
-    const file = await readMovedFile(options.state, options.pool.subnet);
-    const own = file?.uid === options.uid ? file : undefined;
-    return new MovedGuests(
-      options,
-      new Map(Object.entries(own?.addresses ?? {})),
-      own?.incarnation,
-      file !== undefined,
-    );
+    return new MovedGuests(options, await KnownMoves.open(options.state, options));
   }
 
   /** Whether the address is written about here, and not by the mirror. */
   governs(address: string): boolean {
-    return this.#known.has(address);
+    return this.#known.get(address) !== undefined;
   }
 
   /** What the DHCP server has to know. */
   places(): MovedAddress[] {
-    const places = new Map<string, MovedAddress>();
-    for (const ip of this.#unreadable) {
-      if (!this.#known.has(ip)) places.set(ip, { address: parseAddress(ip) });
-    }
-    for (const [ip, { record, gateway }] of this.#known) {
-      const address = parseAddress(ip);
-      const mac = record.mac.toLowerCase();
-      const isServed = this.#serves(record) && !this.#returning.has(ip);
-      if (isServed && this.#isOwn(ip)) places.set(mac, { address, mac });
-      else if (this.#isOwn(ip)) places.set(ip, { address });
-      else if (isServed && gateway !== undefined) {
-        const home = { subnet: parseCidr(record.subnet), gateway: parseAddress(gateway) };
-        places.set(mac, { address, mac, home });
-      }
-    }
-    return [...places.values()];
+    return this.#known.toServe();
   }
 
   /** From now on it acts. What the host has to do by what was known last is done first. */
@@ -157,7 +116,7 @@ export class MovedGuests implements AsyncDisposable {
 
   /** The host may have lost what was set up. */
   async restore(): Promise<void> {
-    await this.#parts?.host.apply(this.#places());
+    await this.#parts?.host.apply(this.#known.toRoute());
   }
 
   /** A lease has begun, was renewed or has ended. @returns whether it is written here */
@@ -165,7 +124,7 @@ export class MovedGuests implements AsyncDisposable {
     if (!this.governs(address)) return false;
     this.#writes.set(address, lease);
     this.#unsettled.add(address);
-    this.#wake();
+    this.#unsettled.wake();
     return true;
   }
 
@@ -174,11 +133,13 @@ export class MovedGuests implements AsyncDisposable {
    * known to the DHCP server then (G9).
    */
   async follow(session: Session, onRead: () => void): Promise<void> {
-    const { store, signal } = session;
-    this.#session = session;
+    const { store, registration, signal } = session;
+    this.#known.registeredAs(registration.uid);
     this.#entries.clear();
-    for (const ip of this.#known.keys()) void session.mirror.exclude(ip);
-    const settling = this.#settleAll(session);
+    for (const ip of this.#known.addresses) void session.mirror.exclude(ip);
+    const ended = new AbortController();
+    const until = AbortSignal.any([signal, ended.signal]);
+    const settling = this.#unsettled.work((ip) => this.#settle(session, ip), until);
     try {
       for await (const batch of store.watch(prefixes.moved, { signal })) {
         if (batch.type === "snapshot") await this.#take(session, batch.entries);
@@ -190,18 +151,17 @@ export class MovedGuests implements AsyncDisposable {
         }
         await this.#configure();
         onRead();
-        this.#wake();
+        this.#unsettled.wake();
       }
     } finally {
-      this.#session = undefined;
-      this.#wake();
+      ended.abort();
       await settling;
     }
   }
 
   /** The subnet is lost: so is everything that was moved to it or from it (G3). */
   async lose(): Promise<void> {
-    this.#known.clear();
+    this.#known.forgetAll();
     this.#writes.clear();
     await this.#configure();
     await this.restore();
@@ -212,7 +172,7 @@ export class MovedGuests implements AsyncDisposable {
   }
 
   #removed(ip: string): void {
-    this.#unreadable.delete(ip);
+    this.#known.unreadable.delete(ip);
     if (this.#entries.delete(ip)) this.#unsettled.add(ip);
   }
 
@@ -221,20 +181,20 @@ export class MovedGuests implements AsyncDisposable {
     let record: MovedRecord;
     try {
       record = decode(movedSchema, entry);
-      this.#unreadable.delete(ip);
+      this.#known.unreadable.delete(ip);
     } catch (error) {
       // Held back where it may be this node's; the others are served.
       this.#options.log.error({ err: error }, describeError(error));
-      if (this.#isOwn(ip)) this.#unreadable.add(ip);
+      if (this.#known.isOwn(ip)) this.#known.unreadable.add(ip);
       return;
     }
-    if (!this.#concerns(ip, record) && !this.#known.has(ip)) return;
+    if (!this.#known.concerns(ip, record) && this.#known.get(ip) === undefined) return;
     void mirror.exclude(ip);
     this.#entries.set(ip, entry);
     this.#unsettled.add(ip);
-    if (this.#concerns(ip, record)) {
+    if (this.#known.concerns(ip, record)) {
       const gateway = this.#known.get(ip)?.gateway;
-      this.#known.set(ip, { record, ...(gateway === undefined ? {} : { gateway }) });
+      this.#known.put(ip, { record, ...(gateway === undefined ? {} : { gateway }) });
     }
   }
 
@@ -242,64 +202,39 @@ export class MovedGuests implements AsyncDisposable {
   async #take(session: Session, entries: readonly Entry[]): Promise<void> {
     const { store, signal } = session;
     this.#entries.clear();
-    this.#unreadable.clear();
+    this.#known.unreadable.clear();
     for (const entry of entries) this.#see(session, entry);
     const { entry } = await store.get(keys.incarnation, { signal });
     const incarnation = entry && decode(incarnationSchema, entry);
-    for (const [ip, known] of this.#known) {
+    const leases = this.#parts?.book.leases();
+    for (const ip of this.#known.addresses) {
       this.#unsettled.add(ip);
       // What was written while the store was away.
-      const lease = this.#parts?.book.leases().get(ip);
-      if (lease && this.#serves(known.record) && !this.#writes.has(ip)) this.#writes.set(ip, lease);
+      const [lease, known] = [leases?.get(ip), this.#known.get(ip)];
+      if (lease && known && this.#known.serves(known.record) && !this.#writes.has(ip)) {
+        this.#writes.set(ip, lease);
+      }
     }
-    if (incarnation?.id !== this.#incarnation) this.#newIncarnation = incarnation?.id;
+    if (incarnation?.id !== this.#known.incarnation) this.#newIncarnation = incarnation?.id;
     await this.#endIncarnation();
-  }
-
-  async #settleAll(session: Session): Promise<void> {
-    const { signal } = session;
-    const { log } = this.#options;
-    const backoff = new Backoff({ firstMs: 100, maxMs: 5_000 });
-    signal.addEventListener("abort", () => this.#wake(), { once: true });
-    while (!signal.aborted && this.#session === session) {
-      const [ip] = this.#unsettled;
-      if (ip === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        continue;
-      }
-      this.#unsettled.delete(ip);
-      try {
-        await this.#settle(session, ip);
-        backoff.reset();
-        this.#reported = "";
-      } catch (error) {
-        if (signal.aborted) return;
-        const problem = `${ip}: ${describeError(error)}`;
-        if (problem !== this.#reported) log.warn({ err: error }, `moved address ${problem}`);
-        this.#reported = problem;
-        this.#unsettled.add(ip);
-        await backoff.wait(signal).catch(() => undefined);
-      }
-    }
   }
 
   async #settle(session: Session, ip: string): Promise<void> {
     const parts = this.#parts;
-    if (!parts || this.#unreadable.has(ip)) return;
+    if (!parts || this.#known.unreadable.has(ip)) return;
     const entry = this.#entries.get(ip);
     const record = entry && decode(movedSchema, entry);
-    if (!entry || !record || !this.#concerns(ip, record)) return this.#gone(session, parts, ip);
+    if (!entry || !record || !this.#known.concerns(ip, record)) return this.#gone(session, parts, ip);
     const { registration, mirror } = session;
     await mirror.exclude(ip);
     const { move } = record;
     const toHere = move?.to === registration.node && move.toUID === registration.uid;
-    if (!this.#isOwn(ip) && (toHere || this.#serves(record))) await this.#learnGateway(session, ip, record);
+    if (!this.#known.isOwn(ip) && (toHere || this.#known.serves(record)))
+      await this.#learnGateway(session, ip, record);
     await this.#configure();
     const isReady = move?.ready.includes(registration.node) ?? true;
     await this.#endIncarnation();
-    if (!this.#serves(record)) {
+    if (!this.#known.serves(record)) {
       this.#writes.delete(ip);
       await parts.book.letGo(ip);
       await this.restore();
@@ -309,13 +244,13 @@ export class MovedGuests implements AsyncDisposable {
     const before = move?.from === registration.node;
     if (before && move.intent.startsWith("return-")) {
       // The guest is gone, as far as the store knows; one that is here after all keeps its address.
-      if (parts.book.leases().has(ip)) this.#returning.delete(ip);
-      else this.#returning.add(ip);
+      if (parts.book.leases().has(ip)) this.#known.returning.delete(ip);
+      else this.#known.returning.add(ip);
       await this.#configure();
-      if (this.#returning.has(ip) && !isReady) await this.#acknowledge(session, ip, entry);
+      if (this.#known.returning.has(ip) && !isReady) await this.#acknowledge(session, ip, entry);
       return this.#write(session, ip, entry);
     }
-    this.#returning.delete(ip);
+    this.#known.returning.delete(ip);
     if (!before && !parts.book.leases().has(ip) && !this.#writes.has(ip)) {
       await this.#takeIn(session, parts, ip, record);
     }
@@ -336,7 +271,7 @@ export class MovedGuests implements AsyncDisposable {
     const lease = entry && decode(leaseSchema, entry);
     if (lease?.node !== registration.node || lease.mac !== record.mac) return;
     await book.takeIn(ip, lease);
-    if (this.#isOwn(ip)) this.#announcements.cameHome(ip, performance.now());
+    if (this.#known.isOwn(ip)) this.#announcements.cameHome(ip, performance.now());
     this.#options.log.info(
       { ip, mac: record.mac, home: record.subnet },
       "serving a guest that has moved here",
@@ -350,44 +285,43 @@ export class MovedGuests implements AsyncDisposable {
     if (known === undefined) return;
     if (this.#newIncarnation !== undefined && !this.#entries.has(ip)) {
       const lease = book.leases().get(ip);
-      if (this.#serves(known.record) && lease) {
+      if (this.#known.serves(known.record) && lease) {
         const part = { node: registration.node, fence: registration.fence };
         // The watch tells of it.
         if (await reassertMoved(store, part, ip, known.record, lease, { signal })) return;
-      } else if (this.#isOwn(ip)) {
+      } else if (this.#known.isOwn(ip)) {
         const { entry } = await store.get(keys.incarnation, { signal });
         if (entry && decode(incarnationSchema, entry).recovering) {
           // Its node may be about to say it again.
           setTimeout(() => {
             this.#unsettled.add(ip);
-            this.#wake();
+            this.#unsettled.wake();
           }, tickMs).unref();
           return;
         }
       }
     }
-    if (this.#isOwn(ip)) {
+    if (this.#known.isOwn(ip)) {
       const { entry } = await store.get(keys.pool(ip), { signal });
       const lease = entry && decode(leaseSchema, entry);
       if (lease?.node === registration.node && !book.leases().has(ip)) {
         const { uid, node } = registration;
-        this.#known.set(ip, { record: { ...known.record, node, uid, mac: lease.mac } });
+        this.#known.put(ip, { record: { ...known.record, node, uid, mac: lease.mac } });
         await this.#configure();
         await book.takeIn(ip, lease);
         this.#announcements.cameHome(ip, performance.now());
       }
     } else await book.letGo(ip);
-    this.#known.delete(ip);
+    this.#known.forget(ip);
     this.#writes.delete(ip);
-    this.#returning.delete(ip);
     await this.#configure();
     await this.restore();
     mirror.include(ip);
     const lease = book.leases().get(ip);
-    if (this.#isOwn(ip) && lease) mirror.put(ip, lease);
+    if (this.#known.isOwn(ip) && lease) mirror.put(ip, lease);
     this.#options.log.info(
       { ip },
-      this.#isOwn(ip) ? "the address is this node's again" : "the address has gone",
+      this.#known.isOwn(ip) ? "the address is this node's again" : "the address has gone",
     );
     await this.#endIncarnation();
   }
@@ -395,10 +329,10 @@ export class MovedGuests implements AsyncDisposable {
   /** Nothing that the store may have lost is left: from now on what is missing has gone. */
   async #endIncarnation(): Promise<void> {
     if (this.#newIncarnation === undefined) return;
-    if ([...this.#known.keys()].some((ip) => !this.#entries.has(ip))) return;
-    this.#incarnation = this.#newIncarnation;
+    if (this.#known.addresses.some((ip) => !this.#entries.has(ip))) return;
+    this.#known.incarnation = this.#newIncarnation;
     this.#newIncarnation = undefined;
-    await this.#persist();
+    await this.#known.save();
   }
 
   async #acknowledge({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
@@ -424,74 +358,30 @@ export class MovedGuests implements AsyncDisposable {
     const home = entry && decode(nodeSchema, entry);
     const byDefault = formatAddress(hostRange(parseCidr(record.subnet)).first);
     const gateway = home?.subnet === record.subnet ? (home.gateway ?? byDefault) : byDefault;
-    this.#known.set(ip, { ...known, gateway });
+    this.#known.put(ip, { ...known, gateway });
   }
 
   /** On disk, then in the DHCP server. */
   async #configure(): Promise<void> {
-    await this.#persist();
+    await this.#known.save();
     this.#parts?.book.setMoved(this.places());
-  }
-
-  #persist(): Promise<void> {
-    this.#saving = this.#saving.catch(() => undefined).then(() => this.#save());
-    return this.#saving;
-  }
-
-  async #save(): Promise<void> {
-    const { state, pool, uid } = this.#options;
-    const file = {
-      subnet: pool.subnet,
-      uid,
-      ...(this.#incarnation === undefined ? {} : { incarnation: this.#incarnation }),
-      addresses: Object.fromEntries(this.#known),
-    };
-    const text = JSON.stringify(file);
-    if (text === this.#written || (this.#written === "" && this.#known.size === 0)) return;
-    await writeMovedFile(state, file);
-    this.#written = text;
-  }
-
-  #places(): MovedPlaces {
-    const away: string[] = [];
-    const guests: { address: string; gateway: string }[] = [];
-    for (const [ip, { record, gateway }] of this.#known) {
-      if (this.#isOwn(ip) && !this.#serves(record)) away.push(ip);
-      if (!this.#isOwn(ip) && this.#serves(record) && gateway !== undefined) {
-        guests.push({ address: ip, gateway });
-      }
-    }
-    return { away, guests };
   }
 
   async #tick(): Promise<void> {
     const { book, host } = this.#parts ?? {};
-    if (!book || !host || (this.#known.size === 0 && this.#announcements.isIdle)) return;
+    if (!book || !host || (this.#known.addresses.length === 0 && this.#announcements.isIdle)) return;
     const { pool, log } = this.#options;
     const neighbourhood = {
       gateway: pool.gateway,
       leases: book.leases(),
-      isOwn: (ip: string) => this.#isOwn(ip),
+      isOwn: (ip: string) => this.#known.isOwn(ip),
     };
     try {
-      host.announce(this.#announcements.due(this.#places(), neighbourhood, performance.now()));
+      host.announce(this.#announcements.due(this.#known.toRoute(), neighbourhood, performance.now()));
       if (++this.#ticks % applyEveryTicks === 0) await this.restore();
     } catch (error) {
       log.warn({ err: error }, `moved addresses: ${describeError(error)}`);
     }
-  }
-
-  #isOwn(ip: string): boolean {
-    return contains(this.#block, parseAddress(ip));
-  }
-
-  #serves({ node, uid }: MovedRecord): boolean {
-    return node === this.#options.pool.nodeName && uid === this.#options.uid; // G12
-  }
-
-  #concerns(ip: string, { node, move }: MovedRecord): boolean {
-    const { nodeName } = this.#options.pool;
-    return this.#isOwn(ip) || [node, move?.from, move?.to].includes(nodeName);
   }
 }
 

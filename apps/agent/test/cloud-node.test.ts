@@ -98,7 +98,7 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     expect(await expectWhole(hub, node)).toEqual({ ...pool, updatedAt: expect.anything() });
 
     // What the cloud refuses to give up is told, and stays on record.
-    const foreign = await hub.call("addForeignENI", pool.subnetID, "172.20.0.200");
+    const foreign = await hub.call("addForeignENI", pool.subnetID, ["172.20.0.200"]);
     const { updatedAt, ...rest } = await node.json<Pool & { updatedAt: string }>("state/pool.json");
     await node.write("state/pool.json", { ...rest, updatedAt, eniIDs: [...pool.eniIDs, foreign] });
     const refused = await node.run(...teardownArgs(node, ...store));
@@ -159,6 +159,25 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     },
   );
 
+  it("is torn down after a crash of init whose request for a subnet has never been answered", async () => {
+    await using it = await world();
+    const { hub } = it;
+    const node = await it.node("n1");
+    const url = await hub.call("startServer", "etcd");
+    await hub.call("injectFault", { action: "CreateSubnet", kind: "hang" });
+    const store = ["--store", url];
+    const args = initArgs(node, ...store, "--parent-cidr", "172.20.0.0/16");
+    await using init = new Running("init", node.argv(args), node.environment);
+    await until("init to ask for a subnet", 15_000, async () => {
+      return ((await hub.call("calls")).CreateSubnet ?? 0) > 0;
+    });
+    await init.kill("SIGKILL");
+    expect(await node.json("state/job.json")).toMatchObject({ steps: [{ phase: "intent" }] });
+    await tearDown(node, ...store);
+    expect(await hub.call("list", "subnets/")).toEqual({});
+    expect(await node.namespace.exec("ls", node.path("state"))).toBe("");
+  });
+
   it("stops at Ctrl-C, says so in one line, and goes on from there", async () => {
     await using it = await world();
     const { hub } = it;
@@ -189,7 +208,18 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
         /^cocoon-net: this node has 172\.20\.7\.0\/24 at the cloud.*teardown.*\n$/,
       ),
     });
-    await expectWhole(hub, node);
+    const pool = await expectWhole(hub, node);
+
+    // It grows there, and what was moved away is left to the node that serves it.
+    const away = "172.20.7.200";
+    await hub.call("addForeignENI", pool.subnetID, ["172.20.7.199", away], "i-other");
+    const grow = node.resizeArgs("--pool-size", "40");
+    expect((await node.run(...grow)).stderr).toMatch(/ is attached to i-other; /);
+    const record = { home: "n1", subnet: pool.subnet, node: "n2", uid: "i-other", mac: "52:54:00:00:00:99" };
+    await node.write("state/moved.json", {
+      ...{ subnet: pool.subnet, uid: "i-n1", addresses: { [away]: { record: { ...record, seq: 1 } } } },
+    });
+    expect(await node.do(...grow)).toBe('{"addresses":40}\n');
   });
 
   it("that lost its subnet gets another one, and nothing of the old one is left at the cloud", async () => {
@@ -250,15 +280,8 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
         .flatMap(({ addresses }) => addresses.slice(1).map(({ address }) => address))
         .toSorted();
     const { ips } = await node.json<Pool>("state/pool.json");
-    const state = [
-      "--state-dir",
-      node.path("state"),
-      "--skip-iptables",
-      "--cni-conflist",
-      node.path("30.conflist"),
-    ];
     const [first = "", second = "", third = ""] = ips;
-    expect(await node.do("resize", ...state, "--release", `${first},${second}`)).toBe('{"addresses":38}\n');
+    expect(await node.do(...node.resizeArgs("--release", `${first},${second}`))).toBe('{"addresses":38}\n');
     expect(await assigned()).toEqual(ips.slice(2).toSorted());
 
     const action = "UnassignPrivateIpAddresses";
@@ -266,7 +289,7 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     const before = (await hub.call("calls"))[action] ?? 0;
     await using crashed = new Running(
       "resize",
-      node.argv(["resize", ...state, "--release", third]),
+      node.argv(node.resizeArgs("--release", third)),
       node.environment,
     );
     await until(
@@ -277,7 +300,7 @@ describe("a node at the cloud", { timeout: 90_000 }, () => {
     await crashed.kill("SIGKILL");
     expect((await node.json<Pool>("state/pool.json")).ips).not.toContain(third);
     await hub.call("clearFaults");
-    expect(await node.do("resize", ...state, "--pool-size", "40")).toBe('{"addresses":40}\n');
+    expect(await node.do(...node.resizeArgs("--pool-size", "40"))).toBe('{"addresses":40}\n');
     const now = await node.json<Pool>("state/pool.json");
     expect(await assigned()).toEqual(now.ips.toSorted());
     await tearDown(node);

@@ -97,12 +97,23 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect(node).toMatchObject({ uid: registration.uid, status: "ready", subnet: "172.20.0.0/24" });
     });
 
-    it("mirrors its leases, publishes its use, and gives everything back at teardown", async () => {
+    it("registers itself, mirrors its leases, publishes its use, and gives everything back at teardown", async () => {
       await using it = await world(kind);
       const { hub, url } = it;
-      const node = await it.node("n1", ...parent);
-      const daemon = await node.daemon("--store", url, ...ttl);
+      const node = await hub.node();
+      await node.adopt("--subnet", "172.20.0.0/24");
+      // It registers itself, and takes part in everything at once.
+      const daemon = await node.daemon("--store", url, ...parent, ...ttl);
       await daemon.says("the subnet is ours");
+      const { uid } = await node.json<{ uid: string }>("state/registration.json");
+      const move = { intent: "move-1", from: "n1", to: "n2", toUID: "i-2", ready: [] };
+      const about = { home: "n1", subnet: "172.20.0.0/24", mac: "52:54:00:00:00:99", seq: 0 };
+      await hub.call("put", "moved/172.20.0.9", JSON.stringify({ ...about, node: "n1", uid, move }));
+      await until("it to be ready for a move", 10_000, async () =>
+        ((await hub.call("list", "moved/"))["moved/172.20.0.9"] ?? "").includes('"ready":["n1"]'),
+      );
+      await hub.call("remove", "moved/172.20.0.9");
+      await daemon.says("the address is this node's again");
       const guest = await node.guest();
       const address = await guest.boot();
       const begun = performance.now();

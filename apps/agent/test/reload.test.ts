@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import { AgentNode } from "./support/agent-node.ts";
+import { until } from "./support/command.ts";
 
 it("SIGHUP takes over DHCP settings and log level, names what needs a restart, and survives a broken file", {
   timeout: 60_000,
@@ -7,26 +8,29 @@ it("SIGHUP takes over DHCP settings and log level, names what needs a restart, a
   await using node = await AgentNode.create();
   await node.adopt("--subnet", "10.99.0.0/24");
   const file = node.path("config.yaml");
-  const reserve = (address: string): string =>
-    `  reservations: [{ mac: "${guest.mac}", address: ${address} }]\n`;
+  const reserve = (address: string, { mac } = guest): string =>
+    `  reservations: [{ mac: "${mac}", address: ${address} }]\n`;
   await node.write("config.yaml", "dhcp: { coolDown: 0s }\ndaemon: { sessionTtl: 30s }\n");
   node.env.COCOON_NET_CONFIG = file;
   const daemon = await node.daemon();
   const guest = await node.guest();
 
+  const limits = "  limits: { total: { perSecond: 0.001, burst: 1 } }\n";
   await node.write(
     "config.yaml",
-    `logLevel: warn\ndaemon: { sessionTtl: 20s }\nadopt: { dns: 9.9.9.9 }\ndhcp:\n  limits: { total: { perSecond: 9, burst: 9 } }\n${reserve("10.99.0.77")}`,
+    `logLevel: warn\ndaemon: { sessionTtl: 20s }\nadopt: { dns: 9.9.9.9 }\ndhcp:\n${limits}${reserve("10.99.0.77")}`,
   );
   daemon.signal("SIGHUP");
   await daemon.says("only a restart takes them over");
   const line = daemon.output.split("\n").find((text) => text.includes("only a restart")) ?? "{}";
-  expect((JSON.parse(line) as { settings: string[] }).settings.toSorted()).toEqual([
-    "daemon.sessionTtl",
-    "dhcp.limits",
-  ]);
+  expect((JSON.parse(line) as { settings: string[] }).settings.toSorted()).toEqual(["daemon.sessionTtl"]);
   expect(await guest.boot()).toBe("10.99.0.77");
   expect(daemon.output).not.toContain("lease granted");
+  const second = await node.guest();
+  const booting = second.boot();
+  await until("the limit to count", 10_000, async () =>
+    /^cocoon_net_dhcp_dropped_total\{reason="flood-total"\} [1-9]/m.test(await node.metrics()),
+  );
 
   const broken = {
     "dhcp: [": "is not YAML",
@@ -41,8 +45,16 @@ it("SIGHUP takes over DHCP settings and log level, names what needs a restart, a
     expect(daemon.output.slice(since)).toContain(why);
   }
   expect(await guest.renew()).toBe("10.99.0.77");
-  await node.write("config.yaml", "logLevel: debug\n");
+  await guest.release();
+  await guest.squatOn("10.99.0.77");
+  const third = await node.guest();
+  await node.write(
+    "config.yaml",
+    `logLevel: debug\ndhcp:\n  coolDown: 0s\n  probe: false\n${reserve("10.99.0.77", third)}`,
+  );
   daemon.signal("SIGHUP");
   await daemon.says("config file read again");
+  expect(await third.boot()).toBe("10.99.0.77");
+  expect(await booting).toMatch(/^10\.99\.0\./);
   expect(await daemon.kill()).toBe("exit code 0");
 });

@@ -53,10 +53,10 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
     // recorded subnet that is not to be seen says nothing, nor does a list that does not add up (G8).
     const blind = target.subnetID !== undefined || movedIn.length > 0;
     const never = subnets.length === 0 && !blind && holders.length === 0;
-    if (never && (await wasRefused(steps, target, state))) {
+    if (never && (await wasNeverMade(steps, target, state))) {
       return {
         verified: true,
-        evidence: `${who}; the cloud has refused to make ${target.subnet}, and has none`,
+        evidence: `${who}; the cloud has never said that it made ${target.subnet}, and has none`,
       };
     }
     return { verified: never && state === "gone", evidence: [who, doubt, ...troubles.values()].join("; ") };
@@ -73,10 +73,11 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
 }
 
 /**
- * Whether this job itself has it on record that the node's subnet was refused, so that nothing can be in it. That the
- * access key sees the instance shows that it is asked about the right account (G8).
+ * Whether this job itself has it on record that the node's subnet was asked for, and refused or never answered: ENIs are
+ * made only after the answer, so nothing of the node's can be in it, even if it comes into being yet. That the access
+ * key sees the instance shows that it is asked about the right account (G8).
  */
-async function wasRefused(
+async function wasNeverMade(
   { api, job }: Steps,
   target: NodeResources,
   state: InstanceState,
@@ -84,7 +85,8 @@ async function wasRefused(
   const { instanceID, subnet, eniIDs } = target;
   if (instanceID === undefined || eniIDs.length > 0 || (state !== "running" && state !== "stopped"))
     return false;
-  if (job.last("CreateSubnet", subnet)?.phase !== "failed") return false;
+  const asked = job.last("CreateSubnet", subnet);
+  if (asked === undefined || asked.phase === "done") return false;
   const enis = await listEnis(api, { InstanceId: instanceID });
   return !enis.some((eni) => isTaggedFor(eni, instanceID));
 }

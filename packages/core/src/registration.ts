@@ -233,7 +233,8 @@ export class Registration {
 
   /**
    * Gives the subnet back: its slots, leases and the node's claim go in one step per transaction limit, the claim
-   * last. Only for a node whose addresses the cloud no longer delivers (teardown has run), since it frees at once.
+   * last. Only for a node whose addresses the cloud no longer delivers, since it frees at once, and that neither serves
+   * moved addresses nor has some away; `cocoon-net teardown` sees to both, and a running node is drained instead.
    */
   async leave(options?: CallOptions): Promise<void> {
     try {

@@ -8,9 +8,7 @@ export interface Rate {
   readonly burst: number;
 }
 
-export interface FloodGuardOptions {
-  /** Tells the guests on the bridge apart. Without it clients are told apart by what they say, which a guest can forge. */
-  readonly ports?: BridgePorts;
+export interface FloodLimits {
   /** Relay agents that may speak for any number of clients, dotted quads. Default none. */
   readonly relays?: readonly string[];
   /** Messages of one client. Default 5/s, burst 20. */
@@ -19,6 +17,11 @@ export interface FloodGuardOptions {
   readonly perPort?: Rate;
   /** Messages of clients without lease or offer altogether. Default 20,000/s, burst 20,000. */
   readonly total?: Rate;
+}
+
+export interface FloodGuardOptions extends FloodLimits {
+  /** Tells the guests on the bridge apart. Without it clients are told apart by what they say, which a guest can forge. */
+  readonly ports?: BridgePorts;
   /** Default random; decides which clients share a counter. */
   readonly seed?: number;
 }
@@ -37,27 +40,33 @@ const clientSlots = 1 << 14;
  */
 export class FloodGuard {
   readonly #ports: BridgePorts | undefined;
-  readonly #relays: ReadonlySet<string>;
-  readonly #perClient: Pace;
-  readonly #perPort: Pace;
-  readonly #total: Pace;
   readonly #seed: number;
+  #limits: Limits;
   readonly #clients = new Float64Array(clientSlots);
   readonly #byPort = new Map<string, number>();
   #all = 0;
 
   constructor(options: FloodGuardOptions = {}) {
     this.#ports = options.ports;
-    this.#relays = new Set(options.relays);
-    this.#perClient = paceOf(options.perClient ?? { perSecond: 5, burst: 20 });
-    this.#perPort = paceOf(options.perPort ?? { perSecond: 50, burst: 200 });
-    this.#total = paceOf(options.total ?? { perSecond: 20_000, burst: 20_000 });
     this.#seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
+    this.#limits = limitsOf(options);
+  }
+
+  /**
+   * Other limits, from the next message on; what is not given is the default. Counting begins anew: what was counted by
+   * a slower rate would be held against a client for longer than the new one allows.
+   */
+  configure(limits: FloodLimits): void {
+    this.#limits = limitsOf(limits);
+    this.#clients.fill(0);
+    this.#byPort.clear();
+    this.#all = 0;
   }
 
   /** The bridge port of a client; undefined when there is nothing to tell ports by. */
   portOf(message: DhcpRequest, from: string): string | undefined {
-    if (this.#ports === undefined || (message.giaddr !== 0 && this.#relays.has(from))) return undefined;
+    if (this.#ports === undefined || (message.giaddr !== 0 && this.#limits.relays.has(from)))
+      return undefined;
     try {
       return this.#ports.portOf(message.mac) ?? unknownPort;
     } catch {
@@ -72,15 +81,15 @@ export class FloodGuard {
    */
   refusal(mac: string, isKnown: boolean, port: string | undefined, now: number): FloodReason | undefined {
     const slot = this.#slotOf(mac);
-    const client = after(this.#perClient, this.#clients[slot] ?? 0, now);
+    const client = after(this.#limits.perClient, this.#clients[slot] ?? 0, now);
     if (client === undefined) return "flood-client";
     if (!isKnown) {
       if (port !== undefined) {
-        const behind = after(this.#perPort, this.#byPort.get(port) ?? 0, now);
+        const behind = after(this.#limits.perPort, this.#byPort.get(port) ?? 0, now);
         if (behind === undefined) return "flood-port";
         this.#byPort.set(port, behind);
       }
-      const all = after(this.#total, this.#all, now);
+      const all = after(this.#limits.total, this.#all, now);
       if (all === undefined) return "flood-total";
       this.#all = all;
     }
@@ -98,6 +107,27 @@ export class FloodGuard {
 interface Pace {
   readonly intervalMs: number;
   readonly allowanceMs: number;
+}
+
+interface Limits {
+  readonly relays: ReadonlySet<string>;
+  readonly perClient: Pace;
+  readonly perPort: Pace;
+  readonly total: Pace;
+}
+
+function limitsOf({
+  relays,
+  perClient = { perSecond: 5, burst: 20 },
+  perPort = { perSecond: 50, burst: 200 },
+  total = { perSecond: 20_000, burst: 20_000 },
+}: FloodLimits): Limits {
+  return {
+    relays: new Set(relays),
+    perClient: paceOf(perClient),
+    perPort: paceOf(perPort),
+    total: paceOf(total),
+  };
 }
 
 function paceOf({ perSecond, burst }: Rate): Pace {

@@ -25,6 +25,16 @@ describe("a flood", () => {
     }
   });
 
+  it("is limited by what was configured last, and by nothing of before", () => {
+    const guard = new FloodGuard({ seed: 1 });
+    const burst = (now: number): number => flood(100, 1, () => guard.refusal(macOf(1), true, undefined, now));
+    expect(burst(0)).toBe(20);
+    guard.configure({ perClient: { perSecond: 0.001, burst: 2 } });
+    expect(burst(1)).toBe(2);
+    guard.configure({});
+    expect(burst(2)).toBe(20);
+  });
+
   it("of made-up MACs behind one port leaves other ports, and those who hold something, alone", () => {
     const guard = new FloodGuard({ seed: 1 });
     let refused = 0;

@@ -1,9 +1,8 @@
 export { addressView } from "./address.ts";
 export { eventsView } from "./events.ts";
-export { leasesView } from "./leases.ts";
+export { leasesView, vmView } from "./leases.ts";
 export { nodesView } from "./nodes.ts";
 export { overview } from "./overview.ts";
 export { showView } from "./show.ts";
 export { subnetView } from "./subnet.ts";
 export { subnetsView } from "./subnets.ts";
-export { vmView } from "./vm.ts";

@@ -5,6 +5,7 @@ import type { CommandContext } from "../command-context.ts";
 import { openCloud } from "../drivers.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
+import { movedAwayFrom } from "../moved-file.ts";
 import { hostPlanOf } from "../node-plan.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
@@ -60,7 +61,9 @@ async function growTo(
   const job = await FileJob.open(state.jobPath, "grow");
   const { ips: _, updatedAt: __, ...base } = pool;
   const owner = { clusterUID: registration?.clusterUID, parentCIDR: registration?.parentCIDR };
-  const { network } = await provisionPool(cloud, { instance, owner, base, poolSize }, state, job, context);
+  const movedAway = await movedAwayFrom(state, pool);
+  const request = { instance, owner, base, poolSize, movedAway };
+  const { network } = await provisionPool(cloud, request, state, job, context);
   await job.finish();
   return network.short?.reason;
 }

@@ -85,7 +85,11 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
 }
 
-/** An address that is served elsewhere is at the cloud, and whoever serves it is not asked here. */
+/**
+ * An address that is served elsewhere is at the cloud, and whoever serves it is not asked here. A move that is asked for
+ * after this look comes to nothing: this node would have to say that it is ready, and its daemon has stopped. So what
+ * `leave` frees holds no moved address.
+ */
 async function refuseWhileMoved(store: Store, pool: PoolFile, { signal }: CommandContext): Promise<void> {
   const { entries } = await listAll(store, prefixes.moved, { signal });
   const block = parseCidr(pool.subnet);

@@ -60,9 +60,9 @@ export async function readAssignment(flags: DaemonFlags, context: CommandContext
   const { dhcp = {}, signal } = context;
   const log = logger.child({ node: pool.nodeName });
   const moved =
-    registered === undefined || follow !== undefined
+    flags.store === undefined || follow !== undefined
       ? undefined
-      : await MovedGuests.open({ pool, uid: registered.uid, state, log });
+      : await MovedGuests.open({ pool, uid: registered?.uid, state, log });
   return { flags, state, pool, registered, follow, dhcp, moved, log, signal };
 }
 

@@ -42,7 +42,7 @@ export async function startBuiltinServer(
   const granting: Granting = flags.store === undefined ? "open" : "renew-only";
   const ports = bridgePorts(log);
   if (ports) parts.use(ports);
-  const probe = dhcp.probe === false ? undefined : parts.use(openArpProbe({ device: bridge }));
+  const probe = parts.use(openArpProbe({ device: bridge }));
   let serving: BuiltinLeaseBook | undefined;
   const setUpAgain = async (): Promise<void> => {
     log.warn(`${bridge} was made anew; it is set up again`);

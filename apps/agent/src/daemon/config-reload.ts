@@ -4,12 +4,12 @@ import type { ClusterLink } from "../cluster-link.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { checkLevel } from "../log.ts";
-import type { Assignment } from "./assignment.ts";
+import type { Assignment, DaemonFlags } from "./assignment.ts";
 
 /** SIGHUP: what the config file says of DHCP and the log's level counts from now on; the rest is named. */
 export function reloadOnHangup(
   { reload, onHangup }: CommandContext,
-  { log }: Assignment,
+  { log, flags }: Assignment,
   book: LeaseBook,
   link: ClusterLink | undefined,
 ): Disposable | undefined {
@@ -24,11 +24,17 @@ export function reloadOnHangup(
       if (!link) book.setLeaseTime(dhcp.leaseMs ?? day);
     }
     log.level = level;
-    const ours = changed.filter(concernsDaemon);
-    const waiting = ours.filter((key) => !isLive(key, link !== undefined));
+    const ours = changed.filter((key) => concernsDaemon(key, flags));
+    const ignored = link ? ours.filter((key) => key === leaseTime) : [];
+    if (ignored.length > 0)
+      log.warn({ settings: ignored }, "changed, but with a store the cluster's lease time counts");
+    const waiting = ours.filter((key) => !isLive(key));
     if (waiting.length > 0)
       log.warn({ settings: waiting }, "changed in the config file, but only a restart takes them over");
-    log.info({ changed: ours.filter((key) => !waiting.includes(key)) }, "config file read again");
+    log.info(
+      { changed: ours.filter((key) => !waiting.includes(key) && !ignored.includes(key)) },
+      "config file read again",
+    );
   };
   return onHangup?.(() => {
     running = running
@@ -41,13 +47,14 @@ export function reloadOnHangup(
 
 const day = 86_400_000;
 
+const leaseTime: string = "dhcp.leaseTime";
+
 /** Settings under another command's name are none of the daemon's. */
-function concernsDaemon(key: string): boolean {
-  return !key.includes(".") || /^(daemon|controller|drivers|dhcp)\./.test(key);
+function concernsDaemon(key: string, { controller }: DaemonFlags): boolean {
+  if (controller && /^(controller|cloud)\./.test(key)) return true;
+  return !key.includes(".") || /^(daemon|drivers|dhcp)\./.test(key);
 }
 
-/** With a store the lease time is the cluster's. */
-function isLive(key: string, hasStore: boolean): boolean {
-  if (key === "dhcp.leaseTime") return !hasStore;
-  return /^(daemon\.)?logLevel$|^dhcp\.(?!probe$|limits$)/.test(key);
+function isLive(key: string): boolean {
+  return /^(daemon\.)?logLevel$|^dhcp\./.test(key);
 }

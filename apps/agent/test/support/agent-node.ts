@@ -74,6 +74,11 @@ export class AgentNode implements AsyncDisposable {
     return this.do(...this.setUpArgs("adopt", ...more));
   }
 
+  resizeArgs(...more: readonly string[]): string[] {
+    const files = ["--state-dir", this.path("state"), "--cni-conflist", this.path("30-cocoon-dhcp.conflist")];
+    return ["resize", ...files, "--skip-iptables", ...more];
+  }
+
   daemonArgs(...more: readonly string[]): string[] {
     const files = [...this.#files, "--lease-file", this.path("leases.json"), "--skip-iptables"];
     return ["daemon", ...files, "--metrics-addr", "127.0.0.1:9092", ...more];

@@ -103,6 +103,11 @@ export class Guest implements AsyncDisposable {
     await this.#client?.says("entering released state");
   }
 
+  /** Uses an address that it has no lease of. */
+  async squatOn(address: string): Promise<void> {
+    await this.#namespace.ip("address", "replace", `${address}/24`, "dev", "eth0");
+  }
+
   /** One try of a new client, for about two seconds. @returns the address, or undefined when nothing came */
   async tryOnce(): Promise<string | undefined> {
     const options = ["-n", "-q", "-t", "2", "-T", "1", "-s", `${this.#directory}.udhcpc`];

@@ -14,8 +14,8 @@ export interface HubApi {
   startCloud(): Promise<{ api: string; region: string }>;
   /** An instance whose kernel is that namespace. @returns the address of its metadata service */
   addInstance(instanceID: string, namespace: string): Promise<string>;
-  /** An ENI of somebody else in a subnet. @returns its id */
-  addForeignENI(subnetID: string, address: string): string;
+  /** An ENI of somebody else in a subnet; attached to an instance where one is named. @returns its id */
+  addForeignENI(subnetID: string, addresses: readonly string[], instanceID?: string): string;
   injectFault(rule: FaultRule): void;
   clearFaults(): void;
   cloudState(): VolcengineState;

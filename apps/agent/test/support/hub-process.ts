@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { isDelivering, type SimulatedEni, VolcengineSimulator } from "@cocoon-net/cloud-testkit";
 import { listAll, type Store } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
+import { present } from "../../src/dhcp-settings.ts";
 import { openStore } from "../../src/drivers.ts";
 import type { HubApi } from "./hub-api.ts";
 
@@ -61,8 +62,8 @@ const api: HubApi = {
     cloud().addInstance({ instanceID });
     return (await cloud().listen({ metadata: { host, port: 0, instanceID } })).metadata ?? "";
   },
-  addForeignENI: (subnetID, address) =>
-    cloud().addEni({ subnetID, addresses: [address], name: "somebody's" }).eniID,
+  addForeignENI: (subnetID, addresses, instanceID) =>
+    cloud().addEni({ subnetID, addresses, name: "somebody's", ...present({ instanceID }) }).eniID,
   injectFault: (rule) => cloud().injectFault(rule),
   clearFaults: () => cloud().clearFaults(),
   cloudState: () => cloud().describeState(),
