@@ -1,5 +1,5 @@
-import { createServer } from "node:http";
 import { InvalidError } from "@cocoon-net/core";
+import { createServer } from "./http-server.ts";
 import type { Logger } from "./log.ts";
 
 export interface ListenAddress {

@@ -1,8 +1,9 @@
 import { chmod, lstat, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { CocoonError, ConflictError, describeError, InvalidError, type LeaseRecord } from "@cocoon-net/core";
 import { peerOf } from "@cocoon-net/host-linux";
+import { createServer } from "./http-server.ts";
 import type { Logger } from "./log.ts";
 
 /** What the VM engine tells of its VMs. */

@@ -1,5 +1,4 @@
-import { get as httpGet, type IncomingMessage } from "node:http";
-import { get as httpsGet } from "node:https";
+import type { IncomingMessage } from "node:http";
 import { text as textOf } from "node:stream/consumers";
 import { type InstanceIdentity, NotFoundError, Pauses, UnavailableError } from "@cocoon-net/core";
 import { formatInstanceRef, regionOf } from "./instance-ref.ts";
@@ -150,9 +149,12 @@ export class Metadata {
   }
 }
 
-/** Not by `fetch`: a daemon that only watches would pay 16 MB for it. */
+/**
+ * Not by `fetch`, which takes 16 MB of a daemon that only watches, nor by what is imported from node:http: an import reads
+ * every name that the module has, and some of those load what `fetch` needs.
+ */
 function ask(url: string, signal: AbortSignal): Promise<IncomingMessage> {
-  const get = url.startsWith("https:") ? httpsGet : httpGet;
+  const { get } = process.getBuiltinModule(url.startsWith("https:") ? "node:https" : "node:http");
   return new Promise((resolve, reject) => {
     get(url, { headers: { "metadata-flavor": "Google" }, agent: false, signal }, resolve).on("error", reject);
   });
