@@ -59,15 +59,23 @@ export class Guest implements AsyncDisposable {
     return { ...process.env, EVENTS: this.#events };
   }
 
-  /** Starts udhcpc, which stays. @returns the address it gets */
-  async boot(): Promise<string> {
-    const options = ["-t", "20", "-T", "1", "-A", "1", "-s", `${this.#directory}.udhcpc`];
+  /** Starts udhcpc, which stays. It sends again every second, or as told. @returns the address it gets */
+  async boot({ retransmitMs = 1_000 }: { readonly retransmitMs?: number } = {}): Promise<string> {
+    const seconds = `${retransmitMs / 1_000}`;
+    const options = ["-t", "20", "-T", seconds, "-A", "1", "-s", `${this.#directory}.udhcpc`];
     this.#client = new Running(
       `udhcpc of ${this.mac}`,
       [...this.#namespace.enter, "udhcpc", "-f", "-i", "eth0", ...options],
       this.#env,
     );
     return this.#next("bound", 0);
+  }
+
+  /** How often udhcpc has sent the same message again. */
+  get retransmits(): number {
+    const sent = this.#client?.output.matchAll(/^udhcpc: (?:broadcasting|sending) (discover|select|renew)/gm);
+    const kinds = [...(sent ?? [])].map(([, kind]) => kind);
+    return kinds.filter((kind, index) => kind === kinds[index - 1]).length;
   }
 
   /** Asks udhcpc to renew. @returns the address it has then */
