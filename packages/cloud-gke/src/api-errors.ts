@@ -5,7 +5,9 @@ import {
   ExhaustedError,
   InvalidError,
   NotFoundError,
-  ThrottledError,
+  notAnAnswer,
+  type RawAnswer,
+  throttledBy,
   UnavailableError,
 } from "@cocoon-net/core";
 import { isRecord, listOf, type OperationError } from "./wire.ts";
@@ -28,12 +30,6 @@ export class LimitError extends ExhaustedError {
 /** The API has refused the access token itself, before it did anything. */
 export class TokenError extends AuthError {}
 
-export interface RawAnswer {
-  readonly status: number;
-  readonly body: string;
-  readonly retryAfter: string | null;
-}
-
 /** Requests and groups of requests are limited by the minute; resources are limited by quotas. */
 const rateMessage = /rate ?limit exceeded|quota exceeded for quota (group|metric)|per minute/i;
 const quotaMessage = /^quota '|quota .* exceeded/i;
@@ -44,15 +40,7 @@ const limitMessage =
 /** The error that a refusal stands for. `what` is the method and its subject. */
 export function refusal(what: string, answer: RawAnswer): CocoonError {
   const failure = readFailure(answer.body);
-  if (failure === undefined) {
-    // Not an answer of the API, e.g. a proxy's page: nothing is known about the request.
-    const shown = answer.body.trim().slice(0, 80).replaceAll(/\s+/g, " ") || "an empty body";
-    if (answer.status === 429) return throttled(`${what} was refused: HTTP 429`, answer);
-    return new UnavailableError(`${what} got no API answer but HTTP ${answer.status} (${shown})`, {
-      outcome: "unknown",
-      hint: "check the endpoint and any proxy on the way",
-    });
-  }
+  if (failure === undefined) return notAnAnswer(what, answer);
   const { reason } = failure;
   const message = `${what} was refused: ${reason === "" ? `HTTP ${answer.status}` : reason}: ${failure.message}`;
   // Too many changes of one thing: that is no reason to ask less often about others.
@@ -60,7 +48,7 @@ export function refusal(what: string, answer: RawAnswer): CocoonError {
     return new UnavailableError(message, { outcome: "none", hint: "try again later" });
   }
   const isRate = /^rate_?limit_?exceeded$/i.test(reason) || rateMessage.test(failure.message);
-  if (answer.status === 429 || (answer.status === 403 && isRate)) return throttled(message, answer);
+  if (answer.status === 429 || (answer.status === 403 && isRate)) return throttledBy(answer, message);
   if (reason === "quotaExceeded" || quotaMessage.test(failure.message)) return exhausted(message);
   if (reason === "limitExceeded" || (answer.status < 500 && limitMessage.test(failure.message))) {
     return new LimitError(message);
@@ -129,11 +117,6 @@ function readFailure(text: string): Failure | undefined {
     reason: isRecord(first) ? String(first.reason) : "",
     message: typeof error.message === "string" ? error.message.replaceAll(/\s*\n\s*/g, " ") : "",
   };
-}
-
-function throttled(message: string, { retryAfter }: RawAnswer): ThrottledError {
-  const seconds = Number(retryAfter ?? Number.NaN);
-  return new ThrottledError(message, seconds >= 0 ? { retryAfterMs: seconds * 1000 } : {});
 }
 
 function exhausted(message: string): ExhaustedError {

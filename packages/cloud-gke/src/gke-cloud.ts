@@ -30,10 +30,10 @@ import { describeInstance } from "./instance-state.ts";
 import { listResources } from "./list-resources.ts";
 import { Metadata } from "./metadata.ts";
 import { move } from "./move.ts";
-import { networkOf } from "./node-addresses.ts";
-import { instanceRefOf, missing, provision } from "./provision.ts";
+import { provision } from "./provision.ts";
 import { release } from "./release.ts";
 import { aliasRangesPerNIC, apiEndpoint, type Environment, metadataEndpoint } from "./settings.ts";
+import { shrink } from "./shrink.ts";
 import { defaultTiming, type Timing } from "./timing.ts";
 
 export interface GkeCloudOptions {
@@ -89,17 +89,13 @@ export class GkeCloud implements Cloud {
     return await provision(this.#steps("allocate", job, options), request);
   }
 
-  /** Takes nothing: an alias is the whole block. Tells what the node has. */
   async shrink(
     target: NodeResources,
-    _addresses: readonly string[],
-    _job: CloudJob,
+    addresses: readonly string[],
+    job: CloudJob,
     options: CloudCallOptions = {},
   ): Promise<NodeNetwork> {
-    const ref = instanceRefOf(target.instanceID ?? "");
-    const instance = await this.#looks("release", options).api.getInstance(ref);
-    if (instance === undefined) throw missing(ref);
-    return networkOf(instance, target);
+    return await shrink(this.#steps("release", job, options), target, addresses);
   }
 
   async move(request: MoveRequest, job: CloudJob, options: CloudCallOptions = {}): Promise<MoveResult> {
@@ -114,7 +110,7 @@ export class GkeCloud implements Cloud {
   }
 
   async fence(target: NodeResources, job: CloudJob, options: CloudCallOptions = {}): Promise<FenceResult> {
-    return await fence(this.#steps("release", job, options), target);
+    return await fence(this.#steps("fence", job, options), target);
   }
 
   async release(

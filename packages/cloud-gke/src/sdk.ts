@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createRequire } from "node:module";
-import { CocoonError, UnavailableError } from "@cocoon-net/core";
+import { CocoonError, UnavailableError, unreachable } from "@cocoon-net/core";
 import { refusal } from "./api-errors.ts";
 
 /** What one call needs on its way through the vendor's client to the socket. */
@@ -128,7 +128,8 @@ async function send(url: string, init: RequestInit): Promise<Response> {
     retryAfter = response.headers.get("retry-after");
   } catch (cause) {
     signal?.throwIfAborted();
-    throw unreachable(what, endpoint, timeout.aborted ? timeoutMs : undefined, cause);
+    const afterMs = timeout.aborted ? timeoutMs : undefined;
+    throw unreachable({ what, endpoint, setting: "COCOON_NET_GCE_ENDPOINT", afterMs }, cause);
   }
   if (status >= 200 && status < 300) return new Response(text, { status: 200 });
   throw refusal(what, { status, body: text, retryAfter });
@@ -159,30 +160,4 @@ function clientClasses(): ClientClasses {
 function withEmptyLists(body: string, fields: readonly string[]): string {
   const lists = Object.fromEntries(fields.map((field) => [field, []]));
   return JSON.stringify({ ...JSON.parse(body), ...lists });
-}
-
-/** Errors of node:net and undici that come before a request is sent. */
-const neverSent = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "UND_ERR_CONNECT_TIMEOUT",
-]);
-
-function unreachable(
-  what: string,
-  endpoint: string,
-  timeoutMs: number | undefined,
-  error: unknown,
-): UnavailableError {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : undefined;
-  const why = timeoutMs === undefined ? (code ?? String(cause)) : `no answer within ${timeoutMs} ms`;
-  return new UnavailableError(`${what} failed: ${endpoint}: ${why}`, {
-    cause: error,
-    outcome: code !== undefined && neverSent.has(code) ? "none" : "unknown",
-    hint: "check the network and COCOON_NET_GCE_ENDPOINT",
-  });
 }

@@ -365,6 +365,28 @@ describe("addresses that were moved", () => {
   });
 });
 
+describe("shrink", () => {
+  it("takes what was moved here and has no home any more, and nothing of the node's own block", async () => {
+    await using world = await GkeWorld.open();
+    const [home, guest] = await twoNodes(world);
+    await home.move("172.20.0.77", guest);
+    await home.move("172.20.0.9", guest, { from: ["172.20.0.77"], to: ["172.20.0.77"] });
+    world.deleteInstance(home.instanceID);
+    const job = guest.job();
+    const target = { ...guest.target(), movedIn: ["172.20.0.9", "172.20.0.77"] };
+    const { addresses } = await guest.cloud.shrink(target, ["172.20.0.77", "172.20.1.7"], job);
+    expect(addresses).toContain("172.20.0.9");
+    expect(addresses).toContain("172.20.1.7");
+    expect(addresses).not.toContain("172.20.0.77");
+    const left = ["cocoon-pods:172.20.1.0/24", "cocoon-pods:172.20.0.9/32"];
+    expect(world.aliasesOf(guest.instanceID)).toEqual(left);
+    expect(job.written.map(({ phase }) => phase)).toEqual(["intent", "done"]);
+    // Again, as after a lost answer.
+    await guest.cloud.shrink(target, ["172.20.0.77"], guest.job());
+    expect(world.aliasesOf(guest.instanceID)).toEqual(left);
+  });
+});
+
 describe("a whole block", () => {
   it("is what a pool grows to, and shrink takes nothing of it", async () => {
     await using world = await GkeWorld.open();

@@ -6,7 +6,10 @@ import {
   ExhaustedError,
   InvalidError,
   NotFoundError,
+  notAnAnswer,
+  type RawAnswer,
   ThrottledError,
+  throttledBy,
   UnavailableError,
 } from "@cocoon-net/core";
 import { isRecord } from "./wire.ts";
@@ -16,12 +19,6 @@ interface Failure {
   readonly code: string;
   readonly codeN: number | undefined;
   readonly message: string;
-}
-
-export interface RawAnswer {
-  readonly status: number;
-  readonly body: string;
-  readonly retryAfter: string | null;
 }
 
 /** `expired`: refused for the credentials, and new ones may help. `unanswered`: nothing came back. */
@@ -121,17 +118,14 @@ export type ReadAnswer =
 /** Reads an answer: its `Result`, or the error that it stands for. */
 export function readAnswer(question: Question, answer: RawAnswer): ReadAnswer {
   const body = parseJson(answer.body);
-  if (!isRecord(body)) {
-    const shown = answer.body.trim().slice(0, 80).replaceAll(/\s+/g, " ") || "an empty body";
-    return protocolError(question, answer, shown);
-  }
+  if (!isRecord(body)) return protocolError(notAnAnswer(question.what, answer));
   const failure = readFailure(body);
   if (failure !== undefined) {
     const kind = kindOf(answer.status, failure);
     return { kind, error: toError(question, answer, failure, kind) };
   }
   if (answer.status >= 300 || !isRecord(body.ResponseMetadata)) {
-    return protocolError(question, answer, "no ResponseMetadata");
+    return protocolError(notAnAnswer(question.what, answer, "no ResponseMetadata"));
   }
   return { result: body.Result };
 }
@@ -169,7 +163,7 @@ function toError(question: Question, answer: RawAnswer, failure: Failure, kind: 
   const options = hint === undefined ? {} : { hint };
   switch (kind) {
     case "throttled":
-      return new ThrottledError(message, { ...options, ...retryAfter(answer) });
+      return throttledBy(answer, message, options);
     case "busy":
       return new UnavailableError(message, { ...options, outcome: "none" });
     case "unknown":
@@ -189,11 +183,6 @@ function toError(question: Question, answer: RawAnswer, failure: Failure, kind: 
   }
 }
 
-function retryAfter({ retryAfter: text }: RawAnswer): { retryAfterMs?: number } {
-  const seconds = Number(text ?? Number.NaN);
-  return seconds >= 0 ? { retryAfterMs: seconds * 1000 } : {};
-}
-
 /** By code, then by the gateway's number, then by HTTP status: the codes differ a little between sites. */
 function kindOf(status: number, failure: Failure): FailureKind {
   if (status === 429) return "throttled";
@@ -205,15 +194,6 @@ function kindOf(status: number, failure: Failure): FailureKind {
   return status >= 400 && status < 500 ? "invalid" : "unknown";
 }
 
-/** Not an answer of the API at all, e.g. a proxy's page: nothing is known about the request. */
-function protocolError({ what }: Question, answer: RawAnswer, shown: string): ReadAnswer {
-  if (answer.status === 429) {
-    const error = new ThrottledError(`${what} was refused: HTTP 429`, retryAfter(answer));
-    return { kind: "throttled", error };
-  }
-  const error = new UnavailableError(`${what} got no API answer but HTTP ${answer.status} (${shown})`, {
-    outcome: "unknown",
-    hint: "check the endpoint and any proxy on the way",
-  });
-  return { kind: "unknown", error };
+function protocolError(error: ThrottledError | UnavailableError): ReadAnswer {
+  return { error, kind: error instanceof ThrottledError ? "throttled" : "unknown" };
 }

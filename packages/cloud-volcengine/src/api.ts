@@ -6,10 +6,13 @@ import {
   type CocoonError,
   type Gate,
   Pauses,
+  type RawAnswer,
   ThrottledError,
   UnavailableError,
+  unreachable,
 } from "@cocoon-net/core";
-import { type FailureKind, type RawAnswer, type ReadAnswer, readAnswer } from "./api-errors.ts";
+import { type FailureKind, type ReadAnswer, readAnswer } from "./api-errors.ts";
+import { type ChangeKind, type ChangeTimes, ChangeWait } from "./change-wait.ts";
 import type { CredentialSource, Credentials } from "./credentials.ts";
 import { loadSigner, type Parameters, sign, subjectOf } from "./signing.ts";
 import type { Timing } from "./timing.ts";
@@ -53,6 +56,7 @@ export interface VolcengineApiOptions {
   readonly credentials: CredentialSource;
   readonly timing: Timing;
   readonly budget: CloudBudget;
+  readonly changeTimes: ChangeTimes;
   readonly onCall: ((call: CloudCall) => void) | undefined;
 }
 
@@ -84,6 +88,15 @@ export class Requests {
   pauses(totalMs: number): Pauses {
     const { firstPauseMs: firstMs, maxPauseMs: maxMs } = this.timing;
     return new Pauses({ firstMs, maxMs, totalMs, signal: this.signal, now: () => this.#now() });
+  }
+
+  /** Pauses until changes that were asked for are to be expected. */
+  changes(kind: ChangeKind): ChangeWait {
+    const { timing, signal } = this;
+    return new ChangeWait({
+      ...{ kind, timing, signal, times: this.#options.changeTimes },
+      now: () => this.#now(),
+    });
   }
 
   /** While a subnet is made, the VPC is Pending, and refuses other subnets and new addresses. */
@@ -195,8 +208,9 @@ export class Requests {
       raw = { status: response.status, body, retryAfter: response.headers.get("retry-after") };
     } catch (cause) {
       signal?.throwIfAborted();
-      const error = unreachable(what, endpoint, timeout.aborted ? timing.requestMs : undefined, cause);
-      return { error, kind: "unanswered" };
+      const afterMs = timeout.aborted ? timing.requestMs : undefined;
+      const request = { what, endpoint, setting: "COCOON_NET_VOLCENGINE_ENDPOINT", afterMs };
+      return { error: unreachable(request, cause), kind: "unanswered" };
     }
     return readAnswer({ what, permission: `${service}:${action}` }, raw);
   }
@@ -220,30 +234,4 @@ function resultOf(answer: ReadAnswer): CloudCall["result"] {
   const { kind } = answer;
   if (kind === "throttled") return "throttled";
   return kind === "unanswered" || kind === "unknown" ? "unknown" : "refused";
-}
-
-/** Errors of node:net and undici that come before a request is sent. */
-const neverSent = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "UND_ERR_CONNECT_TIMEOUT",
-]);
-
-function unreachable(
-  what: string,
-  endpoint: string,
-  timeoutMs: number | undefined,
-  error: unknown,
-): CocoonError {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : undefined;
-  const why = timeoutMs === undefined ? (code ?? String(cause)) : `no answer within ${timeoutMs} ms`;
-  return new UnavailableError(`${what} failed: ${endpoint}: ${why}`, {
-    cause: error,
-    outcome: code !== undefined && neverSent.has(code) ? "none" : "unknown",
-    hint: "check the network and COCOON_NET_VOLCENGINE_ENDPOINT",
-  });
 }

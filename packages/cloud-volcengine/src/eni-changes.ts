@@ -16,9 +16,9 @@ interface EniChange {
   standing(eni: Eni | undefined): Standing;
 }
 
-/** Asks for Available → Attaching; the caller waits for InUse. */
-export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
-  await change(steps, eni, {
+/** Asks for Available → Attaching; the caller waits for InUse. False when that was under way or done already. */
+export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<boolean> {
+  return await change(steps, eni, {
     action: "AttachNetworkInterface",
     parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
     standing(now) {
@@ -32,9 +32,9 @@ export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Pro
   });
 }
 
-/** Asks for InUse → Detaching; the caller waits for Available. */
-export async function detachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
-  await change(steps, eni, {
+/** Asks for InUse → Detaching; the caller waits for Available. False when that was under way or done already. */
+export async function detachEni(steps: Steps, eni: Eni, instanceID: string): Promise<boolean> {
+  return await change(steps, eni, {
     action: "DetachNetworkInterface",
     parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
     standing(now) {
@@ -49,9 +49,9 @@ export async function detachEni(steps: Steps, eni: Eni, instanceID: string): Pro
   });
 }
 
-/** Asks for Available → Deleting; the caller waits until it is gone. */
-export async function deleteEni(steps: Steps, eni: Eni): Promise<void> {
-  await change(steps, eni, {
+/** Asks for Available → Deleting; the caller waits until it is gone. False when that was under way or done already. */
+export async function deleteEni(steps: Steps, eni: Eni): Promise<boolean> {
+  return await change(steps, eni, {
     action: "DeleteNetworkInterface",
     parameters: { NetworkInterfaceId: eni.eniID },
     standing(now) {
@@ -69,7 +69,7 @@ export async function deleteEni(steps: Steps, eni: Eni): Promise<void> {
  * Attach, detach and delete take no ClientToken: after a lost answer or a refusal the ENI is looked at before
  * anything is asked again.
  */
-async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise<void> {
+async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise<boolean> {
   const pauses = api.pauses(api.timing.changeMs);
   const { action } = wanted;
   let now: Eni | undefined = eni;
@@ -92,7 +92,7 @@ async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise
         reason = error;
       }
     } else if (standing === "done") {
-      if (!recorded) return;
+      if (!recorded) return false;
       break;
     }
     if (!(await pauses.next())) {
@@ -105,4 +105,5 @@ async function change({ api, job }: Steps, eni: Eni, wanted: EniChange): Promise
     now = (await findEnis(api, [eni.eniID])).get(eni.eniID);
   }
   await job.done(action, eni.eniID);
+  return true;
 }

@@ -6,6 +6,7 @@ import {
   type InstanceState,
   type NodeResources,
 } from "@cocoon-net/core";
+import type { ChangeWait } from "./change-wait.ts";
 import { detachEni } from "./eni-changes.ts";
 import { describeInstance } from "./instance-state.ts";
 import { NodeView } from "./node-enis.ts";
@@ -22,7 +23,7 @@ import type { Eni } from "./wire.ts";
 export async function fence(steps: Steps, target: NodeResources): Promise<FenceResult> {
   const { api, progress } = steps;
   const view = new NodeView(api, target);
-  const pauses = api.pauses(api.timing.changeMs);
+  const detaching = api.changes("detach");
   /** ENIs that were asked to be detached, with the looks since that still showed them InUse. */
   const asked = new Map<string, number>();
   const troubles = new Map<string, string>();
@@ -30,9 +31,10 @@ export async function fence(steps: Steps, target: NodeResources): Promise<FenceR
   for (;;) {
     const attached = seen.enis.filter((eni) => isNodes(eni, target));
     const fresh = attached.filter((eni) => isToBeAsked(eni, asked));
-    for (const [eniID, trouble] of await detachAll(steps, fresh)) troubles.set(eniID, trouble);
+    for (const [eniID, trouble] of await detachAll(steps, fresh, detaching)) troubles.set(eniID, trouble);
+    if (attached.length === 0) detaching.done();
     const waiting = attached.some(({ eniID }) => !troubles.has(eniID));
-    if (!waiting || !(await pauses.next())) break;
+    if (!waiting || !(await detaching.next())) break;
     seen = await view.look();
   }
 
@@ -124,14 +126,20 @@ function isElsewhereOnPurpose(eni: Eni, target: NodeResources): boolean {
   );
 }
 
-/** Asks for all; the caller waits. Returns what went wrong, by ENI: the read-back decides, not this. */
-export async function detachAll(steps: Steps, enis: readonly Eni[]): Promise<ReadonlyMap<string, string>> {
+/**
+ * Asks for all; the caller waits, as `detaching` says. Returns what went wrong, by ENI: the read-back decides, not this.
+ */
+export async function detachAll(
+  steps: Steps,
+  enis: readonly Eni[],
+  detaching: ChangeWait,
+): Promise<ReadonlyMap<string, string>> {
   const troubles = new Map<string, string>();
   for (const eni of enis) {
     if (eni.instanceID === undefined) continue;
     steps.progress(`detaching ${eni.eniID} from ${eni.instanceID}`);
     try {
-      await detachEni(steps, eni, eni.instanceID);
+      if (await detachEni(steps, eni, eni.instanceID)) detaching.asked();
     } catch (error) {
       if (!(error instanceof CocoonError) || error instanceof AuthError) throw error;
       troubles.set(eni.eniID, describeError(error));

@@ -220,14 +220,14 @@ class Move {
   async #deleteEmpty(enis: readonly Eni[]): Promise<void> {
     const { api } = this.#steps;
     for (const eni of enis) {
-      const trouble = (await detachAll(this.#steps, [eni])).get(eni.eniID);
+      const detaching = api.changes("detach");
+      const trouble = (await detachAll(this.#steps, [eni], detaching)).get(eni.eniID);
       if (trouble !== undefined) {
         this.#steps.progress(`leaving ${eni.eniID}: ${trouble}`);
         continue;
       }
-      const free = (await waitForEnis(api, [eni.eniID], (now) => now?.instanceID === undefined)).get(
-        eni.eniID,
-      );
+      const detached = (now: Eni | undefined) => now?.instanceID === undefined;
+      const free = (await waitForEnis(api, [eni.eniID], detached, detaching)).get(eni.eniID);
       if (free !== undefined) await deleteEni(this.#steps, free);
     }
   }

@@ -1,5 +1,6 @@
 import { NotFoundError } from "@cocoon-net/core";
 import type { Requests } from "./api.ts";
+import type { ChangeWait } from "./change-wait.ts";
 import type { Parameters } from "./signing.ts";
 import {
   type Eni,
@@ -54,14 +55,15 @@ export async function findHolders(
 
 /**
  * Looks until each ENI is `settled` (or gone, when that says so), all of them with one call per look. After
- * {@link Timing.changeMs} it gives what there is: the caller must look at it.
+ * {@link Timing.changeMs} it gives what there is: the caller must look at it. `change`: what was asked for, if it was.
  */
 export async function waitForEnis(
   api: Requests,
   eniIDs: readonly string[],
   settled: (eni: Eni | undefined) => boolean,
+  change?: ChangeWait,
 ): Promise<Map<string, Eni>> {
-  const pauses = api.pauses(api.timing.changeMs);
+  const pauses = change ?? api.pauses(api.timing.changeMs);
   const seen = new Map<string, Eni>();
   let waiting = [...eniIDs];
   // What was just asked for is not there yet.
@@ -73,6 +75,7 @@ export async function waitForEnis(
       else seen.set(id, eni);
     }
     waiting = waiting.filter((id) => !settled(now.get(id)));
+    if (waiting.length === 0) change?.done();
   }
   return seen;
 }

@@ -5,6 +5,7 @@ import {
   type NodeResources,
   type ReleaseResult,
 } from "@cocoon-net/core";
+import type { ChangeWait } from "./change-wait.ts";
 import { deleteEni } from "./eni-changes.ts";
 import { tagEnis } from "./eni-requests.ts";
 import { detachAll } from "./fence.ts";
@@ -44,18 +45,19 @@ export async function release(steps: Steps, target: NodeResources): Promise<Rele
   for (const [id, reason] of await freeAll(steps, ours)) progress(`${id}: ${reason}`);
   const warm = await keepWarm(steps, target, found, [...ours.values()]);
   const reasons = new Map<string, string>();
+  const deletion = api.changes("delete");
   for (const eni of ours.values()) {
     if (warm.has(eni.eniID)) continue;
     progress(`deleting ${eni.eniID}`);
     try {
-      await deleteEni(steps, eni);
+      if (await deleteEni(steps, eni)) deletion.asked();
     } catch (error) {
       if (!(error instanceof CocoonError) || error instanceof AuthError) throw error;
       reasons.set(eni.eniID, describeError(error));
     }
   }
   const deleting = [...ours.keys()].filter((id) => !warm.has(id) && !reasons.has(id));
-  const left = await waitForEnis(api, deleting, (eni) => eni === undefined);
+  const left = await waitForEnis(api, deleting, (eni) => eni === undefined, deletion);
   for (const id of deleting) {
     const eni = left.get(id);
     if (eni === undefined) released.add(id);
@@ -77,8 +79,9 @@ async function freeAll(steps: Steps, ours: Map<string, Eni>): Promise<ReadonlyMa
   const update = async (
     ids: readonly string[],
     settled: (eni: Eni | undefined) => boolean,
+    change?: ChangeWait,
   ): Promise<void> => {
-    const now = await waitForEnis(steps.api, ids, settled);
+    const now = await waitForEnis(steps.api, ids, settled, change);
     for (const id of ids) {
       const eni = now.get(id);
       // What has gone meanwhile is still deleted: that finds it gone.
@@ -89,9 +92,10 @@ async function freeAll(steps: Steps, ours: Map<string, Eni>): Promise<ReadonlyMa
   const changing = [...ours.values()].filter(isChanging).map((eni) => eni.eniID);
   await update(changing, (eni) => eni === undefined || !isChanging(eni));
   const attached = [...ours.values()].filter((eni) => eni.instanceID !== undefined);
-  const troubles = await detachAll(steps, attached);
+  const detaching = steps.api.changes("detach");
+  const troubles = await detachAll(steps, attached, detaching);
   const asked = attached.map((eni) => eni.eniID).filter((id) => !troubles.has(id));
-  await update(asked, (eni) => eni?.instanceID === undefined);
+  await update(asked, (eni) => eni?.instanceID === undefined, detaching);
   return troubles;
 }
 

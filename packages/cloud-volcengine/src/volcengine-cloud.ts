@@ -51,7 +51,7 @@ export class VolcengineCloud implements Cloud {
     const { timing = defaultTiming, budget = new CloudBudget(), onCall } = options;
     this.#metadata = new Metadata(metadataEndpoint(env), timing);
     const credentials = new CredentialSource(env, this.#metadata);
-    this.#api = { endpoint: apiEndpoint(env), credentials, timing, budget, onCall };
+    this.#api = { endpoint: apiEndpoint(env), credentials, timing, budget, onCall, changeTimes: new Map() };
   }
 
   async describeSelf(options: CloudCallOptions = {}): Promise<InstanceIdentity> {
@@ -96,7 +96,7 @@ export class VolcengineCloud implements Cloud {
   }
 
   async fence(target: NodeResources, job: CloudJob, options: CloudCallOptions = {}): Promise<FenceResult> {
-    return await fence(this.#steps(job, options, "release"), target);
+    return await fence(this.#steps(job, options, "fence"), target);
   }
 
   async release(

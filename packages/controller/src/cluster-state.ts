@@ -27,29 +27,52 @@ export interface Seen<T> {
   readonly entry: Entry;
 }
 
+/** Who is told of what the store shows. */
+export interface StateListeners {
+  problem(error: unknown): void;
+  /** A change of the leader's proof has come by the watch, with its revision. */
+  proof(revision: Revision): void;
+  /** Something has changed that decisions hang on. */
+  news(): void;
+}
+
 /** One prefix of the store, kept up to date in memory and decoded once per change. */
 class Table<T> {
   readonly rows = new Map<string, Seen<T>>();
   readonly prefix: string;
   readonly #read: (entry: Entry) => T;
-  readonly #onProblem: (error: unknown) => void;
+  readonly #on: StateListeners;
+  readonly #isNews: (before: T | undefined, now: T | undefined) => boolean;
 
-  constructor(prefix: string, read: (entry: Entry) => T, onProblem: (error: unknown) => void) {
+  /** `isNews`: whether that change of a row is one to look at. */
+  constructor(
+    prefix: string,
+    read: (entry: Entry) => T,
+    on: StateListeners,
+    isNews: (before: T | undefined, now: T | undefined) => boolean = () => true,
+  ) {
     this.prefix = prefix;
     this.#read = read;
-    this.#onProblem = onProblem;
+    this.#on = on;
+    this.#isNews = isNews;
   }
 
   apply(batch: WatchBatch): void {
     if (batch.type === "snapshot") {
       this.rows.clear();
       for (const entry of batch.entries) this.#put(entry);
+      this.#on.news();
       return;
     }
+    let news = false;
     for (const change of batch.changes) {
+      const name = (change.type === "put" ? change.entry.key : change.key).slice(this.prefix.length);
+      const before = this.rows.get(name)?.value;
       if (change.type === "put") this.#put(change.entry);
-      else this.rows.delete(change.key.slice(this.prefix.length));
+      else this.rows.delete(name);
+      news ||= this.#isNews(before, this.rows.get(name)?.value);
     }
+    if (news) this.#on.news();
   }
 
   #put(entry: Entry): void {
@@ -59,7 +82,7 @@ class Table<T> {
     } catch (error) {
       // G8: a record that cannot be read is no ground to do anything about what it describes.
       this.rows.delete(name);
-      this.#onProblem(error);
+      this.#on.problem(error);
     }
   }
 }
@@ -80,22 +103,32 @@ export class ClusterState {
   readonly #quarantine: Table<QuarantineRecord>;
   readonly #intents: Table<IntentHead>;
 
-  /** `onProof`: a change of the leader's proof has come by the watch, with its revision. */
-  constructor(onProblem: (error: unknown) => void, onProof: (revision: Revision) => void) {
-    this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), onProblem);
-    this.#incarnation = new Table(keys.incarnation, (entry) => decode(incarnationSchema, entry), onProblem);
+  constructor(on: StateListeners) {
+    this.#config = new Table(keys.config, (entry) => decode(clusterConfigSchema, entry), on);
+    this.#incarnation = new Table(keys.incarnation, (entry) => decode(incarnationSchema, entry), on);
     const seen = (entry: Entry): true => {
-      onProof(entry.modRevision);
+      on.proof(entry.modRevision);
       return true;
     };
-    this.#proof = new Table(keys.controller, seen, onProblem);
-    this.#pause = new Table(keys.pause, () => true, onProblem);
-    this.#nodes = new Table(prefixes.nodes, (entry) => decode(nodeSchema, entry), onProblem);
-    this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, onProblem);
-    this.#alive = new Table(prefixes.alive, () => true, onProblem);
-    this.#moved = new Table(prefixes.moved, (entry) => decode(movedSchema, entry), onProblem);
-    this.#quarantine = new Table(prefixes.quarantine, (entry) => decode(quarantineSchema, entry), onProblem);
-    this.#intents = new Table(prefixes.intents, (entry) => decode(intentHeadSchema, entry), onProblem);
+    this.#proof = new Table(keys.controller, seen, on, () => false);
+    this.#pause = new Table(keys.pause, () => true, on);
+    // Agents rewrite their records now and then, and jobs their notes.
+    this.#nodes = new Table(
+      prefixes.nodes,
+      (entry) => decode(nodeSchema, entry),
+      on,
+      (before, now) => before?.status !== now?.status,
+    );
+    this.#subnets = new Table(prefixes.subnets, (entry) => JSON.parse(entry.value) as string, on);
+    this.#alive = new Table(prefixes.alive, () => true, on);
+    this.#moved = new Table(prefixes.moved, (entry) => decode(movedSchema, entry), on);
+    this.#quarantine = new Table(prefixes.quarantine, (entry) => decode(quarantineSchema, entry), on);
+    this.#intents = new Table(
+      prefixes.intents,
+      (entry) => decode(intentHeadSchema, entry),
+      on,
+      (before, now) => before?.step !== now?.step || before?.kind !== now?.kind,
+    );
   }
 
   /** Undefined until the cluster is initialized. */

@@ -54,11 +54,18 @@ export class Detection {
   readonly #silences = new Map<string, Silence>();
   /** The epoch in which a node was seen alive last. */
   readonly #heard = new Map<string, Revision>();
+  #dueAt = Number.POSITIVE_INFINITY;
+
+  /** When the passing of time alone gives the next thing to do, as of the last look. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
 
   /** Looks at every owner; `paused` stops whatever leads to a reclaim (G13). */
   decide(views: Iterable<NodeView>, settings: DetectionSettings, now: number, paused: boolean): Verdict[] {
     const verdicts: Verdict[] = [];
     const owners = new Set<string>();
+    this.#dueAt = Number.POSITIVE_INFINITY;
     for (const view of views) {
       owners.add(view.node);
       const verdict = this.#decide(view, settings, now, paused);
@@ -114,16 +121,17 @@ export class Detection {
       return status === "suspect" ? { type: "returned", view } : undefined;
     }
     const silence = this.#silence(view, settings, now);
-    const silentMs = now - silence.since;
+    const { since } = silence;
     if (status === "ready") {
       // `init` registers a node well before its agent runs. One that has had leases has run, whatever it says.
       const granted = runningSince !== undefined || maxLeaseEnd !== undefined || (pool?.leased ?? 0) > 0;
       const begun = granted || this.#heard.get(view.node) === view.epoch;
       const graceMs = begun ? 0 : settings.firstHeardWithinMs;
-      return silentMs >= Math.max(graceMs, settings.suspectAfterMs) ? { type: "suspect", view } : undefined;
+      const suspectAt = since + Math.max(graceMs, settings.suspectAfterMs);
+      return this.#isDue(suspectAt, now) ? { type: "suspect", view } : undefined;
     }
-    if ((status !== "suspect" && status !== "draining") || silentMs < settings.reclaimAfterMs)
-      return undefined;
+    if (status !== "suspect" && status !== "draining") return undefined;
+    if (!this.#isDue(since + settings.reclaimAfterMs, now)) return undefined;
     const policy = settings.policyOf(view);
     if (instanceID === undefined || policy === "manual") {
       if (silence.told.has("manual")) return undefined;
@@ -136,9 +144,15 @@ export class Detection {
     }
     // G8: two looks, a pause apart.
     if (silence.looks >= 2) return { type: "reclaim", view, policy, state: silence.state };
-    if (silence.asking || now < silence.askAt) return undefined;
+    if (silence.asking || !this.#isDue(silence.askAt, now)) return undefined;
     silence.asking = true;
     return { type: "ask", view };
+  }
+
+  #isDue(at: number, now: number): boolean {
+    if (now >= at) return true;
+    this.#dueAt = Math.min(this.#dueAt, at);
+    return false;
   }
 
   #silence(view: NodeView, settings: DetectionSettings, now: number): Silence {

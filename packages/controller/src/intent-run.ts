@@ -1,12 +1,16 @@
 import { Backoff, type CloudJob, type Compare, describeError, type JobStep } from "@cocoon-net/core";
+import type { Alarm } from "./alarm.ts";
 import type { Clock } from "./clock.ts";
 import type { ControllerEventType } from "./controller-event.ts";
 import { LeadLostError } from "./fenced-writer.ts";
 import { type IntentBase, withStep } from "./intent.ts";
 import type { IntentLog } from "./intent-log.ts";
 
-/** The intent is gone, or how many milliseconds to wait before looking again. */
-export type Next = "ended" | number;
+/**
+ * The intent is gone; or it cannot go on before something happens in the cluster; or how many milliseconds to wait
+ * before looking again.
+ */
+export type Next = "ended" | "held" | number;
 
 export interface RunContext {
   readonly clock: Clock;
@@ -29,16 +33,21 @@ export interface RunnableJob<T extends IntentBase> {
  * Drives a job until its intent is gone. What fails is tried again, with growing pauses that begin anew with each step.
  * @throws {LeadLostError}; the signal's reason
  */
-export async function runJob<T extends IntentBase>(job: RunnableJob<T>, context: RunContext): Promise<void> {
-  const { clock, signal, retryFirstMs, retryMaxMs } = context;
+export async function runJob<T extends IntentBase>(
+  job: RunnableJob<T>,
+  context: RunContext & { readonly alarm: Alarm; readonly tickMs: number },
+): Promise<void> {
+  const { alarm, clock, signal, retryFirstMs, retryMaxMs, tickMs } = context;
   const pauses = new Backoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
   for (let { step } = job.log.intent; ; ) {
+    const { rings } = alarm;
     try {
       const next = await job.advance();
       if (next === "ended") return;
       if (job.log.intent.step !== step) pauses.reset();
       ({ step } = job.log.intent);
-      await clock.wait(next, signal);
+      if (next === "held") await alarm.sleep(tickMs, rings, signal);
+      else await clock.wait(next, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof LeadLostError) throw error;

@@ -1,4 +1,5 @@
 import { type ClusterConfig, decode, describeError, type Entry, type Revision } from "@cocoon-net/core";
+import type { Alarm } from "./alarm.ts";
 import type { ClusterState } from "./cluster-state.ts";
 import type { IntentBase } from "./intent.ts";
 import { IntentLog, type IntentLogOptions } from "./intent-log.ts";
@@ -16,6 +17,7 @@ import { clusterTags, placeOf, warmRoom } from "./warm-nics.ts";
 export interface JobsContext extends IntentLogOptions {
   readonly options: ResolvedOptions;
   readonly group: TaskGroup;
+  readonly alarm: Alarm;
   readonly state: ClusterState;
   readonly massSilence: () => boolean;
   /** How long a node has been silent for certain. */
@@ -75,7 +77,6 @@ export class Jobs {
       silentMs: () => silentMs(intent.node, intent.epoch),
       retryFirstMs: settings.retryFirstMs,
       retryMaxMs: settings.retryMaxMs,
-      tickMs: settings.tickMs,
       onFreed: (ms) => options.meters.countReclaim(ms / 1_000),
       stepOf: (other) => state.intents.get(other)?.value.step,
       keepWarm: async () => {
@@ -149,11 +150,11 @@ export class Jobs {
   }
 
   #run<T extends IntentBase>(id: string, job: RunnableJob<T>): void {
-    const { options, group } = this.#context;
+    const { options, group, alarm } = this.#context;
     this.#known.set(id, "running");
     this.#seenAt.set(id, options.clock.monotonic());
     group.spawn(async (signal) => {
-      await runJob(job, { ...options.settings, clock: options.clock, signal });
+      await runJob(job, { ...options.settings, clock: options.clock, alarm, signal });
       this.#known.set(id, "ended");
     });
   }

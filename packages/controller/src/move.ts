@@ -40,7 +40,6 @@ export interface MoveContext extends RunContext {
   readonly tags: Readonly<Record<string, string>>;
   /** How long the agents may take to say that they act by the record. */
   readonly prepareMs: number;
-  readonly tickMs: number;
   readonly recovering: () => boolean;
 }
 
@@ -81,8 +80,8 @@ export class Move implements RunnableJob<MoveIntent> {
   }
 
   async advance(): Promise<Next> {
-    const { store, signal, tickMs, recovering } = this.#context;
-    if (recovering()) return tickMs;
+    const { store, signal, recovering } = this.#context;
+    if (recovering()) return "held";
     const facts = await readMoveFacts(store, this.log.id, this.#intent, signal);
     if (!facts) return "ended";
     this.log.adopt(facts.intent, facts.revision);
@@ -103,7 +102,7 @@ export class Move implements RunnableJob<MoveIntent> {
   }
 
   async #prepare(facts: MoveFacts, moved: MovedRecord): Promise<Next> {
-    const { clock, prepareMs, tickMs } = this.#context;
+    const { clock, prepareMs } = this.#context;
     const late = [facts.from, facts.to].filter(
       ({ node, owner }) => owner !== undefined && !moved.move?.ready.includes(node),
     );
@@ -113,7 +112,7 @@ export class Move implements RunnableJob<MoveIntent> {
         : undefined;
     const stop = this.#obstacle(facts) ?? tooLate;
     if (stop) return this.#abort(facts, moved, stop);
-    if (late.length > 0) return tickMs;
+    if (late.length > 0) return "held";
     await this.log.save((intent) => ({ ...intent, step: "moving", attempts: 0 }), { if: this.#held(facts) });
     return 0;
   }
@@ -135,7 +134,7 @@ export class Move implements RunnableJob<MoveIntent> {
     }
     const done =
       this.#intent.purpose === "return" ? await this.#end(facts) : await this.#swap(facts, moved, network);
-    return done === "ended" ? "ended" : done ? 0 : this.#context.tickMs;
+    return done === "ended" ? "ended" : done ? 0 : "held";
   }
 
   /** What the target has then. */
@@ -211,7 +210,7 @@ export class Move implements RunnableJob<MoveIntent> {
   async #settle(facts: MoveFacts, moved: MovedRecord): Promise<Next> {
     const { ip, from } = this.#intent;
     const { to } = facts;
-    if (to.owner && !moved.move?.ready.includes(to.node)) return this.#context.tickMs;
+    if (to.owner && !moved.move?.ready.includes(to.node)) return "held";
     const { move: _, ...settled } = moved;
     // Back in the subnet that it is of: it is an address like any other there.
     const isHome = to.owner?.record.subnet === moved.subnet;
@@ -343,7 +342,7 @@ export class Move implements RunnableJob<MoveIntent> {
   }
 
   #ended(done: boolean): Next {
-    return done ? "ended" : this.#context.tickMs;
+    return done ? "ended" : "held";
   }
 }
 

@@ -54,7 +54,10 @@ export interface ControllerSettings {
   /** First and longest pause between tries of what failed. Defaults 1,000 and 60,000. */
   readonly retryFirstMs?: number | undefined;
   readonly retryMaxMs?: number | undefined;
-  /** How often the state of the cluster is looked over. Default 500. */
+  /**
+   * How often, at least, the cluster is looked over, also when nothing has happened and nothing is due; jobs that are
+   * held look as often whether they may go on. Default 2,000.
+   */
   readonly tickMs?: number | undefined;
   /** How often the leader proves that it can list and write. Default 5,000. */
   readonly proveEveryMs?: number | undefined;
@@ -122,7 +125,7 @@ export function resolveOptions(options: ControllerOptions): ResolvedOptions {
     confirmAfterMs: options.confirmAfterMs ?? 10_000,
     retryFirstMs: options.retryFirstMs ?? 1_000,
     retryMaxMs: options.retryMaxMs ?? 60_000,
-    tickMs: options.tickMs ?? 500,
+    tickMs: options.tickMs ?? 2_000,
     proveEveryMs: options.proveEveryMs ?? 5_000,
     resignAfterMs: options.resignAfterMs ?? 20_000,
     checkEveryMs: options.checkEveryMs ?? 600_000,

@@ -38,8 +38,6 @@ export interface ReclaimContext extends RunContext {
   readonly quarantineMs: number;
   /** How long the node has been silent for certain. */
   readonly silentMs: () => number;
-  /** How often a wait looks whether it may go on. */
-  readonly tickMs: number;
   /** Told how long it took from suspicion, as far as this process has seen it. */
   readonly onFreed: (ms: number) => void;
   /** How far another job is; undefined when there is none. */
@@ -101,7 +99,7 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
   }
 
   async advance(): Promise<Next> {
-    if (this.#context.recovering()) return this.#context.tickMs;
+    if (this.#context.recovering()) return "held";
     const facts = await this.#look();
     if (!facts) return "ended";
     if (this.#intent.step !== "fencing") this.#quarantinedAt ??= this.#context.clock.monotonic();
@@ -139,9 +137,9 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
         message: `${node} spoke again before it was fenced`,
       });
     }
-    if (this.#context.paused() || this.#context.massSilence()) return this.#context.tickMs;
+    if (this.#context.paused() || this.#context.massSilence()) return "held";
     const moved = await this.#moved();
-    if (moved.records.some(({ record }) => this.#isMoving(record))) return this.#context.tickMs;
+    if (moved.records.some(({ record }) => this.#isMoving(record))) return "held";
     if (untouched && cause === "instance-gone") {
       // G8: once more, just before acting.
       const state = await this.#instanceState();
@@ -264,11 +262,11 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
    */
   async #release({ quarantine }: Facts): Promise<Next> {
     if (!quarantine) return this.#takenBack();
-    if (this.#context.paused()) return this.#context.tickMs;
+    if (this.#context.paused()) return "held";
     const held = { key: quarantine.key, modRevision: quarantine.modRevision };
     const moved = await this.#moved();
     const deleted = await deleteLeases(this.#context, this.log, moved.in, [held, notPaused]);
-    if (!deleted) return this.#context.tickMs;
+    if (!deleted) return "held";
     const left = await this.#tryRelease(held, moved);
     if (left !== undefined && decode(quarantineSchema, quarantine).fenced) {
       throw new ConflictError(`the cloud still has ${left}`);
@@ -315,11 +313,11 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
     const left = (this.#quarantinedAt ?? now) + length - now;
     // In a hundred looks or fewer: whether the node has taken its block back is worth no more.
     if (left > 0) return Math.min(left, Math.max(length / 100, 1_000));
-    if (this.#context.paused()) return this.#context.tickMs;
+    if (this.#context.paused()) return "held";
     // G2: an address that another node serves is its guest's, whoever the block belongs to.
     const { subnet } = this.#intent;
     const moved = await this.#moved();
-    if (moved.records.some(({ ip }) => isInBlock(subnet, ip))) return Math.max(this.#context.tickMs, 5_000);
+    if (moved.records.some(({ ip }) => isInBlock(subnet, ip))) return 5_000;
     return this.#free(quarantine, owned, node);
   }
 
@@ -400,7 +398,7 @@ export class Reclaim implements RunnableJob<ReclaimIntent> {
 
   /** A last write that found something changed means: look again (G4). */
   #ended(done: boolean): Next {
-    return done ? "ended" : this.#context.tickMs;
+    return done ? "ended" : "held";
   }
 }
 

@@ -30,7 +30,6 @@ export interface RepairContext extends RunContext {
   readonly nodePrefix: number;
   readonly leaseMs: number;
   readonly platform: string;
-  readonly tickMs: number;
   readonly paused: () => boolean;
   readonly recovering: () => boolean;
 }
@@ -58,12 +57,12 @@ export class Repair implements RunnableJob<RepairIntent> {
   }
 
   async advance(): Promise<Next> {
-    const { paused, recovering, tickMs } = this.#context;
-    if (paused() || recovering()) return tickMs;
+    const { paused, recovering } = this.#context;
+    if (paused() || recovering()) return "held";
     const current = this.#current;
     if (!current) {
       const message = `${this.log.intent.actions.length} actions were looked at`;
-      return (await this.log.end({ event: { type: "repair-ended", message } })) ? "ended" : tickMs;
+      return (await this.log.end({ event: { type: "repair-ended", message } })) ? "ended" : "held";
     }
     const { action } = current;
     if (this.log.intent.attempts >= mostFailures) {

@@ -2,10 +2,12 @@ import {
   type ClusterConfig,
   describeError,
   type InstanceState,
+  inParallel,
   type Leadership,
   type NodeStatus,
   Recovery,
 } from "@cocoon-net/core";
+import { Alarm } from "./alarm.ts";
 import { Breaker } from "./breaker.ts";
 import { ClusterState } from "./cluster-state.ts";
 import { Detection, type DetectionSettings, type NodeView, type Verdict } from "./detection.ts";
@@ -26,8 +28,9 @@ import { TaskGroup } from "./task-group.ts";
 import { WatchLag } from "./watch-lag.ts";
 
 /**
- * One term of leadership: loads the whole cluster, then looks it over at every tick and acts. Ends with
- * the leadership or the signal; whatever it started has stopped by then. @throws why it had to give the lead up.
+ * One term of leadership: loads the whole cluster, then looks it over and acts, whenever something happens or is due.
+ * Ends with the leadership or the signal; whatever it started has stopped by then. @throws why it had to give the lead
+ * up.
  */
 export async function leadTerm(
   options: ResolvedOptions,
@@ -65,6 +68,7 @@ class Term {
   readonly #group: TaskGroup;
   readonly #context: TransitionContext;
   readonly #state: ClusterState;
+  readonly #alarm: Alarm;
   readonly #detection = new Detection();
   readonly #breaker = new Breaker();
   readonly #jobs: Jobs;
@@ -80,15 +84,19 @@ class Term {
     this.#options = options;
     this.#group = group;
     this.#context = { writer, clock: options.clock, signal: group.signal, onEvent: options.onEvent };
-    this.#state = new ClusterState(
-      (error) => this.#problem(describeError(error)),
-      (revision) => lag.seen(revision),
-    );
+    const alarm = new Alarm(options.clock);
+    this.#alarm = alarm;
+    this.#state = new ClusterState({
+      problem: (error) => this.#problem(describeError(error)),
+      proof: (revision) => lag.seen(revision),
+      news: () => alarm.ring(),
+    });
     this.#check = new StandingCheck(options, this.#context, this.#state);
     this.#jobs = new Jobs({
       ...this.#context,
       options,
       group,
+      alarm,
       state: this.#state,
       massSilence: () => this.#breaker.open,
       silentMs: (node, epoch) => this.#detection.silentMs(node, epoch, options.clock.monotonic()),
@@ -107,9 +115,11 @@ class Term {
   async #watch(signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     for (;;) {
+      const { rings } = this.#alarm;
       const { config } = this.#state;
       if (config) await this.#look(config);
-      await clock.wait(settings.tickMs, signal);
+      const dueMs = this.#detection.dueAt - clock.monotonic();
+      await this.#alarm.sleep(Math.min(dueMs, settings.tickMs), rings, signal);
     }
   }
 
@@ -127,9 +137,8 @@ class Term {
       policyOf: (view) => this.#policyOf(view),
     };
     const held = this.#breaker.open || this.#state.paused || this.#state.recovering;
-    for (const verdict of this.#detection.decide(owners, detection, now, held)) {
-      await this.#act(verdict, config, detection);
-    }
+    const verdicts = this.#detection.decide(owners, detection, now, held);
+    await inParallel(verdicts, (verdict) => this.#act(verdict, config, detection));
     if (this.#state.recovering) return;
     if (!this.#state.paused) await this.#drain(owners, config, now);
     this.#sendHome(owners, config, now);
@@ -203,7 +212,9 @@ class Term {
       signal.throwIfAborted();
       this.#problem(`asking ${platform} about ${instanceID}: ${describeError(error)}`, node);
     }
-    if (!this.#detection.answered(view, state, detection, clock.monotonic())) return;
+    const news = this.#detection.answered(view, state, detection, clock.monotonic());
+    this.#alarm.ring();
+    if (!news) return;
     const message = `${node} is silent, but ${instanceID} runs: ${subnet} stays its own`;
     await this.#tell(view, { type: "instance-running", reason: "instance-running", message });
   }
@@ -302,6 +313,7 @@ class Term {
       troubled: status === "suspect" || status === "fencing",
     }));
     if (!this.#breaker.update(nodes, this.#options.settings, now)) return;
+    this.#alarm.ring();
     const { troubled, nodes: all } = this.#breaker.counts;
     const after = Math.max(0, ...owners.map((view) => view.revision));
     const [type, message] = this.#breaker.open

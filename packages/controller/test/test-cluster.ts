@@ -261,7 +261,7 @@ export class TestCluster implements AsyncDisposable {
   }
 }
 
-function virtualClock(clock: ManualClock, skewMs: number): Clock {
+export function virtualClock(clock: ManualClock, skewMs: number): Clock {
   return {
     now: () => new Date(startOfTime + clock.now() + skewMs),
     monotonic: () => clock.now() + 7_777_777 + skewMs,

@@ -23,8 +23,15 @@ export interface TakeOptions {
   readonly withinMs?: number;
 }
 
-/** Shares of the rate while all three wait. A queue that is empty leaves its share to the others. */
-const weights: Readonly<Record<CallPurpose, number>> = { allocate: 6, release: 3, "clean-up": 1 };
+/**
+ * Shares of the rate while all wait. One that nobody waits for leaves its part to the others. Of two purposes in one
+ * share, the first goes first.
+ */
+const shares: readonly (readonly [weight: number, ...purposes: CallPurpose[]])[] = [
+  [6, "allocate"],
+  [3, "fence", "release"],
+  [1, "clean-up"],
+];
 
 const minuteMs = 60_000;
 /** Upper bounds of the pause after a refusal, and after the ones that follow. */
@@ -42,11 +49,15 @@ interface Waiter {
   readonly grant: () => void;
 }
 
-interface Queue {
-  readonly share: number;
-  readonly waiters: Set<Waiter>;
-  /** What it has had so far, in units of its share: the queue that has had least is next. */
+interface Share {
+  readonly weight: number;
+  /** What it has had so far, in units of its weight: the share that has had least is next. */
   pass: number;
+}
+
+interface Queue {
+  readonly share: Share;
+  readonly waiters: Set<Waiter>;
 }
 
 /**
@@ -58,7 +69,7 @@ export class CallBucket {
   readonly #rate: CallRate;
   readonly #clock: BudgetClock;
   readonly #random: () => number;
-  readonly #queues = new Map<CallPurpose, Queue>();
+  readonly #queues: ReadonlyMap<CallPurpose, Queue> = emptyQueues();
   /** When the latest requests went out, for the limit by the minute. */
   readonly #sent: number[] = [];
   #tokens: number;
@@ -107,7 +118,9 @@ export class CallBucket {
     const { signal, withinMs } = options;
     signal?.throwIfAborted();
     const since = this.#clock.now();
-    const queue = this.#queue(purpose);
+    const queue = this.#queues.get(purpose);
+    if (queue === undefined) throw new InvalidError(`no request is made to ${purpose}`);
+    const { share } = queue;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiter: Waiter = { grant: resolve };
     const leave = (reason: unknown): void => {
@@ -117,8 +130,8 @@ export class CallBucket {
     };
     const onAbort = (): void => leave(signal?.reason);
     signal?.addEventListener("abort", onAbort, { once: true });
-    // A queue that was empty starts where the others are: it has not saved anything up.
-    if (queue.waiters.size === 0) queue.pass = Math.max(queue.pass, this.#pass);
+    // A share that nobody waited for starts where the others are: it has not saved anything up.
+    share.pass = Math.max(share.pass, this.#pass);
     queue.waiters.add(waiter);
     this.#serve();
     const late = (): void =>
@@ -160,15 +173,6 @@ export class CallBucket {
     this.#serve();
   }
 
-  #queue(purpose: CallPurpose): Queue {
-    let queue = this.#queues.get(purpose);
-    if (queue === undefined) {
-      queue = { share: weights[purpose], waiters: new Set(), pass: 0 };
-      this.#queues.set(purpose, queue);
-    }
-    return queue;
-  }
-
   #refill(now: number): void {
     // Nothing accrues while requests are held back.
     const from = Math.max(this.#countedAt, Math.min(this.#heldUntil, now));
@@ -195,8 +199,8 @@ export class CallBucket {
       }
       this.#tokens = Math.max(0, this.#tokens - 1);
       if (this.#rate.perMinute !== undefined) this.#sent.push(now);
-      this.#pass = queue.pass;
-      queue.pass += 1 / queue.share;
+      this.#pass = queue.share.pass;
+      queue.share.pass += 1 / queue.share.weight;
       queue.waiters.delete(waiter);
       waiter.grant();
     }
@@ -205,7 +209,8 @@ export class CallBucket {
   #nextQueue(): Queue | undefined {
     let next: Queue | undefined;
     for (const queue of this.#queues.values()) {
-      if (queue.waiters.size > 0 && (next === undefined || queue.pass < next.pass)) next = queue;
+      if (queue.waiters.size === 0) continue;
+      if (next === undefined || queue.share.pass < next.share.pass) next = queue;
     }
     return next;
   }
@@ -228,4 +233,13 @@ export class CallBucket {
     const oldest = sent[sent.length - limit];
     return oldest === undefined ? 0 : oldest + minuteMs - now;
   }
+}
+
+function emptyQueues(): ReadonlyMap<CallPurpose, Queue> {
+  const queues = new Map<CallPurpose, Queue>();
+  for (const [weight, ...purposes] of shares) {
+    const share = { weight, pass: 0 };
+    for (const purpose of purposes) queues.set(purpose, { share, waiters: new Set() });
+  }
+  return queues;
 }

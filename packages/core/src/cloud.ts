@@ -35,7 +35,7 @@ export interface Cloud extends AsyncDisposable {
   /**
    * Takes addresses from a living node that no longer uses them; the caller says which, because the cloud cannot know
    * which are leased. Addresses that the node does not have are passed over. Where whole blocks are assigned
-   * ({@link CloudLimits.assigns}) nothing is taken.
+   * ({@link CloudLimits.assigns}) only addresses of other subnets are taken, which were moved here.
    */
   shrink(
     target: NodeResources,
@@ -229,8 +229,11 @@ export interface JobStep {
   readonly detail?: Readonly<Record<string, string>>;
 }
 
-/** What a request is for; each has its own queue, so that cleaning up never starves allocating. */
-export type CallPurpose = "allocate" | "release" | "clean-up";
+/**
+ * What a request is for; each has its own queue, so that cleaning up never starves allocating, and so that lost nodes
+ * are fenced before anything of theirs is deleted.
+ */
+export type CallPurpose = "allocate" | "fence" | "release" | "clean-up";
 
 /** One request that was made, for counters and histograms. */
 export interface CloudCall {

@@ -45,7 +45,7 @@ async function settle(): Promise<void> {
 }
 
 const name = { platform: "sim", account: "a", region: "r", class: "write" };
-const purposes: readonly CallPurpose[] = ["allocate", "release", "clean-up"];
+const purposes: readonly CallPurpose[] = ["allocate", "fence", "release", "clean-up"];
 
 function bucketOf(
   rate: CallRate,
@@ -156,12 +156,29 @@ describe("a bucket", () => {
 describe("the queues", () => {
   it("starve nobody, and share by purpose", async () => {
     const { bucket, clock } = bucketOf({ perSecond: 10, burst: 1 });
-    const sent: Record<CallPurpose, number> = { allocate: 0, release: 0, "clean-up": 0 };
+    const sent = { allocate: 0, release: 0, "clean-up": 0 };
     for (let n = 0; n < 1000; n++) {
-      for (const purpose of purposes) void bucket.take(purpose).then(() => sent[purpose]++);
+      for (const purpose of ["allocate", "release", "clean-up"] as const) {
+        void bucket.take(purpose).then(() => sent[purpose]++);
+      }
     }
     await clock.pass(99_900);
     expect(sent).toEqual({ allocate: 600, release: 300, "clean-up": 100 });
+  });
+
+  it("let fences go before releases, in the share of both", async () => {
+    const { bucket, clock } = bucketOf({ perSecond: 1, burst: 1 });
+    const order: CallPurpose[] = [];
+    for (const purpose of ["release", "allocate", "fence"] as const) {
+      for (let n = 0; n < 6; n++) void bucket.take(purpose).then(() => order.push(purpose));
+    }
+    await clock.pass(9_000);
+    const [first, ...others] = order;
+    expect(first).toBe("release");
+    expect(others.filter((purpose) => purpose === "allocate")).toHaveLength(6);
+    expect(others.filter((purpose) => purpose === "fence")).toHaveLength(3);
+    await clock.pass(8_000);
+    expect(order.slice(10)).toEqual([...Array(3).fill("fence"), ...Array(5).fill("release")]);
   });
 
   it("let one that was quiet in at once, without a claim to the time it was quiet", async () => {
