@@ -212,12 +212,12 @@ export class TestCluster implements AsyncDisposable {
     }
   }
 
-  /** Everything but who leads and the event log, as it stands in the store. */
+  /** Everything but who leads, who joins and the event log, as it stands in the store. */
   async records(): Promise<Record<string, unknown>> {
     const { entries } = await listAll(this.store, "");
     return Object.fromEntries(
       entries
-        .filter(({ key }) => !/^(leader|controller|incarnation|events\/)/.test(key))
+        .filter(({ key }) => !/^(leader|controller|incarnation|joining|events\/)/.test(key))
         .map(({ key, value }) => [key, JSON.parse(value) as unknown]),
     );
   }
