@@ -29,7 +29,7 @@ export async function serveVmSocket(path: string, book: VmBook, log: Logger): Pr
   if (found && !found.isSocket()) {
     throw new InvalidError(`${path} is not a socket: it is left alone`, { hint: "name another --vm-socket" });
   }
-  await rm(path, { force: true });
+  if (found) await rm(path, { force: true });
   const server = createServer((request, response) => {
     const peer = peerOf(request.socket);
     if (peer === undefined || (peer.uid !== 0 && peer.uid !== process.getuid?.())) {

@@ -1,16 +1,12 @@
-import { DisposeStack, type Registration, type Store } from "@cocoon-net/core";
+import { DisposeStack } from "@cocoon-net/core";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
-import { ClusterLink } from "../cluster-link.ts";
-import { joinCluster, recordedRegistration, rememberIn } from "../cluster-membership.ts";
+import type { ClusterLink } from "../cluster-link.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
-import { type Assignment, type DaemonFlags, readAssignment } from "../daemon/assignment.ts";
+import { type DaemonFlags, readAssignment } from "../daemon/assignment.ts";
 import { startBuiltinServer } from "../daemon/builtin-server.ts";
 import { reloadOnHangup } from "../daemon/config-reload.ts";
 import { startController } from "../daemon/joined-controller.ts";
-import { keepPool } from "../daemon/kept-pool.ts";
-import { followDeparture } from "../departure.ts";
-import { openStore } from "../drivers.ts";
 import { FollowedLeaseBook } from "../followed-lease-book.ts";
 import type { LeaseBook } from "../lease-book.ts";
 import { renderMetrics } from "../metrics.ts";
@@ -19,8 +15,11 @@ import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import type { PoolKeeper } from "../pool-keeper.ts";
 import { reasonsNotReady } from "../readiness.ts";
 import { reportService } from "../service.ts";
-import { agentVersion } from "../version.ts";
 import { serveVmSocket } from "../vm-socket.ts";
+
+// Not loaded where a node has no use for it.
+const pools = () => import("../daemon/kept-pool.ts");
+const stores = () => import("../daemon/store-link.ts");
 
 /** Beside another DHCP server there may be that program's own daemon, with its own pid file. */
 const followerPidFile = "/run/cocoon-net-sync.pid";
@@ -31,7 +30,7 @@ export async function daemon(
   context: CommandContext,
 ): Promise<void> {
   const assignment = await readAssignment(flags, context);
-  const { pool, registered, follow, moved, log } = assignment;
+  const { pool, follow, log } = assignment;
   const metricsAt = flags.metricsAddr === "" ? undefined : parseListenAddress(flags.metricsAddr);
   const pidFile = follow !== undefined && flags.pidFile === defaultPidFile ? followerPidFile : flags.pidFile;
 
@@ -43,29 +42,14 @@ export async function daemon(
       : parts.use(await FollowedLeaseBook.start(follow, pool, log));
   const { store: url } = flags;
   const link =
-    url === undefined
-      ? undefined
-      : new ClusterLink({
-          open: (signal) => openStore(url, { signal, drivers: context.drivers }),
-          register: registrar(assignment),
-          book,
-          moved,
-          sessionTtlMs: flags.sessionTtl,
-          joined: registered?.epoch !== undefined,
-          facts: { agentVersion, leaseSource: flags.leaseSource, gateway: pool.gateway },
-          onLost: async () => {
-            await recordLoss(assignment);
-            await moved?.lose();
-          },
-          log,
-        });
+    url === undefined ? undefined : (await stores()).linkToStore(url, assignment, book, context, parts);
   if (pool.ips.length === 0) {
     log.warn(`${assignment.state.poolPath} has no addresses: init did not finish; run it again`);
   }
   let controllerMetrics = (): string => "";
   const keeper =
-    book instanceof BuiltinLeaseBook
-      ? keepPool(assignment, book, link, context.drivers?.file, parts)
+    book instanceof BuiltinLeaseBook && pool.poolPolicy !== undefined
+      ? (await pools()).keepPool(assignment, pool.poolPolicy, book, link, context.drivers?.file, parts)
       : undefined;
   if (metricsAt)
     parts.use(
@@ -87,15 +71,6 @@ export async function daemon(
   if (book instanceof BuiltinLeaseBook && vmSocket !== "") {
     parts.use(await serveVmSocket(vmSocket, book, log));
   }
-  parts.use(
-    followDeparture({
-      platform: pool.platform,
-      drivers: context.drivers,
-      env: context.env,
-      tell: async (why) => await link?.depart(why),
-      log,
-    }),
-  );
   if (flags.controller && url !== undefined) {
     parts.use(
       await startController(url, controller, assignment, context, (render) => {
@@ -124,45 +99,6 @@ async function untilStopped(link: ClusterLink | undefined, signal: AbortSignal):
     stop.abort();
     await linked.catch(() => undefined);
   }
-}
-
-/** How the node proves who it is: by the epoch on record, or, the first time, by registering its subnet. */
-function registrar({ flags, pool, state, log, signal }: Assignment): (store: Store) => Promise<Registration> {
-  return async (store) => {
-    const file = await state.readRegistration();
-    if (file?.epoch !== undefined && file.subnet !== undefined) {
-      const { subnet, epoch } = file;
-      // As it is now: the pool follows demand.
-      const { platform, subnetID, eniIDs } = await state.readPool();
-      const registration = await recordedRegistration(
-        store,
-        { ...file, subnet, epoch },
-        { signal, about: { platform, subnetID, eniIDs }, onChanged: rememberIn(state) },
-      );
-      const now = { store: store.label, leaseSource: flags.leaseSource };
-      if (Object.entries(now).some(([name, value]) => file[name as keyof typeof now] !== value)) {
-        await state.writeRegistration({ ...file, ...now });
-      }
-      return registration;
-    }
-    return joinCluster(store, state, {
-      node: pool.nodeName,
-      subnet: pool.subnet,
-      platform: pool.platform,
-      parentCIDR: flags.parentCidr,
-      leaseSource: flags.leaseSource,
-      subnetID: pool.subnetID,
-      eniIDs: pool.eniIDs,
-      signal,
-      onWait: (message) => log.warn(message),
-    });
-  };
-}
-
-/** A restart must not serve the subnet again, in particular not while the store is away (G3). */
-async function recordLoss({ state }: Assignment): Promise<void> {
-  const file = await state.readRegistration();
-  if (file) await state.writeRegistration({ ...file, lostAt: new Date().toISOString() });
 }
 
 function metricsOf(book: LeaseBook, link: ClusterLink | undefined, keeper: PoolKeeper | undefined): string {

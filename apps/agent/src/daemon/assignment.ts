@@ -4,7 +4,7 @@ import type { DhcpConfig } from "../dhcp-settings.ts";
 import { checkStoreUrl } from "../drivers.ts";
 import { type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
-import { MovedGuests } from "../moved-guests.ts";
+import type { MovedGuests } from "../moved-guests.ts";
 import { checkPool } from "../node-plan.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
@@ -62,7 +62,12 @@ export async function readAssignment(flags: DaemonFlags, context: CommandContext
   const moved =
     flags.store === undefined || follow !== undefined
       ? undefined
-      : await MovedGuests.open({ pool, uid: registered?.uid, state, log });
+      : await (await import("../moved-guests.ts")).MovedGuests.open({
+          pool,
+          uid: registered?.uid,
+          state,
+          log,
+        });
   return { flags, state, pool, registered, follow, dhcp, moved, log, signal };
 }
 

@@ -3,19 +3,20 @@ import type { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import { runOwnCommand } from "../child-command.ts";
 import type { ClusterLink } from "../cluster-link.ts";
 import { PoolKeeper } from "../pool-keeper.ts";
+import type { PoolPolicy } from "../pool-policy.ts";
 import type { Assignment } from "./assignment.ts";
 
 const resizeTimeoutMs = 900_000;
 
-/** Lets the pool follow demand, where the node has a policy for that. Cloud work is done by a process of its own. */
+/** Lets the pool follow demand. Cloud work is done by a process of its own. */
 export function keepPool(
-  { flags, state, pool: { poolPolicy }, log }: Assignment,
+  { flags, state, log }: Assignment,
+  policy: PoolPolicy,
   book: BuiltinLeaseBook,
   link: ClusterLink | undefined,
   configFile: string | undefined,
   parts: DisposeStack,
-): PoolKeeper | undefined {
-  if (poolPolicy === undefined) return undefined;
+): PoolKeeper {
   const resize = (args: readonly string[], signal: AbortSignal): Promise<string> => {
     const host = [
       ...(flags.skipIptables ? ["--skip-iptables"] : []),
@@ -30,7 +31,7 @@ export function keepPool(
   };
   const keeper = parts.use(
     new PoolKeeper({
-      policy: poolPolicy,
+      policy,
       pool: {
         state: () => book.use(),
         setAside: (count) => book.setAside(count),
