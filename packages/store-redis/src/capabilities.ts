@@ -1,10 +1,8 @@
 import { CocoonError, InvalidError, type StoreCapabilities } from "@cocoon-net/core";
 import type { Call, Connection } from "./connection.ts";
+import { keyTypes, layoutVersion } from "./layout.ts";
 import { limits } from "./request.ts";
 import { incarnation, inspect } from "./scripts/inspect.ts";
-
-/** Types that the six keys of the layout have, where they exist. */
-const keyTypes = ["hash", "zset", "hash", "stream", "zset", "zset"];
 
 export interface ServerTraits {
   readonly capabilities: StoreCapabilities;
@@ -31,7 +29,7 @@ export async function readTraits(
     },
   };
   const sections = ["server", "memory", "persistence", "replication"];
-  const [, text, types] = await connection.run(inspect, sections, reading);
+  const [, text, types, layout] = await connection.run(inspect, sections, reading);
   const info = parseInfo(String(text));
   const { label, topology, wait: wished } = connection.options;
   for (const [index, type] of (types as Buffer[]).map(String).entries()) {
@@ -39,6 +37,14 @@ export async function readTraits(
     throw new InvalidError(`${label}: the key ${connection.key(index)} is a ${type} of another program`, {
       hint: "choose another prefix, as the path of the store URL",
     });
+  }
+  if (String(layout) !== layoutVersion) {
+    throw new InvalidError(
+      `${label}: what is there was written by another version of this program (layout ${layout ?? 1}, not ${layoutVersion})`,
+      {
+        hint: "export it with that version (`cocoon-net store export`), import it here under another prefix",
+      },
+    );
   }
   const policy = info.get("maxmemory_policy") ?? "unknown";
   if (policy !== "noeviction") {
@@ -69,26 +75,24 @@ export async function readTraits(
   return { capabilities, wait };
 }
 
-/** The newest place in history that a store handle has seen, and the era in which it was. */
-export interface Seen {
+/** What an answer says of the server: its incarnation, the era of its database, and the newest revision there. */
+export interface Standing {
+  readonly incarnation: string;
   readonly era: string;
   readonly revision: number;
 }
 
 /**
- * Changes with every restart of the server, with the promotion of a replica (its process, and the history that it
- * branched from when it was promoted), when the database was emptied, and when it is behind what was `seen`.
+ * The incarnation changes with every restart of the server, with the promotion of a replica (its process, and the history
+ * that it branched from when it was promoted), when the database was emptied, and when it is behind what was `seen`.
  */
 export async function readIncarnation(
   connection: Connection,
-  seen: Seen,
+  seen: Pick<Standing, "era" | "revision">,
   call: Call,
-): Promise<{ readonly incarnation: string; readonly seen: Seen }> {
-  const [, era, revision, run, branched] = await connection.run(incarnation, [seen.era, seen.revision], call);
-  return {
-    incarnation: `${era}/${run}/${branched}`,
-    seen: { era: String(era), revision: Number(revision) },
-  };
+): Promise<Standing> {
+  const [, era, revision, value] = await connection.run(incarnation, [seen.era, seen.revision], call);
+  return { incarnation: String(value), era: String(era), revision: Number(revision) };
 }
 
 async function replicasSentence(

@@ -147,7 +147,7 @@ export class Connection implements AsyncDisposable {
   }
 
   /** Runs one script; answers its result after the status. */
-  async run(script: Script, args: readonly (string | number)[], call: Call): Promise<Reply> {
+  async run(script: Script, args: readonly (string | number | Buffer)[], call: Call): Promise<Reply> {
     return this.#carry(call, async (send) => {
       for (;;) {
         const reply = await this.#evaluate(script, args, send);
@@ -160,7 +160,7 @@ export class Connection implements AsyncDisposable {
   }
 
   /** Runs one plain command. */
-  async command(name: string, args: readonly (string | number)[], call: Call): Promise<unknown> {
+  async command(name: string, args: readonly (string | number | Buffer)[], call: Call): Promise<unknown> {
     return this.#carry(call, (send) => send(() => this.#client.call(name, [...args])));
   }
 
@@ -202,7 +202,7 @@ export class Connection implements AsyncDisposable {
     }
   }
 
-  async #evaluate(script: Script, args: readonly (string | number)[], send: Send): Promise<Reply> {
+  async #evaluate(script: Script, args: readonly (string | number | Buffer)[], send: Send): Promise<Reply> {
     const evaluate = (name: string, what: string) =>
       send(() => this.#client.callBuffer(name, [what, ...this.#common, ...args])) as Promise<Reply>;
     if (this.#loaded.has(script)) {

@@ -1,10 +1,11 @@
 import type { Change, Entry, Revision } from "@cocoon-net/core";
+import { placeOf } from "./block.ts";
 import type { Call, Connection } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
-import { decodeEntries, splitJoined } from "./request.ts";
+import { readPage } from "./page.ts";
 import { changes as changesScript } from "./scripts/changes.ts";
-import { list as listScript } from "./scripts/list.ts";
 import { status } from "./scripts/prelude.ts";
+import { splitTexts } from "./text-array.ts";
 
 /** A place in one history: the stamp tells it from another history that got to the same number. */
 export interface Position {
@@ -31,7 +32,7 @@ export interface News {
 }
 
 /** A transaction as the `changes` script answers it. */
-type ChangesReply = readonly [revision: Buffer, put: Buffer, deleted: Buffer];
+type ChangesReply = readonly [revision: Buffer, put: Buffer, kept: Buffer, deleted: Buffer];
 
 /** Most entries of one page of a snapshot. */
 const pageSize = 5_000;
@@ -72,13 +73,11 @@ export async function readSnapshot(
   let last: Revision = 0;
   let after: string | undefined = "";
   while (after !== undefined) {
-    const reply = await connection.run(listScript, [prefix, after, pageSize], call);
-    const [, revision, stamp, more, pieces] = reply;
-    const page = (pieces as Buffer[]).flatMap(decodeEntries);
-    for (const entry of page) found.set(entry.key, entry);
-    first ??= { revision: Number(revision), stamp: String(stamp) };
-    last = Number(revision);
-    after = more === 1 ? page.at(-1)?.key : undefined;
+    const page = await readPage(connection, prefix, after, pageSize, call);
+    for (const entry of page.entries) found.set(entry.key, entry);
+    first ??= page.position;
+    last = page.position.revision;
+    after = page.next;
   }
   let position = first ?? { revision: 0, stamp: "" };
   if (position.revision === last) return { position, entries: [...found.values()] };
@@ -95,9 +94,30 @@ export async function readSnapshot(
   return { position, entries: [...found.values()].toSorted((a, b) => compareKeys(a.key, b.key)) };
 }
 
-function decodeChanges([at, put, deleted]: ChangesReply): News["batches"][number] {
+function decodeChanges([at, put, kept, deleted]: ChangesReply): News["batches"][number] {
   const revision = Number(at);
-  const puts = decodeEntries(put).map((entry): Change => ({ type: "put", entry }));
-  const deletes = splitJoined(deleted).map((key): Change => ({ type: "delete", key, revision }));
-  return { revision, changes: [...puts, ...deletes] };
+  const changes: Change[] = [];
+  const createdIn = createdRevisions(splitTexts(kept));
+  const texts = splitTexts(put);
+  for (let n = 0; n < texts.length; n += 2) {
+    const [key = "", value = ""] = [texts[n], texts[n + 1]];
+    const createRevision = createdIn(key) ?? revision;
+    changes.push({ type: "put", entry: { key, value, createRevision, modRevision: revision } });
+  }
+  for (const key of splitTexts(deleted)) changes.push({ type: "delete", key, revision });
+  return { revision, changes };
+}
+
+/** When the keys of a transaction were made that had been there before it. */
+function createdRevisions(kept: readonly string[]): (key: string) => Revision | undefined {
+  const rows = new Map<string, { readonly created: Revision; readonly mask: number }[]>();
+  for (let n = 0; n < kept.length; n += 3) {
+    const [block = "", created, mask] = [kept[n], kept[n + 1], kept[n + 2]];
+    const row = { created: Number(created), mask: Number(mask) };
+    rows.set(block, [...(rows.get(block) ?? []), row]);
+  }
+  return (key) => {
+    const { block, bit } = placeOf(key);
+    return rows.get(block)?.find(({ mask }) => mask & bit)?.created;
+  };
 }

@@ -5,14 +5,15 @@ import { InvalidError } from "@cocoon-net/core";
  *
  * | key | type | holds |
  * |---|---|---|
- * | `P` | hash | relative key → `createRevision modRevision value`, with a session `createRevision modRevision@session value` |
- * | `{P}#index` | sorted set, all scores 0 | the keys, in byte order |
- * | `{P}#state` | hash | `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes; changes that are `unmarked` and `marks`: where to cut the stream |
- * | `{P}#changes` | stream | `<revision>-0`: a transaction's `stamp`, what it `put` (keys and fields as in `P` in turn) and what it did `delete` (keys), joined by bytes 255 |
+ * | `P` | hash | relative key → value |
+ * | `{P}#blocks` | hash | block (block.ts) → its rows `createRevision modRevision keys[ session]`, with commas: which of its keys (bits) were made and last written when, and what session they hang on |
+ * | `{P}#index` | sorted set, all scores 0 | the blocks, in byte order |
+ * | `{P}#state` | hash | `layout` of all this, `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes; changes that are `unmarked` and `marks`: where to cut the stream |
+ * | `{P}#changes` | stream | `<revision>-0`: a transaction's `stamp`; what it `put`, keys and values in turn as a MessagePack array; which of these were there (`kept`: block, createRevision and keys of it in turn) and what it did `delete` (keys), joined by bytes 255 |
  * | `{P}#sessions` | sorted set | session id → deadline, ms of the server's clock |
- * | `{P}#tied` | sorted set, all scores 0 | `session NUL key` |
+ * | `{P}#tied` | sorted set, all scores 0 | `session NUL block` |
  *
- * Values live in one hash, not in a string key each, so that the keys of a script are always these six: a
+ * Values live in one hash, not in a string key each, so that the keys of a script are always these seven: a
  * list or the reaping of a session finds its keys only while it runs, and what a script does not declare may
  * be missing on a Redis Cluster node whose slot is being moved. `P` alone and the tag `{P}` hash to one slot.
  */
@@ -22,8 +23,15 @@ export function layoutOf(prefix: string): readonly string[] {
       hint: "use one without braces",
     });
   }
-  return [prefix, ...["index", "state", "changes", "sessions", "tied"].map((name) => `{${prefix}}#${name}`)];
+  const names = ["blocks", "index", "state", "changes", "sessions", "tied"];
+  return [prefix, ...names.map((name) => `{${prefix}}#${name}`)];
 }
+
+/** Types of these keys, where they exist. */
+export const keyTypes: readonly string[] = ["hash", "hash", "zset", "hash", "stream", "zset", "zset"];
+
+/** What `layout` says. The one before it had the revisions in front of the values, and no such word. */
+export const layoutVersion = "2";
 
 /**
  * What the sharded channels of a cluster's watches start with; the watched prefix follows. Sharded, because in a
@@ -32,14 +40,6 @@ export function layoutOf(prefix: string): readonly string[] {
  */
 export function channelStem(prefix: string, db: number): string {
   return `{${prefix}}#watch:${db}:`;
-}
-
-/** @throws {InvalidError} for a key that the layout cannot hold. */
-export function checkKey(key: string): string {
-  if (key === "" || key.includes("\0") || !key.isWellFormed()) {
-    throw new InvalidError(`store key ${JSON.stringify(key)} is empty or holds a NUL or half a character`);
-  }
-  return key;
 }
 
 /** Order of keys in the store: by their UTF-8 bytes. */

@@ -1,13 +1,16 @@
 import {
   type Compare,
+  checkKey,
   checkTxn,
   type Entry,
   InvalidError,
   type Operation,
   stepsOf,
   type TxnRequest,
+  type TxnStep,
 } from "@cocoon-net/core";
-import { checkKey } from "./layout.ts";
+import { placeOf } from "./block.ts";
+import { packTexts } from "./text-array.ts";
 
 /** Kept so that no script runs long: others wait meanwhile. */
 export const limits: { readonly maxOperations: number; readonly maxValueBytes: number } = {
@@ -19,80 +22,81 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
  * A transaction as the arguments of the `txn` script.
  * @throws {InvalidError} when it is beyond the limits, or writes a key twice in one branch.
  */
-export function encodeTxn(request: TxnRequest): string[] {
+export function encodeTxn(request: TxnRequest): (string | Buffer)[] {
   checkTxn(request, limits);
-  const counts: number[] = [];
-  const args = [""];
-  for (const { if: compares = [], then = [] } of stepsOf(request)) {
-    counts.push(compares.length);
-    for (const { key } of compares) args.push(checkKey(key));
-    for (const compare of compares) args.push(...encodeOperand(compare));
-    appendBranch(then, counts, args);
-  }
-  args[0] = counts.join(" ");
-  return args;
+  const steps = stepsOf(request);
+  return [JSON.stringify(steps.map(encodeStep)), ...steps.map(packPuts)];
 }
 
 /** The keys that a branch reads, in the order in which the script answers them. */
 export function readsOf(operations: readonly Operation[] = []): string[] {
-  return operations.flatMap((operation) => ("get" in operation ? [operation.get] : []));
+  const keys: string[] = [];
+  for (const operation of operations) if ("get" in operation) keys.push(operation.get);
+  return keys;
 }
 
-/** An entry from its key and its field of the hash, see layout.ts. */
-export function decodeEntry(key: string, field: string): Entry {
-  const [mark, created, modified] = /^(\d+) (\d+)@?\S* /.exec(field) ?? ["", 1, 1];
-  return {
-    key,
-    value: field.slice(mark.length),
-    createRevision: Number(created),
-    modRevision: Number(modified),
-  };
+/** What the script answers for one key that was read. */
+export function decodeRead(key: string, value: Buffer | null, revisions: Buffer | null): Entry | undefined {
+  if (value === null || revisions === null) return undefined;
+  const [createRevision = 0, modRevision = 0] = String(revisions).split(" ").map(Number);
+  return { key, value: String(value), createRevision, modRevision };
 }
 
-/** Entries from keys and fields in turn, as the scripts join them. */
-export function decodeEntries(joined: Buffer): Entry[] {
-  const parts = splitJoined(joined);
-  const entries: Entry[] = [];
-  for (let at = 0; at < parts.length; at += 2)
-    entries.push(decodeEntry(parts[at] ?? "", parts[at + 1] ?? ""));
-  return entries;
-}
+type Word = string | number;
 
-/** Text that was joined by bytes 255, which UTF-8 does not have. */
-export function splitJoined(joined: Buffer): string[] {
-  const parts: string[] = [];
-  for (let from = 0; from < joined.length; ) {
-    const end = joined.indexOf(255, from);
-    const to = end < 0 ? joined.length : end;
-    parts.push(joined.toString("utf8", from, to));
-    from = to + 1;
+function encodeStep({ if: compares = [], then = [] }: TxnStep): Word[][] {
+  const put: Word[] = [];
+  const deletes: Word[] = [];
+  const gets: Word[] = [];
+  // Of what was put last: neighbours in a block make one entry.
+  let session = "";
+  for (const operation of then) {
+    if ("put" in operation) {
+      const { block, bit } = placed(operation.put);
+      const holder = operation.session?.id ?? "";
+      const last = put.length - 3;
+      if (put[last] === block && session === holder) put[last + 1] = Number(put[last + 1]) | bit;
+      else put.push(block, bit, holder);
+      session = holder;
+    } else if ("delete" in operation) {
+      const { block, bit } = placed(operation.delete);
+      deletes.push(operation.delete, block, bit);
+    } else {
+      const { block, bit } = placed(operation.get);
+      gets.push(operation.get, block, bit);
+    }
   }
-  return parts;
+  return [compares.flatMap(encodeCompare), put, deletes, gets];
 }
 
-function encodeOperand(compare: Compare): [kind: string, operand: string] {
+function encodeCompare(compare: Compare): Word[] {
+  const { key } = compare;
+  const { block, bit } = placed(key);
+  return [key, block, bit, ...operandOf(compare)];
+}
+
+function operandOf(compare: Compare): [kind: string, operand: string] {
   if ("exists" in compare) return ["exists", compare.exists ? "1" : "0"];
   if ("createRevision" in compare) return ["created", String(compare.createRevision)];
   if ("modRevision" in compare) return ["modified", String(compare.modRevision)];
   return ["value", compare.value];
 }
 
-function appendBranch(operations: readonly Operation[], counts: number[], args: string[]): void {
-  const deletes: string[] = [];
-  const values: string[] = [];
-  const ties: string[] = [];
-  for (const operation of operations) {
-    if ("delete" in operation) deletes.push(checkKey(operation.delete));
-    if (!("put" in operation)) continue;
-    args.push(checkKey(operation.put));
-    values.push(operation.value);
-    if (operation.session) ties.push(String(values.length), operation.session.id);
-  }
-  const gets = readsOf(operations).map(checkKey);
-  counts.push(values.length, deletes.length, gets.length, ties.length / 2);
-  args.push(...deletes, ...gets, ...values, ...ties);
+function placed(key: string): ReturnType<typeof placeOf> {
+  checkKey(key);
+  return placeOf(key);
 }
 
-export function sessionOver(id: string, key: string): InvalidError {
+function packPuts({ then = [] }: TxnStep): Buffer | "" {
+  const texts: string[] = [];
+  for (const operation of then) if ("put" in operation) texts.push(operation.put, operation.value);
+  return texts.length === 0 ? "" : packTexts(texts);
+}
+
+export function sessionOver(id: string, request: TxnRequest): InvalidError {
+  const tied = stepsOf(request)
+    .flatMap(({ then = [] }) => then)
+    .find((operation) => "put" in operation && operation.session?.id === id);
+  const key = tied && "put" in tied ? tied.put : "its key";
   return new InvalidError(`session ${id} is over, ${key} was not put`, { hint: "open a new session" });
 }

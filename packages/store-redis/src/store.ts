@@ -4,6 +4,7 @@ import {
   type CallOptions,
   DisposeStack,
   type GetResult,
+  type IncarnationOptions,
   InvalidError,
   KeptSession,
   type ListOptions,
@@ -16,17 +17,17 @@ import {
   stepsOf,
   type TxnRequest,
   type TxnResult,
+  type TxnStep,
   type WatchBatch,
   type WatchOptions,
   writesOf,
 } from "@cocoon-net/core";
-import { readIncarnation, readTraits, type Seen, type ServerTraits } from "./capabilities.ts";
+import { readIncarnation, readTraits, type ServerTraits, type Standing } from "./capabilities.ts";
 import { type Call, Connection, type Reply } from "./connection.ts";
-import { compareKeys } from "./layout.ts";
 import { optionsFromUrl, type RedisStoreOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import { readPage } from "./page.ts";
 import { Pulse } from "./pulse.ts";
-import { decodeEntries, decodeEntry, encodeTxn, readsOf, sessionOver } from "./request.ts";
-import { list } from "./scripts/list.ts";
+import { decodeRead, encodeTxn, readsOf, sessionOver } from "./request.ts";
 import { status } from "./scripts/prelude.ts";
 import { endSession, openSession, renewSession } from "./scripts/sessions.ts";
 import { txn, txnWithoutPut } from "./scripts/txn.ts";
@@ -73,7 +74,10 @@ class RedisStore implements Store {
   readonly #closed = new AbortController();
   readonly #sessions = new Set<Session>();
   #disposed: Promise<void> | undefined;
-  #seen: Seen = { era: "", revision: 0 };
+  /** The newest place in history that it has seen. */
+  #seen: Pick<Standing, "era" | "revision"> = { era: "", revision: 0 };
+  /** What the newest answer says of its server. */
+  #last: Standing | undefined;
 
   constructor(options: ResolvedOptions, connection: Connection, traits: ServerTraits) {
     this.label = options.label;
@@ -95,16 +99,16 @@ class RedisStore implements Store {
     if (!Number.isInteger(limit) || limit < 1) {
       throw new InvalidError(`list limit ${limit} is not a positive integer`);
     }
-    const start = after !== "" && compareKeys(after, prefix) > 0 ? after : "";
-    const reply = await this.#connection.run(
-      list,
-      [prefix, start, Math.min(limit, longestPage)],
-      call(`list ${prefix}`, false, options),
+    const described = call(`list ${prefix}`, false, options);
+    const { entries, position, next } = await readPage(
+      this.#connection,
+      prefix,
+      after,
+      Math.min(limit, longestPage),
+      described,
     );
-    const [, revision, , more, pieces] = reply;
-    this.#see(Number(revision));
-    const entries = (pieces as Buffer[]).flatMap(decodeEntries);
-    return { entries, revision: Number(revision), next: more === 1 ? entries.at(-1)?.key : undefined };
+    this.#see(position.revision);
+    return { entries, revision: position.revision, next };
   }
 
   async txn(request: TxnRequest, options?: CallOptions): Promise<TxnResult> {
@@ -142,11 +146,14 @@ class RedisStore implements Store {
     return session;
   }
 
-  async incarnation(options?: CallOptions): Promise<string> {
+  async incarnation(options: IncarnationOptions = {}): Promise<string> {
+    // An answer from behind what was seen before is for the server to look into.
+    const isBehind = this.#last !== undefined && this.#last.revision < this.#seen.revision;
+    if (options.fromLastAnswer && this.#last !== undefined && !isBehind) return this.#last.incarnation;
     const described = call("read the incarnation", false, options);
-    const { incarnation, seen } = await readIncarnation(this.#connection, this.#seen, described);
-    this.#seen = seen.era === this.#seen.era && seen.revision < this.#seen.revision ? this.#seen : seen;
-    return incarnation;
+    const answer = await readIncarnation(this.#connection, this.#seen, described);
+    this.#learn(answer);
+    return answer.incarnation;
   }
 
   /** Ends its sessions at the server, within the deadline of a call. */
@@ -164,35 +171,47 @@ class RedisStore implements Store {
 
   async #txn(what: string, request: TxnRequest, options: CallOptions | undefined): Promise<TxnResult> {
     const args = encodeTxn(request);
-    let putting = false;
     const steps = stepsOf(request);
-    for (const operation of steps.flatMap(({ then = [] }) => then)) {
-      if (!("put" in operation)) continue;
-      putting = true;
-      const { put, session } = operation;
-      if (session === undefined || this.#sessions.has(session)) continue;
-      throw new InvalidError(`${put} is to be tied to session ${session.id}, which is not of this store`);
-    }
     const described: Call = {
       ...call(what, writesOf(request), options),
-      replicas: (reply: Reply) => (Number(reply[4] ?? 0) > 0 ? this.#wait : 0),
+      replicas: (reply: Reply) => (reply[6] === 1 ? this.#wait : 0),
     };
-    const reply = await this.#connection.run(putting ? txn : txnWithoutPut, args, described);
-    if (reply[0] === status.gone) throw sessionOver(String(reply[1]), String(reply[2]));
-    const [, ran, revision, reads] = reply;
-    this.#see(Number(revision));
-    const step = Number(ran);
-    const keys = readsOf(steps[step]?.then);
-    const fields = reads as readonly (Buffer | null)[];
+    const reply = await this.#connection.run(this.#puts(steps) ? txn : txnWithoutPut, args, described);
+    if (reply[0] === status.gone) throw sessionOver(String(reply[1]), request);
+    const [, step, revision, incarnation, era, reads] = reply as readonly [
+      ...[done: number, step: number, revision: number, incarnation: Buffer, era: Buffer],
+      reads: readonly (Buffer | null)[],
+    ];
+    this.#learn({ incarnation: String(incarnation), era: String(era), revision });
     return {
       succeeded: step < steps.length - 1,
       step,
-      revision: Number(revision),
-      reads: keys.map((key, at) => {
-        const field = fields[at] ?? null;
-        return field === null ? undefined : decodeEntry(key, String(field));
-      }),
+      revision,
+      reads: readsOf(steps[step]?.then).map((key, at) =>
+        decodeRead(key, reads[2 * at] ?? null, reads[2 * at + 1] ?? null),
+      ),
     };
+  }
+
+  /** Whether any step puts something. @throws {InvalidError} when that is to hang on a session of another store */
+  #puts(steps: readonly TxnStep[]): boolean {
+    let putting = false;
+    for (const { then = [] } of steps) {
+      for (const operation of then) {
+        if (!("put" in operation)) continue;
+        putting = true;
+        const { put, session } = operation;
+        if (session === undefined || this.#sessions.has(session)) continue;
+        throw new InvalidError(`${put} is to be tied to session ${session.id}, which is not of this store`);
+      }
+    }
+    return putting;
+  }
+
+  #learn(answer: Standing): void {
+    this.#last = answer;
+    const isNewer = answer.era !== this.#seen.era || answer.revision > this.#seen.revision;
+    if (isNewer) this.#seen = answer;
   }
 
   #see(revision: number): void {

@@ -71,7 +71,7 @@ describe("store URLs", () => {
     await using server = await startRedis();
     await using store = await openRedisStore(`redis://127.0.0.1:${server.port}/other/prefix?db=3`);
     await store.txn({ then: [{ put: "k", value: "v" }] });
-    assert.match(await redisCli(server, "-n", "3", "hget", "/other/prefix", "k"), / v$/);
+    assert.equal(await redisCli(server, "-n", "3", "hget", "/other/prefix", "k"), "v");
     assert.equal(await redisCli(server, "dbsize"), "0");
     assert.equal(store.label, `redis://127.0.0.1:${server.port}/other/prefix?db=3`);
   });
@@ -193,6 +193,19 @@ describe("a server that cannot be used is refused in one line", () => {
     assert.equal((await bounded.txn({ then })).revision, revision + 1);
   });
 
+  it("when another version has laid out what is there", async () => {
+    await using server = await startRedis();
+    await redisCli(server, "hset", "/cocoon-net", "subnets/n1", '1 1 "172.20.0.0/24"');
+    await redisCli(server, "hset", "{/cocoon-net}#state", "era", "1.1", "revision", "1");
+    const old = await refusal(`redis://127.0.0.1:${server.port}`);
+    assert.ok(old instanceof InvalidError);
+    assert.match(old.message, /written by another version of this program \(layout 1, not 2\)/);
+    await using other = await openRedisStore(`redis://127.0.0.1:${server.port}/other`);
+    await other[Symbol.asyncDispose]();
+    await using again = await openRedisStore(`redis://127.0.0.1:${server.port}/other`);
+    assert.deepEqual((await again.list("")).entries, []);
+  });
+
   it("when another program uses the prefix", async () => {
     await using server = await startRedis();
     await redisCli(server, "set", "/cocoon-net", "mine");
@@ -262,7 +275,7 @@ describe("TLS", () => {
     await log.until("the snapshot", 5_000, ({ batches }) => batches.length > 0);
     await limited.txn({ then: [{ put: "w/1", value: "v" }] });
     await log.until("the change", 5_000, ({ state }) => state.size === 1);
-    assert.match(await redisCli(server, "-n", "5", "hget", "/cocoon-net", "w/1"), / v$/);
+    assert.equal(await redisCli(server, "-n", "5", "hget", "/cocoon-net", "w/1"), "v");
     assert.equal((await store.get("w/1")).entry, undefined);
 
     // Redis neither answers nor closes when it is spoken to in the wrong way, so that this cannot be told from an outage.

@@ -68,7 +68,7 @@ describe("sessions", () => {
       const [seconds = "0"] = (await redisCli(server, "time")).split("\n");
       return Number(seconds) * 1_000 > deadline;
     });
-    assert.match(await redisCli(server, "hget", "/expired", "alive/n1"), new RegExp(`@${id} {}$`));
+    assert.match(await redisCli(server, "hget", "{/expired}#blocks", "alive/n1"), new RegExp(` ${id}$`));
     await using reading = await open("/expired");
     const { succeeded, reads } = await reading.txn({
       if: [{ key: "alive/n1", exists: false }],

@@ -8,8 +8,8 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[5]  stamp of that revision where the caller knows it, else empty
  *   ARGV[6]  1 to tell of that revision too, 0 to start after it
  *   ARGV[7]  last revision to tell of, or empty for the newest
- *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, deleted} each, as in
- *                                                          the stream, see layout.ts
+ *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, kept, deleted} each:
+ *                                                          as in the stream, see layout.ts, but all joined by bytes 255
  *            {gone}                                        the history from that revision is not all there, or it is another one
  *
  * Revisions have no holes in the stream and it is trimmed from its old end, so the history is whole exactly
@@ -33,18 +33,6 @@ elseif revision > 0 then
   if not entry or entry[1] ~= '1-0' then return { 2 } end
 end
 
--- Calls back with each part of what commit has joined.
-local function split(text, take)
-  if text == '' then return end
-  local from = 1
-  while true do
-    local to = string.find(text, '\255', from, true)
-    take(string.sub(text, from, (to or 0) - 1))
-    if not to then return end
-    from = to + 1
-  end
-end
-
 local found, scanned, bytes = {}, 0, 0
 local start = ARGV[6] == '1' and position .. '-0' or digits(since + 1) .. '-0'
 local stop = last and digits(last) .. '-0' or '+'
@@ -52,25 +40,21 @@ while true do
   local entries = redis.call('XRANGE', CHANGES, start, stop, 'COUNT', 16)
   for _, entry in ipairs(entries) do
     if scanned >= 1000 or bytes >= 4194304 then return { 1, tonumber(position), known, 1, found } end
-    local _, stamped, _, put, _, deleted = unpack(entry[2])
+    local _, stamped, _, put, _, kept, _, deleted = unpack(entry[2])
     position, known = string.match(entry[1], '^%d+'), stamped
-    scanned, bytes = scanned + 1, bytes + #put + #deleted
+    scanned, bytes = scanned + 1, bytes + #put + #kept + #deleted
     -- Most are not concerned, which this tells at once.
     if string.find(put, prefix, 1, true) or string.find(deleted, prefix, 1, true) then
-      local kept, gone, key = {}, {}, nil
-      split(put, function(part)
-        if not key then
-          key = part
-        else
-          if string.sub(key, 1, #prefix) == prefix then kept[#kept + 1], kept[#kept + 2] = key, part end
-          key = nil
-        end
-      end)
-      split(deleted, function(part)
-        if string.sub(part, 1, #prefix) == prefix then gone[#gone + 1] = part end
-      end)
-      if #kept + #gone > 0 then
-        found[#found + 1] = { position, table.concat(kept, '\255'), table.concat(gone, '\255') }
+      local sets, gone = {}, {}
+      local pairs = put == '' and {} or cmsgpack.unpack(put)
+      for n = 1, #pairs, 2 do
+        if string.sub(pairs[n], 1, #prefix) == prefix then sets[#sets + 1], sets[#sets + 2] = pairs[n], pairs[n + 1] end
+      end
+      for key in string.gmatch(deleted, '[^\255]+') do
+        if string.sub(key, 1, #prefix) == prefix then gone[#gone + 1] = key end
+      end
+      if #sets + #gone > 0 then
+        found[#found + 1] = { position, table.concat(sets, '\255'), kept, table.concat(gone, '\255') }
       end
     end
   end

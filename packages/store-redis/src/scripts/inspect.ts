@@ -4,14 +4,15 @@ import { defineScript, type Script } from "./prelude.ts";
  * What the server that owns the keys says of itself.
  *
  *   ARGV[3…]  sections of INFO
- *   result    {done, info, types}                          types: TYPE of each of KEYS
+ *   result    {done, info, types, layout}                  types: TYPE of each of KEYS; layout: see layout.ts, nil before 2
  */
 export const inspect: Script = defineScript(
   "inspect",
   `
 local types = {}
 for n, key in ipairs(KEYS) do types[n] = redis.call('TYPE', key).ok end
-return { 1, redis.call('INFO', unpack(ARGV, 3)), types }
+local layout = types[4] == 'hash' and redis.call('HGET', STATE, 'layout')
+return { 1, redis.call('INFO', unpack(ARGV, 3)), types, layout }
 `,
   { whenFull: true },
 );
@@ -22,8 +23,7 @@ return { 1, redis.call('INFO', unpack(ARGV, 3)), types }
  *
  *   ARGV[3]  the era that the caller knows, or empty
  *   ARGV[4]  the newest revision that it has seen in that era
- *   result   {done, era, revision, run, branched}          run: id of the server's process
- *                                                          branched: the history that this one branched from
+ *   result   {done, era, revision, incarnation}
  */
 export const incarnation: Script = defineScript(
   "incarnation",
@@ -32,8 +32,7 @@ if era == ARGV[3] and revision < tonumber(ARGV[4]) then
   era = stamp
   redis.call('HSET', STATE, 'era', era)
 end
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-return { 1, era, revision, run, branched() }
+return { 1, era, revision, incarnation() }
 `,
   { whenFull: true },
 );

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { layoutVersion } from "../layout.ts";
 
 export interface Script {
   readonly name: string;
@@ -18,7 +19,7 @@ export const status: {
 /**
  * What all scripts share.
  *
- *   KEYS     the six of layout.ts
+ *   KEYS     the seven of layout.ts
  *   ARGV[1]  about how many changes the stream keeps
  *   ARGV[2]  the stem of the watches' channels, see layout.ts
  *
@@ -27,7 +28,7 @@ export const status: {
  * ever sees a key whose session is over.
  */
 const prelude = String.raw`
-local DATA, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
+local DATA, BLOCKS, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
 local HISTORY, STEM = tonumber(ARGV[1]), ARGV[2]
 -- Numbers that are passed to commands are written as text: Lua's own way to turn them into it is slow.
 local time = redis.call('TIME')
@@ -40,46 +41,103 @@ local unmarked = tonumber(state[5] or 0)
 if not era then
   -- An empty or emptied database starts a new era.
   era = stamp
-  redis.call('HSET', STATE, 'era', era)
+  redis.call('HSET', STATE, 'era', era, 'layout', '${layoutVersion}')
 end
 
 local function digits(number)
   return string.format('%d', number)
 end
 
--- createRevision, session or '', modRevision and the place of the value in a field of DATA.
-local function parse(field)
-  local created, modified, session, at = string.match(field, '^(%d+) (%d+)@?(%S*) ()')
-  -- Written by hand: as if it had been there from the start.
-  if not created then return '1', nil, '1', 1 end
-  return created, session, modified, at
+-- Rows of a block, { created, modified, mask, session or '' } each.
+local function rowsOf(text)
+  local rows = {}
+  for created, modified, mask, session in string.gmatch(text or '', '(%d+) (%d+) (%-?%d+) ?([^,]*)') do
+    rows[#rows + 1] = { created, modified, tonumber(mask), session }
+  end
+  return rows
 end
 
--- The history that this server's branched from when it was last promoted.
-local function branched()
-  return string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or ''
+-- The rows of the blocks that this script is about, by their names.
+local blocks = {}
+local function load(names)
+  if #names == 0 then return end
+  for n, text in ipairs(redis.call('HMGET', BLOCKS, unpack(names))) do blocks[names[n]] = rowsOf(text) end
 end
 
--- What two histories differ in, whatever their revisions.
+-- The row that a key is in, by its block and its bit there.
+local function rowOf(block, mask)
+  for _, row in ipairs(blocks[block]) do
+    if bit.band(row[3], mask) ~= 0 then return row end
+  end
+end
+
+-- What stands before the last octet in the keys of a block that holds several.
+local function stemOf(block)
+  return string.match(block, '^(.*%.)%d+%z$')
+end
+
+-- The keys of a block that a mask has, in byte order, and their bits. runs: the 32 octets that follow an octet in byte order, as text.
+local runs = {}
+local function keysOf(block, mask)
+  local stem, first = string.match(block, '^(.*%.)(%d+)%z$')
+  if not stem then return { block }, { mask } end
+  local run = runs[first]
+  if not run then
+    run = {}
+    local octet = tonumber(first)
+    for n = 1, 32 do
+      run[n] = string.format('%d', octet)
+      if octet > 0 and octet * 10 <= 255 then
+        octet = octet * 10
+      else
+        while octet % 10 == 9 or octet >= 255 do octet = math.floor(octet / 10) end
+        octet = octet + 1
+      end
+    end
+    runs[first] = run
+  end
+  local keys, bits = {}, {}
+  for n = 1, 32 do
+    local one = bit.lshift(1, n - 1)
+    if bit.band(mask, one) ~= 0 then keys[#keys + 1], bits[#bits + 1] = stem .. run[n], one end
+  end
+  return keys, bits
+end
+
+-- What two histories differ in, whatever their revisions: the era, and the history that this server's branched from when
+-- it was last promoted.
 local function branch()
-  return era .. '/' .. branched()
+  return era .. '/' .. (string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)') or '')
+end
+
+-- Changes when the server may have lost writes: also with each of its processes.
+local function incarnation()
+  return branch() .. '/' .. string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
 -- Tells the watches that changes of keys concern, once each: branch, revision, stamp, whether a key was tied to a
 -- session. It asks for prefixes of a length that somebody has watched, and tells those that somebody listens to now, so
 -- that a change costs one call, and one more for each watched prefix of its keys, whatever the number of watches.
+-- written: block and mask in turn.
 local function announce(id, tied, written)
   if lengths == '' then return end
-  local reach, channels, asked = {}, {}, {}
-  for length in string.gmatch(lengths, '%d+') do reach[#reach + 1] = tonumber(length) end
-  for _, keys in ipairs(written) do
-    for _, key in ipairs(keys) do
-      for _, length in ipairs(reach) do
-        if length > #key then break end
-        local prefix = string.sub(key, 1, length)
-        if not asked[prefix] then
-          asked[prefix] = true
-          channels[#channels + 1] = STEM .. prefix
+  local channels, asked = {}, {}
+  local function ask(key, length)
+    local prefix = string.sub(key, 1, length)
+    if asked[prefix] then return end
+    asked[prefix] = true
+    channels[#channels + 1] = STEM .. prefix
+  end
+  for text in string.gmatch(lengths, '%d+') do
+    local length = tonumber(text)
+    for n = 1, #written, 2 do
+      local block = written[n]
+      local stem = stemOf(block)
+      if length <= #(stem or block) then
+        ask(block, length)
+      elseif stem then
+        for _, key in ipairs(keysOf(block, written[n + 1])) do
+          if length <= #key then ask(key, length) end
         end
       end
     end
@@ -114,56 +172,118 @@ local function mark(id, changes)
   unmarked = 0
 end
 
--- Puts and deletes keys as one revision, and answers how many keys it made. found: the fields of DATA that the puts,
--- then the deletes find. sessions: by the number of the put. Messages and the stream come first: they alone can be
--- refused, and then nothing has been applied. Each kind of write is one command for all keys, as commands are what costs.
-local function commit(puts, values, sessions, deletes, found)
-  local gone, made, untied, tied, sets = {}, {}, {}, {}, {}
+-- Adds keys of a block to its rows.
+local function addRow(rows, created, modified, mask, session)
+  for _, row in ipairs(rows) do
+    if row[1] == created and row[2] == modified and row[4] == session then
+      row[3] = bit.bor(row[3], mask)
+      return
+    end
+  end
+  rows[#rows + 1] = { created, modified, mask, session }
+end
+
+-- Takes keys out of a block's rows. Answers the rows that are left, and those that were taken.
+local function takeRows(rows, mask)
+  local left, taken = {}, {}
+  for _, row in ipairs(rows) do
+    local hit = bit.band(row[3], mask)
+    if hit ~= row[3] then left[#left + 1] = { row[1], row[2], bit.bxor(row[3], hit), row[4] } end
+    if hit ~= 0 then taken[#taken + 1] = { row[1], row[2], hit, row[4] } end
+  end
+  return left, taken
+end
+
+-- Ties of a block to sessions that have come, or gone, with its new rows.
+local function compareTies(block, before, after, come, gone)
+  local had, has = {}, {}
+  for _, row in ipairs(before) do had[row[4]] = true end
+  for _, row in ipairs(after) do
+    has[row[4]] = true
+    if row[4] ~= '' and not had[row[4]] then
+      come[#come + 1] = '0'
+      come[#come + 1] = row[4] .. '\0' .. block
+    end
+  end
+  for session in pairs(had) do
+    if session ~= '' and not has[session] then gone[#gone + 1] = session .. '\0' .. block end
+  end
+end
+
+-- Puts and deletes keys, whose blocks are loaded, as one revision, and answers whether it made any.
+--   packed, sets  keys and values in turn: as MessagePack, and as a table
+--   put           where they are: block, mask, session or '' in turn
+--   deletes       key, block, bit in turn
+-- Messages and the stream come first: they alone can be refused, and then nothing has been applied. Nothing is done for
+-- each key of a put here, as that is what costs.
+local function commit(packed, sets, put, deletes)
   local id = digits(revision + 1)
-  local tail = ' ' .. id .. ' '
-  for n, key in ipairs(puts) do
-    local created, session, old = id, sessions[n], nil
-    if found[n] then created, old = parse(found[n]) end
-    if not old then
-      made[#made + 1] = '0'
-      made[#made + 1] = key
-    elseif old ~= '' then
-      untied[#untied + 1] = old .. '\0' .. key
+  local before, touched, written = {}, {}, {}
+  local kept, gone, made, tied = {}, {}, false, 0
+  local function touch(block, mask)
+    if not before[block] then
+      before[block] = blocks[block]
+      touched[#touched + 1] = block
     end
-    sets[2 * n - 1] = key
-    if session then
-      tied[#tied + 1] = '0'
-      tied[#tied + 1] = session .. '\0' .. key
-      sets[2 * n] = created .. ' ' .. id .. '@' .. session .. ' ' .. values[n]
-    else
-      sets[2 * n] = created .. tail .. values[n]
-    end
+    written[#written + 1], written[#written + 2] = block, mask
+    return takeRows(blocks[block], mask)
   end
-  for n, key in ipairs(deletes) do
-    local field = found[#puts + n]
-    if field then
+  for n = 1, #put, 3 do
+    local block, mask, session = put[n], put[n + 1], put[n + 2]
+    local rows, taken = touch(block, mask)
+    local fresh = mask
+    for _, row in ipairs(taken) do
+      fresh = bit.bxor(fresh, row[3])
+      kept[#kept + 1], kept[#kept + 2], kept[#kept + 3] = block, row[1], digits(row[3])
+      addRow(rows, row[1], id, row[3], session)
+    end
+    if fresh ~= 0 then
+      made = true
+      addRow(rows, id, id, fresh, session)
+    end
+    if session ~= '' then tied = 1 end
+    blocks[block] = rows
+  end
+  for n = 1, #deletes, 3 do
+    local key, block, mask = deletes[n], deletes[n + 1], deletes[n + 2]
+    if rowOf(block, mask) then
       gone[#gone + 1] = key
-      local _, old = parse(field)
-      if old and old ~= '' then untied[#untied + 1] = old .. '\0' .. key end
+      blocks[block] = touch(block, mask)
     end
   end
-  if #puts + #gone == 0 then return 0 end
-  announce(id, #tied > 0 and 1 or 0, { puts, gone })
+  if #touched == 0 then return false end
+  announce(id, tied, written)
   revision, revisionStamp = revision + 1, stamp
   -- No text has the byte 255 in UTF-8.
-  mark(id, #puts + #gone)
-  redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'put', table.concat(sets, '\255'),
+  mark(id, #sets / 2 + #gone)
+  redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'put', packed, 'kept', table.concat(kept, '\255'),
     'delete', table.concat(gone, '\255'))
   redis.call('HSET', STATE, 'revision', id, 'stamp', stamp, 'unmarked', digits(unmarked))
   if #sets > 0 then redis.call('HSET', DATA, unpack(sets)) end
-  if #made > 0 then redis.call('ZADD', INDEX, unpack(made)) end
-  if #gone > 0 then
-    redis.call('HDEL', DATA, unpack(gone))
-    redis.call('ZREM', INDEX, unpack(gone))
+  if #gone > 0 then redis.call('HDEL', DATA, unpack(gone)) end
+  local texts, new, empty, come, untied = {}, {}, {}, {}, {}
+  for _, block in ipairs(touched) do
+    local rows, text = blocks[block], {}
+    for n, row in ipairs(rows) do
+      text[n] = row[1] .. ' ' .. row[2] .. ' ' .. digits(row[3]) .. (row[4] == '' and '' or ' ' .. row[4])
+    end
+    if #rows == 0 then
+      empty[#empty + 1] = block
+    else
+      texts[#texts + 1], texts[#texts + 2] = block, table.concat(text, ',')
+      if #before[block] == 0 then new[#new + 1], new[#new + 2] = '0', block end
+    end
+    compareTies(block, before[block], rows, come, untied)
+  end
+  if #texts > 0 then redis.call('HSET', BLOCKS, unpack(texts)) end
+  if #new > 0 then redis.call('ZADD', INDEX, unpack(new)) end
+  if #empty > 0 then
+    redis.call('HDEL', BLOCKS, unpack(empty))
+    redis.call('ZREM', INDEX, unpack(empty))
   end
   if #untied > 0 then redis.call('ZREM', TIED, unpack(untied)) end
-  if #tied > 0 then redis.call('ZADD', TIED, unpack(tied)) end
-  return #made / 2
+  if #come > 0 then redis.call('ZADD', TIED, unpack(come)) end
+  return made
 end
 
 -- Removes the keys of expired sessions, then the sessions. True when none is left.
@@ -172,20 +292,26 @@ local function reap()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', digits(now), 'LIMIT', '0', '256')) do
     if budget <= 0 then break end
     local some = redis.call('ZRANGEBYLEX', TIED, '[' .. id .. '\0', '(' .. id .. '\0\255', 'LIMIT', 0, budget)
-    for _, tie in ipairs(some) do ties[#ties + 1] = { session = id, key = string.sub(tie, #id + 2), member = tie } end
+    for _, tie in ipairs(some) do ties[#ties + 1] = { session = id, block = string.sub(tie, #id + 2) } end
     if #some < budget then over[#over + 1] = id end
     budget = budget - #some - 1
   end
   if #ties > 0 then
-    local keys, members, gone, found = {}, {}, {}, {}
-    for n, tie in ipairs(ties) do keys[n], members[n] = tie.key, tie.member end
-    for n, field in ipairs(redis.call('HMGET', DATA, unpack(keys))) do
-      local _, holder = parse(field or '')
-      -- One that was removed by hand may have been put again without the session.
-      if holder == ties[n].session then gone[#gone + 1], found[#found + 1] = keys[n], field end
+    local names, deletes = {}, {}
+    for n, tie in ipairs(ties) do names[n] = tie.block end
+    load(names)
+    for _, tie in ipairs(ties) do
+      for _, row in ipairs(blocks[tie.block]) do
+        if row[4] == tie.session then
+          local keys, bits = keysOf(tie.block, row[3])
+          for n, key in ipairs(keys) do
+            local at = #deletes
+            deletes[at + 1], deletes[at + 2], deletes[at + 3] = key, tie.block, bits[n]
+          end
+        end
+      end
     end
-    commit({}, {}, {}, gone, found)
-    redis.call('ZREM', TIED, unpack(members))
+    commit('', {}, {}, deletes)
   end
   if #over > 0 then redis.call('ZREM', SESSIONS, unpack(over)) end
   return budget > 0

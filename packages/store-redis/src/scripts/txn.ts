@@ -1,66 +1,70 @@
 import { defineScript, type Script } from "./prelude.ts";
 
 /**
- * Applies the first step whose compares hold. What is alike stands together, so that one command can take it.
+ * Applies the first step whose compares hold.
  *
- *   ARGV[3]  how many, for each step: compares, puts, deletes, gets, ties
- *   ARGV[4…] each step: keys of compares; then (kind, operand) each     kind: exists ("1" or "0"), created, modified, value
- *            keys of puts, deletes, gets; values of puts; then ties: (number of the put, session) each
- *   result   {done, step, revision, reads, made}           step: from 0; reads: fields, see layout.ts, or nil each; made: keys that are new
- *            {gone, session, key}                          a put names a session that is over; nothing applied
+ *   ARGV[3]  JSON, of each step {compares, put, deletes, gets}:
+ *            compares  key, block, bit, kind, operand in turn     kind: exists ("1" or "0"), created, modified, value
+ *            put       block, mask, session or "" in turn: where the keys are that the step puts
+ *            deletes, gets  key, block, bit in turn
+ *   ARGV[4…] of each step what it puts: keys and values in turn as a MessagePack array, or empty
+ *   result   {done, step, revision, incarnation, era, reads, made}
+ *                                                          step: from 0; made: 1 if a key is new
+ *                                                          reads: value, then createRevision and modRevision, or nil twice
+ *            {gone, session}                               a put names a session that is over; nothing applied
  */
 const body = `
 if not reap() then return { 0 } end
 
-local counts, place = {}, 4
-for count in string.gmatch(ARGV[3], '%d+') do counts[#counts + 1] = tonumber(count) end
-local function take(count)
-  place = place + count
-  return unpack(ARGV, place - count, place - 1)
+-- Every n-th of a list, from the first on.
+local function each(list, first, n)
+  local some = {}
+  for at = first, #list, n do some[#some + 1] = list[at] end
+  return some
 end
-local function find(count)
-  if count == 0 then return {} end
-  return redis.call('HMGET', DATA, take(count))
+
+local function values(keys)
+  if #keys == 0 then return {} end
+  return redis.call('HMGET', DATA, unpack(keys))
 end
 
 local function hold(compares)
-  local all = true
-  for _, field in ipairs(find(compares)) do
-    local kind, operand = take(2)
+  load(each(compares, 2, 5))
+  for n, value in ipairs(values(each(compares, 1, 5))) do
+    local _, block, mask, kind, operand = unpack(compares, 5 * n - 4, 5 * n)
     local actual
     if kind == 'exists' then
-      actual = field and '1' or '0'
-    elseif field then
-      local created, _, modified, at = parse(field)
-      if kind == 'created' then actual = created
-      elseif kind == 'modified' then actual = modified
-      else actual = string.sub(field, at) end
+      actual = value and '1' or '0'
+    elseif value then
+      -- Written by hand: as if it had been there from the start.
+      local row = rowOf(block, mask) or { '1', '1' }
+      if kind == 'created' then actual = row[1]
+      elseif kind == 'modified' then actual = row[2]
+      else actual = value end
     end
-    if actual ~= operand then all = false end
+    if actual ~= operand then return false end
   end
-  return all
+  return true
 end
 
-local puts, deletes, gets, ties = 0, 0, 0, 0
-local step, steps = 0, #counts / 5
-while step < steps do
-  puts, deletes, gets, ties = unpack(counts, 5 * step + 2, 5 * step + 5)
-  if hold(counts[5 * step + 1]) then break end
-  place = place + 2 * puts + deletes + gets + 2 * ties
-  puts, deletes, gets, ties = 0, 0, 0, 0
-  step = step + 1
+local steps = cjson.decode(ARGV[3])
+local step = 1
+while not hold(steps[step][1]) do step = step + 1 end
+local _, put, deletes, gets = unpack(steps[step])
+for _, session in ipairs(each(put, 3, 3)) do
+  if session ~= '' and not redis.call('ZSCORE', SESSIONS, session) then return { 2, session } end
 end
-local first, writes = place, puts + deletes
-local found = find(writes + gets)
-local values, sessions = { take(puts) }, {}
-for _ = 1, ties do
-  local put, session = take(2)
-  if not redis.call('ZSCORE', SESSIONS, session) then return { 2, session, ARGV[first + put - 1] } end
-  sessions[tonumber(put)] = session
+load(each(put, 1, 3))
+load(each(deletes, 2, 3))
+load(each(gets, 2, 3))
+local reads = {}
+for n, value in ipairs(values(each(gets, 1, 3))) do
+  local row = value and (rowOf(gets[3 * n - 1], gets[3 * n]) or { '1', '1' })
+  reads[2 * n - 1], reads[2 * n] = value, row and row[1] .. ' ' .. row[2]
 end
-local made = commit({ unpack(ARGV, first, first + puts - 1) }, values, sessions,
-  { unpack(ARGV, first + puts, first + writes - 1) }, found)
-return { 1, step, revision, { unpack(found, writes + 1, writes + gets) }, made }
+local packed = ARGV[3 + step]
+local made = commit(packed, packed == '' and {} or cmsgpack.unpack(packed), put, deletes)
+return { 1, step - 1, revision, incarnation(), era, reads, made and 1 or 0 }
 `;
 
 export const txn: Script = defineScript("txn", body, { whenFull: false });

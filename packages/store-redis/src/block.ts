@@ -1,0 +1,69 @@
+/**
+ * Keys that end in the last octet of an address stand together in blocks of 32 neighbours in byte order, so that
+ * revisions and index of a node's leases are written by the block and not by the lease. A block is called after the
+ * first key that it can hold, with a NUL behind: no key is, and it sorts behind that key and before the next.
+ * Any other key is a block of its own, called like it. `keysOf` in scripts/prelude.ts knows the same.
+ */
+export interface Place {
+  readonly block: string;
+  /** The key's bit in the block's masks, which are signed 32-bit numbers. */
+  readonly bit: number;
+}
+
+const blockSize = 32;
+const octets = Array.from({ length: 256 }, (_, octet) => String(octet)).sort();
+/** By octet: its place in byte order. */
+const ranks = new Map(octets.map((octet, rank) => [octet, rank]));
+const ends = octets.map((_, rank) => `${octets[rank - (rank % blockSize)]}\0`);
+
+export function placeOf(key: string): Place {
+  const stem = key.lastIndexOf(".") + 1;
+  const rank = stem === 0 ? undefined : ranks.get(key.slice(stem));
+  if (rank === undefined) return { block: key, bit: 1 };
+  return { block: key.slice(0, stem) + ends[rank], bit: 1 << (rank % blockSize) };
+}
+
+/**
+ * The blocks that may hold keys beyond `key` although their names are not beyond its own block's: one of each stem that
+ * `key` starts with.
+ */
+export function blocksAround(key: string): string[] {
+  const blocks: string[] = [];
+  for (let dot = key.indexOf("."); dot >= 0; dot = key.indexOf(".", dot + 1)) {
+    const rest = key.slice(dot + 1);
+    let rank = octets.length - blockSize;
+    while (rank >= 0 && (octets[rank] ?? "") > rest) rank -= blockSize;
+    if (rank >= 0) blocks.push(`${key.slice(0, dot + 1)}${ends[rank]}`);
+  }
+  return blocks;
+}
+
+/** One row of a block: when these of its keys were made and last written. */
+export interface Row {
+  readonly created: number;
+  readonly modified: number;
+  readonly mask: number;
+}
+
+export function rowsOf(text: string): Row[] {
+  return text.split(",").map((row) => {
+    const [created, modified, mask] = row.split(" ", 3);
+    return { created: Number(created), modified: Number(modified), mask: Number(mask) };
+  });
+}
+
+/** Calls back with each key that the rows of a block have, in byte order. */
+export function forEachKey(block: string, rows: readonly Row[], take: (key: string, row: Row) => void): void {
+  const [only] = rows;
+  if (!block.endsWith("\0")) {
+    if (only) take(block, only);
+    return;
+  }
+  const end = block.lastIndexOf(".") + 1;
+  const stem = block.slice(0, end);
+  const first = ranks.get(block.slice(end, -1)) ?? 0;
+  for (let at = 0; at < blockSize; at++) {
+    const row = rows.length === 1 ? only : rows.find(({ mask }) => mask & (1 << at));
+    if (row && row.mask & (1 << at)) take(stem + octets[first + at], row);
+  }
+}
