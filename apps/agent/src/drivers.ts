@@ -70,6 +70,13 @@ export function checkStoreUrl(text: string, drivers?: DriverPlaces): void {
   }
 }
 
+/** Checks that a platform's driver is to be found, without loading it. @throws {InvalidError} */
+export function checkPlatform(platform: string, drivers?: DriverPlaces): void {
+  if (drivers?.named.has(platform) || !clouds.has(platform)) {
+    resolveDriver("cloud", platform, [...clouds.keys()], drivers);
+  }
+}
+
 /** Opens a store by its URL; a command passes its context. @throws {InvalidError} for a URL or scheme that cannot work. */
 export async function openStore(text: string, options: OpenOptions = {}): Promise<Store> {
   const { drivers, signal, timeoutMs } = options;

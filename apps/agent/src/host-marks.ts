@@ -1,6 +1,12 @@
-import { type RecordSchema, recordSchema as z } from "@cocoon-net/core";
-import type { HostMark, HostPlan, HostSetUp, HostSetUpOptions } from "@cocoon-net/host-linux";
-import { setUpHost } from "@cocoon-net/host-linux";
+import { parseCidr, type RecordSchema, recordSchema as z } from "@cocoon-net/core";
+import {
+  type HostMark,
+  type HostPlan,
+  type HostSetUp,
+  type HostSetUpOptions,
+  openHostNetwork,
+  setUpHost,
+} from "@cocoon-net/host-linux";
 import { replaceFile } from "./durable-file.ts";
 import { readRecord, type StateDirectory } from "./state-directory.ts";
 
@@ -30,19 +36,49 @@ export async function readHostMarks(state: StateDirectory): Promise<readonly Hos
   return (await readRecord(state.hostPath, schema))?.made ?? [];
 }
 
-/** Sets the host up; what it makes is on record before it is made. */
+/** Sets the host up; what it makes is on record before it is made. A gateway of before, which is on record, goes. */
 export async function setUpThisHost(
   plan: HostPlan,
   state: StateDirectory,
   options: HostSetUpOptions,
 ): Promise<HostSetUp> {
-  const made = [...(await readHostMarks(state))];
+  const known = await readHostMarks(state);
+  const write = (made: readonly HostMark[]): Promise<void> =>
+    replaceFile(state.hostPath, `${JSON.stringify({ made }, null, 2)}\n`);
+  const gateway = `${plan.gateway}/${parseCidr(plan.subnet).prefix}`;
+  const made = known.filter((mark) => mark.kind !== "address" || mark.address === gateway);
+  const removed = await removeAddresses(
+    known.filter((mark) => !made.includes(mark)),
+    options,
+  );
+  if (made.length < known.length) await write(made);
   const onMake = async (mark: HostMark): Promise<void> => {
-    if (made.some((known) => isSame(known, mark))) return;
+    if (made.some((one) => isSame(one, mark))) return;
     made.push(mark);
-    await replaceFile(state.hostPath, `${JSON.stringify({ made }, null, 2)}\n`);
+    await write(made);
   };
-  return await setUpHost(plan, { ...options, onMake });
+  const { changes, warnings } = await setUpHost(plan, { ...options, onMake });
+  return { changes: [...removed, ...changes], warnings };
+}
+
+/** First of all: the kernel takes others of the same subnet off with it. */
+async function removeAddresses(
+  marks: readonly HostMark[],
+  { network: given, signal }: HostSetUpOptions,
+): Promise<string[]> {
+  if (marks.length === 0) return [];
+  await using own = given === undefined ? openHostNetwork() : undefined;
+  const network = given ?? own;
+  const changes: string[] = [];
+  for (const mark of marks) {
+    if (mark.kind !== "address") continue;
+    const { address, device } = mark;
+    if ((await network?.getLink({ name: device }, { signal })) === undefined) continue;
+    if (await network?.deleteAddress(address, device, { signal })) {
+      changes.push(`removed address ${address} from ${device}`);
+    }
+  }
+  return changes;
 }
 
 /** Of a file that was replaced several times, the text before the first time is what was found. */

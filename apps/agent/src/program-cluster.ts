@@ -19,7 +19,7 @@ const store = () => import("./commands/store.ts");
 
 /** `cocoon-net cluster …` */
 export function addClusterCommands(program: Command, context: CommandContext): void {
-  const clusterCommand = program.command("cluster").description("look at the whole cluster");
+  const clusterCommand = program.command("cluster").description("look at the whole cluster, and act on it");
   storeOption(
     clusterCommand
       .command("init")

@@ -268,6 +268,8 @@ function usageLine(text: string): string {
   const line = text
     .trim()
     .replace(/^error: /, "")
-    .replaceAll(/\s*\n\s*/g, " ");
-  return `cocoon-net: ${line}; --help lists the options\n`;
+    .replaceAll(/\s*\n\s*/g, " ")
+    .replace(/\.$/, "");
+  const what = line.startsWith("unknown command") ? "commands" : "options";
+  return `cocoon-net: ${line}; --help lists the ${what}\n`;
 }

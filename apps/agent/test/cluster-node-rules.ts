@@ -293,6 +293,10 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect(await node.routes()).toEqual([]);
 
       expect(await node.adopt("--store", url)).toContain("172.20.1.0/24");
+      expect(await node.namespace.ip("-4", "-br", "address", "show", "cni0")).toMatch(
+        / 172\.20\.1\.1\/24 *\n$/,
+      );
+      expect(await node.namespace.ip("route", "show", "172.20.0.0/24")).toBe("");
       const anew = await node.daemon("--store", url, ...ttl);
       await anew.says("the subnet is ours");
       expect(anew.output).toContain("dropped leases outside 172.20.1.0/24");

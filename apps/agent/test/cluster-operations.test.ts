@@ -47,7 +47,10 @@ it("lets a node leave, and stay after all", async () => {
   const { out, said } = await run(["drain", "n1"]);
   expect([out, said]).toEqual([
     ["n1 grants nothing new, and leaves with its last guest"],
-    ["`cocoon-net cluster events --node n1 --watch` shows how far it is"],
+    [
+      "`cocoon-net cluster events --node n1 --watch` shows how far it is",
+      "warning: no controller leads now, and this waits for one; `cocoon-net controller` starts it",
+    ],
   ]);
   expect((await record()).status).toBe("draining");
   expect((await run(["drain", "n1", "--cancel"])).out).toEqual(["n1 stays, and grants again"]);

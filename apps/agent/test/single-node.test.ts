@@ -176,7 +176,7 @@ describe("a node without a store", { timeout: 60_000 }, () => {
     expect(await node.run("teardown", ...files, ...pid)).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
-        /^cocoon-net: .*pool\.json does not exist: this node is not set up; .*\n$/,
+        /^cocoon-net: .*pool\.json does not exist: there is nothing to tear down; .*\n$/,
       ),
     });
   });

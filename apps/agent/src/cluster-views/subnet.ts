@@ -82,7 +82,9 @@ async function findNode(
     const { entry } = await store.get(keys.node(which), options);
     if (entry) return { node: which, record: decode(nodeSchema, entry) };
     throw new NotFoundError(`there is no node "${which}" in ${store.label}`, {
-      hint: "`cocoon-net cluster nodes` lists them",
+      hint: isAddress(which)
+        ? `a subnet is named with its prefix length, like ${which}/24; \`cocoon-net cluster ip ${which}\` is about one address`
+        : "`cocoon-net cluster nodes` lists them",
     });
   }
   const wanted = formatCidr(parseCidr(which, "subnet"));
@@ -97,6 +99,10 @@ async function findNode(
   throw new NotFoundError(`no node has the subnet ${wanted} in ${store.label}`, {
     hint: "`cocoon-net cluster subnets` lists them",
   });
+}
+
+function isAddress(text: string): boolean {
+  return /^\d+\.\d+\.\d+\.\d+$/.test(text);
 }
 
 /** `[########------]  57 % of 140: 80 leased, 60 free`. The node says how large its pool is. */

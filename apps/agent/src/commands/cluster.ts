@@ -1,6 +1,6 @@
-import { initCluster } from "@cocoon-net/core";
+import { describeError, initCluster } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
-import { openStore } from "../drivers.ts";
+import { checkPlatform, openStore } from "../drivers.ts";
 
 export interface ClusterInitFlags {
   readonly store: string;
@@ -34,4 +34,10 @@ export async function clusterInit(flags: ClusterInitFlags, context: CommandConte
   context.print(
     `cluster in ${store.label}: ${config.parentCIDR} in /${config.nodePrefix} subnets on ${config.platform}`,
   );
+  try {
+    checkPlatform(config.platform, context.drivers);
+  } catch (error) {
+    // Where the nodes and the controller run it may well be.
+    context.say(`warning: ${describeError(error)}`);
+  }
 }

@@ -14,7 +14,9 @@ export function configExplain(
   const command = names.reduce((outer, name) => {
     const inner = outer.commands.find((one) => one.name() === name);
     if (inner) return inner;
-    throw new InvalidError(`there is no command "${names.join(" ")}"`);
+    throw new InvalidError(`there is no command "${names.join(" ")}"`, {
+      hint: `\`cocoon-net ${[...pathOf(outer), "--help"].join(" ")}\` lists those that there are`,
+    });
   }, program);
   const rows = settable(command).map((option) => {
     const fromEnv = option.envVar === undefined ? undefined : context.env[option.envVar];
@@ -32,6 +34,11 @@ export function configExplain(
       { title: "FROM", value: ({ origin }) => origin },
     ]),
   );
+}
+
+/** Below the program itself. */
+function pathOf(command: Command): string[] {
+  return command.parent === null ? [] : [...pathOf(command.parent), command.name()];
 }
 
 /** Prints the JSON Schema of the config file, which editors complete it with. */

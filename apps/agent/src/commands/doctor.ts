@@ -105,7 +105,8 @@ async function* cloudOf(
     try {
       platform = await detectPlatform(signal);
     } catch (error) {
-      yield warning("metadata", describeError(error), "say which cloud this is with --platform");
+      const found = error instanceof Error ? error.message : String(error);
+      yield warning("metadata", found, "say which cloud this is with --platform");
       return;
     }
   }

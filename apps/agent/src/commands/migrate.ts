@@ -16,6 +16,7 @@ import {
 } from "@cocoon-net/core";
 import { openCluster } from "../cluster-views/show.ts";
 import type { CommandContext } from "../command-context.ts";
+import { sayIfNobodyLeads } from "./operate.ts";
 
 export interface MigrateFlags {
   readonly store: string;
@@ -42,6 +43,7 @@ export async function clusterMigrate(flags: MigrateFlags, context: CommandContex
   await using store = await openCluster(flags.store, context);
   const migration = await requestMigration(store, request, context);
   context.print(`${migration.ip} is to move from ${migration.from} to ${migration.to}`);
+  await sayIfNobodyLeads(store, context);
   if (flags.wait) await follow(store, migration, context);
   else context.say(`\`cocoon-net cluster ip ${migration.ip}\` shows how far it is`);
 }

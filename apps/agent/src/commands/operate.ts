@@ -5,7 +5,7 @@ import {
   requestReclaim,
   resumeReclaim,
 } from "@cocoon-net/controller";
-import { InvalidError } from "@cocoon-net/core";
+import { InvalidError, keys, type Store } from "@cocoon-net/core";
 import { openCluster } from "../cluster-views/show.ts";
 import type { CommandContext } from "../command-context.ts";
 
@@ -42,6 +42,7 @@ export async function clusterDrain(
   await requestDrain(store, node, context);
   context.print(`${node} grants nothing new, and leaves with its last guest`);
   context.say(follow(node));
+  await sayIfNobodyLeads(store, context);
 }
 
 export async function clusterReclaim(
@@ -56,6 +57,7 @@ export async function clusterReclaim(
   if (until !== undefined) context.print(`should no fence succeed, it is free at ${until} at the soonest`);
   for (const risk of cannotExclude) context.say(`what nobody can exclude then: ${risk}`);
   context.say(follow(node));
+  await sayIfNobodyLeads(store, context);
 }
 
 /** Force can give an address to two VMs: nobody does that by an arrow key and Enter. */
@@ -68,6 +70,12 @@ async function requireName(node: string, given: string | undefined, context: Com
       : `that is not "${node}"`,
     { hint: `give --confirm ${node}; nothing was done` },
   );
+}
+
+/** What was asked for is a controller's to do. */
+export async function sayIfNobodyLeads(store: Store, { signal, say }: CommandContext): Promise<void> {
+  if ((await store.get(keys.leader, { signal })).entry !== undefined) return;
+  say("warning: no controller leads now, and this waits for one; `cocoon-net controller` starts it");
 }
 
 function follow(node: string): string {

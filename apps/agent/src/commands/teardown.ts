@@ -5,6 +5,7 @@ import {
   FencedError,
   listAll,
   movedSchema,
+  NotFoundError,
   parseAddress,
   parseCidr,
   prefixes,
@@ -44,7 +45,7 @@ const bridge = "cni0";
  */
 export async function teardown(flags: TeardownFlags, context: CommandContext): Promise<void> {
   const state = new StateDirectory(flags.stateDir);
-  const pool = await state.readPool();
+  const pool = await readPool(state);
   const registration = await state.readRegistration();
   if (registration && flags.store === undefined) {
     throw new ConflictError(`node ${pool.nodeName} is registered in ${registration.store}`, {
@@ -83,6 +84,17 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     state.poolPath,
   );
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
+}
+
+async function readPool(state: StateDirectory): Promise<PoolFile> {
+  try {
+    return await state.readPool();
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    throw new NotFoundError(`${state.poolPath} does not exist: there is nothing to tear down`, {
+      hint: "--state-dir names the directory of another node's files",
+    });
+  }
 }
 
 /**
