@@ -34,8 +34,9 @@ export interface GceCallsOptions {
 /** On whose behalf calls are made. */
 export interface CallScope {
   readonly signal: AbortSignal | undefined;
-  /** The queue of the budget that they wait in. */
+  /** The queue of the budget that they wait in, and when what they are for began. */
   readonly purpose: CallPurpose;
+  readonly since: number;
 }
 
 export interface Call {
@@ -104,14 +105,14 @@ export class GceCalls {
     onWaited: (ms: number) => void,
   ): Promise<T> {
     const { tokens, endpoint, budget, timing } = this.#options;
-    const { signal, purpose } = scope;
+    const { signal, purpose, since } = scope;
     const { action, project: account, region, timeoutMs = timing.requestMs, emptyLists = [] } = call;
     const kind = call.changes ? "write" : "read";
     const bucket = budget.bucket({ platform: "gke", account, region, class: kind }, rates[kind]);
     // Not while a request is timed.
     await vendorClients();
     const waitedMs = await bucket
-      .take(purpose, { signal, withinMs: timing.budgetMs })
+      .take(purpose, { signal, withinMs: timing.budgetMs, since })
       .catch((cause: unknown) => {
         throw cause instanceof ThrottledError ? new BudgetError(cause.message, { cause }) : cause;
       });

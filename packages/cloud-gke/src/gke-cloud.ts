@@ -131,7 +131,8 @@ export class GkeCloud implements Cloud {
   }
 
   #looks(purpose: CallPurpose, options: CloudCallOptions): Looks {
-    const scope = { signal: this.#signal(options), purpose: options.purpose ?? purpose };
+    const since = performance.now();
+    const scope = { signal: this.#signal(options), purpose: options.purpose ?? purpose, since };
     return { api: new GceApi(this.#calls, scope), progress: options.onProgress ?? (() => {}) };
   }
 

@@ -71,6 +71,7 @@ export class Requests {
   readonly signal: AbortSignal | undefined;
   readonly #options: VolcengineApiOptions;
   readonly #purpose: CallPurpose;
+  readonly #since = performance.now();
   #waitedMs = 0;
 
   constructor(options: VolcengineApiOptions, scope: RequestScope) {
@@ -175,7 +176,8 @@ export class Requests {
     loadSigner();
     const bucket = budget.bucket({ platform: "volcengine", account, region, class: kind }, rates[kind]);
     const { signal, timing } = this;
-    const waitedMs = await bucket.take(this.#purpose, { signal, withinMs: timing.budgetMs });
+    const take = { signal, withinMs: timing.budgetMs, since: this.#since };
+    const waitedMs = await bucket.take(this.#purpose, take);
     this.#waitedMs += waitedMs;
     // Signed after the wait: a signature carries its time, and the credentials may have been renewed.
     const credentials = await source.current();

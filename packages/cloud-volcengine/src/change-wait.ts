@@ -12,8 +12,9 @@ const firstGuess = 4;
 /** How much later another look is, in parts of the time since the request: after one that was nearly right, and else. */
 const nearly = 0.1;
 const growth = 0.3;
-/** Expects it sooner the next time, so that it is noticed when the cloud has become faster. */
+/** Done at the first look, it may have been done long before: the next is expected sooner, much so after a guess. */
 const sooner = 0.95;
+const soonerThanGuessed = 0.5;
 /** One slow change is not the measure of all. */
 const mostSlower = 1.5;
 
@@ -71,7 +72,9 @@ export class ChangeWait {
   done(): void {
     if (!this.#asked || this.#looks === 0) return;
     const { kind, times, now } = this.#options;
-    const age = (now() - this.#askedAt) * (this.#looks === 1 ? sooner : 1);
-    times.set(kind, Math.min(age, (times.get(kind) ?? Infinity) * mostSlower));
+    const known = times.get(kind);
+    const early = known === undefined ? soonerThanGuessed : sooner;
+    const age = (now() - this.#askedAt) * (this.#looks === 1 ? early : 1);
+    times.set(kind, Math.min(age, (known ?? Infinity) * mostSlower));
   }
 }

@@ -16,12 +16,11 @@ import {
 import { isRefusal } from "./api-errors.ts";
 import { bringUp } from "./bring-up.ts";
 import { emptyEni, fillEni } from "./eni-addresses.ts";
-import { deleteEni } from "./eni-changes.ts";
 import { createEni } from "./eni-requests.ts";
-import { detachAll } from "./fence.ts";
+import { deleteEmptied } from "./moved-enis.ts";
 import { networkOf } from "./network.ts";
 import { eniTags, movedEniName, useOf, whyNotOurs } from "./ownership.ts";
-import { findInstance, listEnis, listSubnets, waitForEnis } from "./reads.ts";
+import { findInstance, listEnis, listSubnets } from "./reads.ts";
 import { securityGroupsOf } from "./security-groups.ts";
 import type { Steps } from "./steps.ts";
 import type { Eni, Instance } from "./wire.ts";
@@ -201,7 +200,10 @@ class Move {
     const { address, from, to } = this.#request;
     const { instanceID } = this.#request.instance;
     const others = enis.filter((eni) => eni !== holder && eni.secondaryAddresses.includes(address));
-    await this.#deleteEmpty(enis.filter((eni) => isLeft(eni, from)));
+    await deleteEmptied(
+      this.#steps,
+      enis.filter((eni) => isLeft(eni, from)),
+    );
     const attached = await listEnis(api, { InstanceId: instanceID });
     const has = attached.find(({ eniID }) => eniID === holder.eniID)?.secondaryAddresses.includes(address);
     const what = `${holder.eniID} (${this.#subnetID}) is InUse on ${instanceID} with ${address}`;
@@ -214,22 +216,6 @@ class Move {
         to.subnetID,
       ),
     };
-  }
-
-  /** An ENI that was made for a move, after its last address has moved on. */
-  async #deleteEmpty(enis: readonly Eni[]): Promise<void> {
-    const { api } = this.#steps;
-    for (const eni of enis) {
-      const detaching = api.changes("detach");
-      const trouble = (await detachAll(this.#steps, [eni], detaching)).get(eni.eniID);
-      if (trouble !== undefined) {
-        this.#steps.progress(`leaving ${eni.eniID}: ${trouble}`);
-        continue;
-      }
-      const detached = (now: Eni | undefined) => now?.instanceID === undefined;
-      const free = (await waitForEnis(api, [eni.eniID], detached, detaching)).get(eni.eniID);
-      if (free !== undefined) await deleteEni(this.#steps, free);
-    }
   }
 }
 

@@ -184,6 +184,29 @@ describe("a move", () => {
     expect(world.delivered(world.block(0)).get(address)).toBe(from.instanceID);
   });
 
+  it("to a node from which it is taken in the end leaves nothing there, and the node all of its own", async () => {
+    await using world = await VolcengineWorld.open();
+    const from = await NodeFixture.start(world, { poolSize: 4 });
+    const to = await NodeFixture.start(world, { node: "n2", subnet: world.block(1), poolSize: 4 });
+    const [home, theirs] = [await from.provision(), await to.provision()];
+    const [first = "", second = ""] = home.addresses;
+    const { tags } = from.request;
+    const instance = to.request.instance;
+    let network = theirs;
+    for (const address of [first, second]) {
+      const movedAway = home.addresses.slice(0, 2).filter((one) => one !== address);
+      const request = { from: { ...from.target(home), movedAway }, to: to.target(network), instance, tags };
+      ({ network } = await from.cloud.move({ ...request, address }, from.job()));
+    }
+    const delivered = () => world.delivered(world.block(0));
+    const target = { ...to.target(network), movedIn: [first, second] };
+    expect((await to.cloud.shrink(target, [first], to.job())).addresses).toEqual(theirs.addresses);
+    expect([delivered().get(first), delivered().get(second)]).toEqual([undefined, to.instanceID]);
+    expect((await to.cloud.shrink(target, [first, second], to.job())).addresses).toEqual(theirs.addresses);
+    expect([...delivered().values()]).not.toContain(to.instanceID);
+    await expect.poll(() => world.resources(world.block(0)), patience).toEqual(home.eniIDs);
+  });
+
   it("of an ENI's primary address is refused", async () => {
     await using world = await VolcengineWorld.open();
     const { from, back } = await moved(world);

@@ -55,6 +55,13 @@ const cases: Readonly<Record<string, (world: VolcengineWorld) => Promise<Work>>>
     return (job, options) => there.on.cloud.move(request, job, options);
   },
 
+  async "shrink, of an address that was moved here"(world) {
+    const { there, back } = await twoNodes(world);
+    const { network } = await there.on.cloud.move(there.request, new RecordedJob("there"));
+    const { address, from } = back(network);
+    return (job, options) => there.on.cloud.shrink(from, [address], job, options);
+  },
+
   async fence(world) {
     const node = await NodeFixture.start(world);
     const target = node.target(await node.provision());

@@ -21,6 +21,11 @@ export interface TakeOptions {
   readonly signal?: AbortSignal | undefined;
   /** Longest wait, in milliseconds. Default: no end but the signal's. */
   readonly withinMs?: number;
+  /**
+   * When that began which the request is a part of, by the bucket's clock: in each queue what began first goes first, so
+   * that of many things some are done early, and not all of them late. Default: now.
+   */
+  readonly since?: number;
 }
 
 /**
@@ -46,6 +51,7 @@ const recovery = 1 / 20;
 const wholeToken = 1 - 1e-6;
 
 interface Waiter {
+  readonly since: number;
   readonly grant: () => void;
 }
 
@@ -117,12 +123,12 @@ export class CallBucket {
   async take(purpose: CallPurpose, options: TakeOptions = {}): Promise<number> {
     const { signal, withinMs } = options;
     signal?.throwIfAborted();
-    const since = this.#clock.now();
+    const askedAt = this.#clock.now();
     const queue = this.#queues.get(purpose);
     if (queue === undefined) throw new InvalidError(`no request is made to ${purpose}`);
     const { share } = queue;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiter: Waiter = { grant: resolve };
+    const waiter: Waiter = { since: options.since ?? askedAt, grant: resolve };
     const leave = (reason: unknown): void => {
       if (!queue.waiters.delete(waiter)) return;
       this.#serve();
@@ -144,7 +150,7 @@ export class CallBucket {
       signal?.removeEventListener("abort", onAbort);
       timer?.();
     }
-    return this.#clock.now() - since;
+    return this.#clock.now() - askedAt;
   }
 
   /** Call it when the cloud refuses a request for its rate; `retryAfterMs` as the cloud says, if it does. */
@@ -189,7 +195,7 @@ export class CallBucket {
     this.#refill(now);
     for (;;) {
       const queue = this.#nextQueue();
-      const waiter = queue?.waiters.values().next().value;
+      const waiter = queue && firstOf(queue.waiters);
       if (queue === undefined || waiter === undefined) return;
       const waitMs = this.#waitMs(now);
       if (waitMs > 0) {
@@ -233,6 +239,13 @@ export class CallBucket {
     const oldest = sent[sent.length - limit];
     return oldest === undefined ? 0 : oldest + minuteMs - now;
   }
+}
+
+/** Of those that began together, the one that has waited longest. */
+function firstOf(waiters: Iterable<Waiter>): Waiter | undefined {
+  let first: Waiter | undefined;
+  for (const waiter of waiters) if (first === undefined || waiter.since < first.since) first = waiter;
+  return first;
 }
 
 function emptyQueues(): ReadonlyMap<CallPurpose, Queue> {

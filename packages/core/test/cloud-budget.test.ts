@@ -196,6 +196,24 @@ describe("the queues", () => {
     expect(order.filter((purpose) => purpose === "clean-up")).toHaveLength(10);
   });
 
+  it("let what began first go first, whenever its requests come", async () => {
+    const { bucket, clock } = bucketOf({ perSecond: 1, burst: 1 });
+    await clock.pass(100);
+    const order: string[] = [];
+    const operation = async (name: string, since: number): Promise<void> => {
+      for (let n = 0; n < 3; n++) {
+        await bucket.take("fence", { since });
+        order.push(name);
+      }
+    };
+    void operation("c", 30);
+    void operation("b", 20);
+    void operation("a", 10);
+    await clock.pass(20_000);
+    // The first went before there was anybody else.
+    expect(order).toEqual(["c", ...Array(3).fill("a"), ...Array(3).fill("b"), "c", "c"]);
+  });
+
   it("keep the order of those who wait in one", async () => {
     const { bucket, clock } = bucketOf({ perSecond: 1, burst: 1 });
     const order: number[] = [];
