@@ -8,6 +8,7 @@ export type SilenceReason =
   | "unknown-client"
   | "pool-empty"
   | "renew-only"
+  | "served-elsewhere"
   | "refusing"
   | "pending"
   | "not-the-lease"

@@ -169,8 +169,8 @@ export class LeaseEngine {
   }
 
   /**
-   * Takes the lease of a moved guest in, for whom the address is listed in `moved`. What else the client has here ends
-   * (`expire` tells). @returns the record to be journalled; undefined when the address is another's, or a grant of it
+   * Takes the lease of a moved guest in, for whom the address is listed in `moved`. It lasts for at least one lease time
+   * from now: its end was told by another machine's clock. What else the client has here ends (`expire` tells). @returns the record to be journalled; undefined when the address is another's, or a grant of it
    * is pending: then again later
    */
   takeIn(lease: Omit<Lease, "seq">, now: number): { lease: Lease; record: AddressRecord } | undefined {
@@ -192,7 +192,8 @@ export class LeaseEngine {
     }
     this.#dropOffer(client, now);
     if (lease.vmID !== undefined) this.#vms.set(lease.vmID, client);
-    const taken: Lease = { ...lease, seq: ++this.#seq };
+    const expiry = Math.max(lease.expiry, now + this.#options.leaseMs);
+    const taken: Lease = { ...lease, expiry, seq: ++this.#seq };
     this.#lease(slot, client, taken);
     return { lease: taken, record: recordOf(slot) };
   }
@@ -384,6 +385,9 @@ export class LeaseEngine {
     const leasedToAnother = slot?.lease !== undefined && slot.holder !== client;
     const isKnown = (this.#memory.of(client) ?? this.#memory.ofClientID(clientID)) !== undefined;
     if (rebooting && !leasedToAnother && !isKnown) return silence("unknown-client");
+    // It may be about to follow its address: until then it keeps it.
+    const isElsewhere = this.#options.moved.some((moved) => moved.address === address && !moved.mac);
+    if (isElsewhere && !selecting && !rebooting) return silence("served-elsewhere");
     if (slot === undefined || !slot.grantable) return nak("not-in-pool", address);
     if (leasedToAnother) return nak("leased-to-another", address);
     if (slot.pending !== undefined) return silence("pending");

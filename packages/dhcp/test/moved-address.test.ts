@@ -28,7 +28,8 @@ describe("an address that is served elsewhere", () => {
     expect(it.engine.letGo(parseAddress(own), T)).toBeUndefined();
     expect(it.engine.expire(T + 2 * day)).toEqual([]);
     expect(it.discover(A, T + day)).toBe("10.0.0.3");
-    expect(refusal(it.renew(A, own, T + day))).toBe("nak not-in-pool");
+    // A guest that has not followed it yet shall not drop it.
+    expect(refusal(it.renew(A, own, T + day))).toBe("silence served-elsewhere");
     expect(refusal(it.reboot(A, own, T + day))).toBe("nak not-in-pool");
     expect(it.discover(B, T + day, own)).toBeUndefined();
     expect(it.engine.counts()).toMatchObject({ pool: 2, reserved: 1, offered: 1 });
@@ -66,6 +67,13 @@ describe("a guest of another subnet", () => {
     expect(values.get(1)).toEqual(Uint8Array.of(255, 255, 0, 0));
     expect(values.get(3)).toEqual(Uint8Array.of(10, 7, 0, 1));
     expect(it.engine.counts()).toMatchObject({ pool: 2, free: 2, outside: 1 });
+  });
+
+  it("has a whole lease before it, whatever another machine's clock says of its end", () => {
+    const it = guests({ moved: [guestOf(A)] });
+    it.engine.takeIn({ mac: A, ip: foreign, expiry: T - day }, T);
+    expect(it.engine.expire(T + day - 1000)).toEqual([]);
+    expect(it.take(it.renew(A, foreign, T + day - 1000)).lease.ip).toBe(foreign);
   });
 
   it("keeps its address from everybody else, and may come back to it", () => {
