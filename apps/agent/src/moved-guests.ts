@@ -336,10 +336,9 @@ export class MovedGuests implements AsyncDisposable {
   }
 
   async #acknowledge({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
-    const { node, fence } = registration;
     // False: it has changed, and the watch tells.
-    if (await acknowledgeMove(store, { node, fence }, entry, { signal })) {
-      this.#options.log.info({ ip, node }, "ready for the move");
+    if (await acknowledgeMove(store, registration, entry, { signal })) {
+      this.#options.log.info({ ip, node: registration.node }, "ready for the move");
     }
   }
 

@@ -217,7 +217,7 @@ export class TestCluster implements AsyncDisposable {
     const { entries } = await listAll(this.store, "");
     return Object.fromEntries(
       entries
-        .filter(({ key }) => !/^(leader|controller|incarnation|joining|events\/)/.test(key))
+        .filter(({ key }) => !/^(leader|controller|incarnation|joining|acted\/|events\/)/.test(key))
         .map(({ key, value }) => [key, JSON.parse(value) as unknown]),
     );
   }

@@ -19,6 +19,7 @@ export const keys: {
   alive(node: string): string;
   pool(address: string): string;
   moved(address: string): string;
+  acted(node: string): string;
   quarantine(cidr: string): string;
   intent(id: string): string;
   event(id: string): string;
@@ -36,6 +37,7 @@ export const keys: {
   alive: (node) => `alive/${node}`,
   pool: (address) => `pool/${address}`,
   moved: (address) => `moved/${address}`,
+  acted: (node) => `acted/${node}`,
   quarantine: (cidr) => `quarantine/${cidr}`,
   intent: (id) => `intents/${id}`,
   event: (id) => `events/${id}`,
@@ -50,6 +52,7 @@ export const prefixes: {
   readonly alive: string;
   readonly pool: string;
   readonly moved: string;
+  readonly acted: string;
   readonly quarantine: string;
   readonly intents: string;
   readonly events: string;
@@ -61,6 +64,7 @@ export const prefixes: {
   alive: "alive/",
   pool: "pool/",
   moved: "moved/",
+  acted: "acted/",
   quarantine: "quarantine/",
   intents: "intents/",
   events: "events/",

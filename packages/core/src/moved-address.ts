@@ -60,25 +60,38 @@ export const movedSchema: z.RecordSchema<MovedRecord> = z.looseObject({
 /** Who a node is when it writes about an address: its name, and what proves that it owns its subnet. */
 export type MovePart = Pick<Registration, "node" | "fence">;
 
+/** Who acts by a move is also told so itself: its mirrors from before that must not land any more. */
+export type ActingPart = MovePart & Pick<Registration, "hasActed">;
+
 /**
  * Says for a node that it acts by the record, which is the `moved/{ip}` that it has read. Before the swap that means,
  * for both nodes: nothing is written about the address any more but by {@link writeMovedLease}; and for the target: it
- * could serve it. After the swap, for the target: it serves the lease in `pool/{ip}` and its route is in.
+ * could serve it. After the swap, for the target: it serves the lease in `pool/{ip}` and its route is in. Mirrors that
+ * were sent before do not land any more ({@link MirrorFence}).
  * False when something has changed: read it again.
  */
 export async function acknowledgeMove(
   store: Store,
-  { node, fence }: MovePart,
+  part: ActingPart,
   entry: Entry,
   options?: CallOptions,
 ): Promise<boolean> {
+  const { node, fence } = part;
   const moved = decode(movedSchema, entry);
   if (!moved.move || moved.move.ready.includes(node)) return true;
-  const value = encode({ ...moved, move: { ...moved.move, ready: [...moved.move.ready, node] } });
+  const { intent, ready } = moved.move;
+  const value = encode({ ...moved, move: { ...moved.move, ready: [...ready, node] } });
   const { succeeded } = await store.txn(
-    { if: [fence, unchanged(entry)], then: [{ put: entry.key, value }] },
+    {
+      if: [fence, unchanged(entry)],
+      then: [
+        { put: entry.key, value },
+        { put: keys.acted(node), value: encode(intent) },
+      ],
+    },
     options,
   );
+  if (succeeded) part.hasActed(intent);
   return succeeded;
 }
 

@@ -50,6 +50,7 @@ const kinds: readonly (readonly [prefix: string, check: (entry: Entry, name: str
   [prefixes.alive, (entry, name) => void [nonEmpty(name), decode(anyObject, entry)]],
   [prefixes.pool, (entry, name) => void [parseAddress(name), decode(leaseSchema, entry)]],
   [prefixes.moved, (entry, name) => void [parseAddress(name), decode(movedSchema, entry)]],
+  [prefixes.acted, (entry, name) => void [nonEmpty(name), decode(z.string(), entry)]],
   [prefixes.quarantine, (entry, name) => void [parseCidr(name, "block"), decode(quarantineSchema, entry)]],
   [prefixes.intents, (entry) => void decode(intentHeadSchema, entry)],
   [prefixes.events, (entry) => void decode(eventSchema, entry)],

@@ -6,6 +6,7 @@ import { eventOperation } from "./events.ts";
 import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
+import { MirrorFence } from "./mirror-fence.ts";
 import {
   type ClusterConfig,
   decode,
@@ -79,6 +80,7 @@ export class Registration {
   readonly #now: () => Date;
   readonly #block: Cidr;
   readonly #recovery: Recovery;
+  readonly #mirrorFence: MirrorFence;
   #epoch: Revision;
   #incarnation: string | undefined;
 
@@ -93,6 +95,7 @@ export class Registration {
     this.#now = fields.now ?? (() => new Date());
     this.#block = parseCidr(fields.subnet, "subnet");
     this.#recovery = fields.recovery ?? new Recovery(store, { now: fields.now });
+    this.#mirrorFence = new MirrorFence(fields.node);
     this.#epoch = fields.epoch;
     this.#incarnation = fields.incarnation;
   }
@@ -157,7 +160,9 @@ export class Registration {
 
   /**
    * Writes leases to the store, in as many transactions as its limits ask for. Of several changes of one address the
-   * last counts. Running it again is harmless. @throws {InvalidError} for an address outside the subnet.
+   * last counts. Running it again is harmless, but not across {@link acknowledgeMove}: what the node then says it does
+   * not write about any more must not be in a call that has not ended. @throws {InvalidError} for an address outside the
+   * subnet; {@link ConflictError} when another process has said so for this node: look again what it serves.
    */
   async mirror(changes: readonly MirrorChange[], options?: CallOptions): Promise<void> {
     const newest = [...new Map(changes)];
@@ -173,8 +178,13 @@ export class Registration {
           ([address, lease]): Operation =>
             lease ? { put: keys.pool(address), value: encode(lease) } : { delete: keys.pool(address) },
         );
-      await this.#write(operations, options);
+      await this.#mirrorFence.write(this.#store, this, operations, options);
     }
+  }
+
+  /** This node has said that it acts by a move: mirrors that were sent before that no longer count. */
+  hasActed(intent: string): void {
+    this.#mirrorFence.acted(intent);
   }
 
   /** What the store holds about this subnet, by address. */
@@ -268,6 +278,7 @@ export class Registration {
           (slot): Operation => ({ delete: keys.slot(formatCidr(slot)) }),
         ),
         { delete: keys.alive(this.node) },
+        { delete: keys.acted(this.node) },
         { delete: keys.subnet(this.node) },
         eventOperation(readAt, {
           time: this.#now().toISOString(),

@@ -1,4 +1,6 @@
 import {
+  acknowledgeMove,
+  ConflictError,
   encode,
   FencedError,
   formatAddress,
@@ -10,10 +12,18 @@ import {
   Registration,
   Registry,
   type Store,
+  type TxnResult,
+  UnavailableError,
 } from "@cocoon-net/core";
 import { expect } from "vitest";
 import { contentsOf, endQuarantine, leaseOf, openCluster, requestOf, takeAway } from "./cluster-fixture.ts";
-import { beforeWriting, compactWhileListing, countTxns, loseAnswers } from "./intercepted-store.ts";
+import {
+  beforeWriting,
+  compactWhileListing,
+  countTxns,
+  interceptTxn,
+  loseAnswers,
+} from "./intercepted-store.ts";
 import type { Rule } from "./rule.ts";
 
 const register = (store: Store, node: string, subnet?: string, uid?: string): Promise<Registration> =>
@@ -112,6 +122,55 @@ export function registrationRules(rule: Rule): void {
     await registration.verify();
     expect((await store.txn({ if: [registration.fence] })).succeeded).toBe(true);
   });
+
+  rule(
+    "a mirror that lands only after its node has acted by a move changes nothing (G2)",
+    async (bench, expect) => {
+      const store = await openCluster(bench);
+      const owned = await register(store, "a");
+      const address = owned.subnet.replace("0/24", "9");
+      let land = async (): Promise<TxnResult | undefined> => undefined;
+      const losing = interceptTxn(store, (_, pass) => {
+        land = pass;
+        throw new UnavailableError("no answer", { outcome: "unknown" });
+      });
+      await owned.mirror([[address, leaseOf("a")]]);
+      await expect(through(losing, owned).mirror([[address, leaseOf("a", 2)]])).rejects.toThrow(
+        UnavailableError,
+      );
+      const move = { intent: "m1", from: "a", to: "b", toUID: "i-b", ready: [] };
+      const moved = {
+        home: "a",
+        subnet: owned.subnet,
+        node: "a",
+        uid: owned.uid,
+        mac: leaseOf("a").mac,
+        seq: 1,
+        move,
+      };
+      await store.txn({ then: [{ put: keys.moved(address), value: encode(moved) }] });
+      const { entry } = await store.get(keys.moved(address));
+      if (entry === undefined) throw new Error("the record is missing");
+      const another = through(store, owned);
+      await another.mirror([[address, leaseOf("a")]]);
+      expect(await acknowledgeMove(store, owned, entry)).toBe(true);
+      const swapped = { ...leaseOf("b"), node: "b" };
+      await store.txn({ then: [{ put: keys.pool(address), value: encode(swapped) }] });
+      expect((await land())?.succeeded).toBe(false);
+      const other = owned.subnet.replace("0/24", "10");
+      // The process that has acted knows what is true now, another one of the node has to look first.
+      await owned.mirror([[other, leaseOf("a")]]);
+      await expect(another.mirror([[address, leaseOf("a")]])).rejects.toThrow(ConflictError);
+      expect(await owned.mirrored()).toEqual(
+        new Map([
+          [address, swapped],
+          [other, leaseOf("a")],
+        ]),
+      );
+      await another.mirror([[other, undefined]]);
+      await through(store, owned).mirror([[other, leaseOf("a")]]);
+    },
+  );
 
   rule("more leases than one transaction takes are mirrored, again and away", async (bench, expect) => {
     const store = await openCluster(bench);
