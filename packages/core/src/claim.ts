@@ -44,9 +44,9 @@ export interface Wanted {
   readonly ask: readonly Cidr[];
   /**
    * The claims after the first are only for a node that is in others' way. If nobody else has come this far since it
-   * looked, it takes none of them.
+   * looked, it takes none of them, and is told about so many of the slots.
    */
-  readonly giveWay?: boolean;
+  readonly askAlone?: number;
 }
 
 /** Slots as they were at one moment; undefined where one is free. */
@@ -82,7 +82,7 @@ export function claimOf(subnet: Cidr, cluster: ClusterView): Claim {
 export async function tryClaim(
   store: Store,
   claimant: Claimant,
-  { claims, ask, giveWay = false }: Wanted,
+  { claims, ask, askAlone = 0 }: Wanted,
   { cluster, look, about, joining }: Situation,
   now: Date,
   options: CallOptions,
@@ -116,22 +116,23 @@ export async function tryClaim(
   };
   const asks = asked.map((cidr) => ({ get: keys.slot(formatCidr(cidr)) }));
   const [first, ...others] = claims.map(takes);
-  const stay: TxnStep = {
+  const alone: TxnStep = {
     if: [...same, unchanged(keys.joining, joining)],
-    then: [{ put: keys.joining, value: encode({ node }) }, ...asks],
+    then: [{ put: keys.joining, value: encode({ node }) }, ...asks.slice(0, askAlone)],
   };
   const result = await store.txn(
     {
       ...first,
-      or: giveWay ? [stay, ...others] : others,
+      or: askAlone > 0 ? [alone, ...others] : others,
       else: [{ get: keys.subnet(node) }, { get: keys.config }, { get: keys.incarnation }, ...asks],
     },
     options,
   );
   const { step, reads, succeeded, revision } = result;
-  if (succeeded && giveWay && step === 1)
-    return { type: "taken", seen: slotsSeen(asked, reads), alone: true };
-  const taken = succeeded ? claims[giveWay && step > 0 ? step - 1 : step] : undefined;
+  if (askAlone > 0 && step === 1) {
+    return { type: "taken", seen: slotsSeen(asked.slice(0, askAlone), reads), alone: true };
+  }
+  const taken = succeeded ? claims[askAlone > 0 && step > 0 ? step - 1 : step] : undefined;
   if (taken) return { type: "owned", subnet: formatCidr(taken.subnet), epoch: revision };
   const [registered, config, incarnation, ...slots] = reads;
   const unmoved =

@@ -8,14 +8,13 @@ import { candidateSlots, type SlotLayout, SlotTable } from "./slots.ts";
 import type { CallOptions, Entry, Store } from "./store.ts";
 
 /** Slots by the hash of the node's name, of which one look, or one lost claim, tells. */
-const candidatesPerLook = 14;
-/** How many of them stand behind the lowest slot in one transaction: each makes it longer. */
-const candidatesAtOnce = 2;
+const candidatesPerLook = 12;
+/** How many of them tell a node that joins alone how large the cluster is. */
+const candidatesAlone = 4;
 const looks = 20;
 /**
- * With about as many slots in use, judging by the candidates, all are read, and a node that joins alone gets the lowest
- * that is free. A larger cluster is only looked at here and there: a thousand nodes must not read all of it a thousand
- * times.
+ * With about as many slots in use, judging by them, all are read, and a node that joins alone gets the lowest that is
+ * free. A larger cluster is only looked at here and there: a thousand nodes must not read all of it a thousand times.
  */
 const smallCluster = 256;
 /** Claims on one reading of all slots: what the others take meanwhile is learned by losing to them. */
@@ -55,11 +54,13 @@ export async function* slotsToTry(
     return looksLeft < 0 ? [] : freeAmong(open, candidates, candidatesPerLook);
   };
   let hashed = nextCandidates();
-  const behind = (slot: Cidr) => [slot, ...hashed.slice(0, candidatesAtOnce)];
-  const { seen, alone } = yield { slots: behind(first), ask: [first, ...hashed], giveWay: true };
-  const inUse = open.total * (1 - freeOf(hashed, seen).length / hashed.length);
+  // More than one hashed slot behind the lowest would make each request longer, and few shorter.
+  const behind = (slot: Cidr) => [slot, ...hashed.slice(0, 1)];
+  const ask = [first, ...hashed];
+  const { seen, alone } = yield { slots: behind(first), ask, askAlone: 1 + candidatesAlone };
+  const looked = hashed.filter((slot) => seen.has(slot)).length;
   hashed = freeOf(hashed, seen);
-  if (alone && inUse <= smallCluster) {
+  if (alone && open.total * (1 - hashed.length / looked) <= smallCluster) {
     const lost = yield { slots: behind(await lowestFreeSlot(store, cluster, options)), ask: hashed };
     hashed = freeOf(hashed, lost.seen);
   }
