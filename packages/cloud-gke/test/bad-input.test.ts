@@ -129,7 +129,7 @@ describe("one clear line, and nothing half-done", () => {
       '"i-abc" is not a Compute Engine instance; give PROJECT/ZONE/NAME/NUMERIC-ID, as describeSelf does',
     );
     const env = { COCOON_NET_METADATA_ENDPOINT: world.api };
-    const cloud = await world.cloudOn(node.instanceID, { metadataMs: 50 }, { env });
+    const cloud = await world.cloudOn(node.instanceID, { metadataMs: 1_000 }, { env });
     expect(await cloud.describeSelf().then(String, describeError)).toMatch(
       /^the metadata server at http:\/\/127.0.0.1:\d+ is not Google's: .*; run this on a Compute Engine instance/,
     );

@@ -2,7 +2,7 @@ import type { CloudResource, ListResourcesRequest } from "@cocoon-net/core";
 import type { Requests } from "./api.ts";
 import { instanceTag, nodeTag, useOf } from "./ownership.ts";
 import { listEnis, listSubnets } from "./reads.ts";
-import type { Tags } from "./wire.ts";
+import type { Eni, Tags } from "./wire.ts";
 
 /**
  * All ENIs and subnets of the VPC are listed and told apart here: the API's own filter by tags looks at the first 1,000
@@ -25,10 +25,7 @@ export async function listResources(
       node: eni.tags[nodeTag],
       madeFor: eni.tags[instanceTag],
       instanceID: eni.instanceID,
-      addresses: [
-        ...(eni.primaryAddress === undefined ? [] : [eni.primaryAddress]),
-        ...eni.secondaryAddresses,
-      ],
+      addresses: addressesOf(eni),
       warm: useOf(eni) === "warm",
     })),
     ...subnets.filter(carries).map((subnet) => ({
@@ -41,4 +38,14 @@ export async function listResources(
       warm: false,
     })),
   ];
+}
+
+/**
+ * The address that an ENI made for moves has for itself is of the home node's block, as those that it is for; it counts
+ * once nothing else is left on it, which then should not be there either.
+ */
+function addressesOf(eni: Eni): string[] {
+  const { primaryAddress, secondaryAddresses } = eni;
+  const isBeside = useOf(eni) === "moved" && secondaryAddresses.length > 0;
+  return [...(primaryAddress === undefined || isBeside ? [] : [primaryAddress]), ...secondaryAddresses];
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConflictError, ExhaustedError } from "@cocoon-net/core";
+import { ConflictError, contains, ExhaustedError, parseCidr } from "@cocoon-net/core";
 import { type Check, longMs } from "./check.ts";
 import { killedAtEachStep, type Run, stoppedAtEachRequest } from "./interruptions.ts";
 import { Move } from "./test-move.ts";
@@ -11,6 +11,19 @@ export function moveChecks(check: Check): void {
     const there = await move.there();
     move.checkThere(there);
     move.checkThere(await move.there(), "again");
+    const { to, from, address, observer } = move;
+    const listed = await observer.listResources({
+      tags: to.tags,
+      parentCIDR: from.block,
+      instance: to.instance,
+    });
+    const theirs = listed.filter((resource) => resource.instanceID === to.instanceID);
+    const ofHome = theirs.flatMap(({ addresses }) => addresses).map((text) => text.replace("/32", ""));
+    const block = parseCidr(from.block);
+    assert.deepEqual(
+      ofHome.filter((text) => contains(block, parseCidr(text.includes("/") ? text : `${text}/32`))),
+      [address],
+    );
     const back = await move.back(there.network);
     move.checkBack(back);
 
@@ -61,6 +74,19 @@ export function moveChecks(check: Check): void {
     },
     longMs,
   );
+
+  check("is taken from the other node when it goes to nobody", async (world) => {
+    const move = await Move.prepare(world);
+    const there = await move.there();
+    const target = move.to.target(there.network, { movedIn: [move.address] });
+    for (let run = 0; run < 2; run++) {
+      const after = await move.observer.shrink(target, [move.address], move.to.job());
+      assert.ok(!after.addresses.includes(move.address));
+      for (const has of move.target.addresses) assert.ok(after.addresses.includes(has), has);
+      assert.equal(world.delivered(move.from.block).get(move.address), undefined);
+      checkDelivered(world, move.to.block, move.target.addresses, move.to.instanceID);
+    }
+  });
 
   check("to a node that has no room for it is refused, and nothing is changed", async (world) => {
     const move = await Move.prepare(world);
