@@ -2,11 +2,22 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openStore } from "@cocoon-net/agent";
-import { DisposeStack, formatAddress, keys, parseAddress, pause, type Store } from "@cocoon-net/core";
+import {
+  DisposeStack,
+  describeError,
+  formatAddress,
+  keys,
+  parseAddress,
+  pause,
+  type Store,
+} from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import type { StoreKind } from "../access.ts";
+import { plugIn } from "../namespaces/bridge-port.ts";
 import { apiPort, Fabric, fabricAddress } from "../namespaces/fabric.ts";
 import { command, ip, ipBatch } from "../namespaces/ip-command.ts";
+import { CloudPace } from "./cloud-pace.ts";
+import { type ChaosGuest, type ChaosNode, type Cut, type Machine, setCut } from "./machine.ts";
 import { SupervisedProcess } from "./supervised-process.ts";
 
 export interface ChaosClusterOptions {
@@ -36,51 +47,33 @@ const cli = fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json"))
 );
 const asset = (name: string): string => fileURLToPath(new URL(`../../assets/${name}`, import.meta.url));
 
-/** A service in a namespace of its own, with its clock, and its cable to the VPC. */
-export interface Machine {
-  readonly name: string;
-  readonly namespace: string;
-  /** The VPC's end of its cable. */
-  readonly port: string;
-  readonly clockPath: string;
-  readonly process: SupervisedProcess;
-}
-
-export interface ChaosNode extends Machine {
-  readonly instanceID: string;
-  readonly directory: string;
-  readonly guests: ChaosGuest[];
-}
-
-export interface ChaosGuest {
-  readonly name: string;
-  readonly namespace: string;
-  readonly logPath: string;
-  mac: string;
-  client: SupervisedProcess | undefined;
-}
-
 /** Real processes in network namespaces; this process runs in the fabric's. Primitives only: what is done when is not decided here. */
 export class ChaosCluster implements AsyncDisposable {
   readonly store: Store;
   readonly server: TestServer;
   readonly fabric: Fabric;
+  readonly cloudPace: CloudPace;
   readonly controllers: Machine[] = [];
   readonly nodes: ChaosNode[] = [];
   readonly #options: ChaosClusterOptions;
   readonly #parts: DisposeStack;
   readonly #processes: SupervisedProcess[] = [];
+  readonly #cutOff = new Set<string>();
+  /** By machine, the least that its clock has been set to. */
+  readonly #slowest = new Map<string, number>();
   #macs = 0;
   #ports = 0;
 
   private constructor(
     options: ChaosClusterOptions,
+    cloudPace: CloudPace,
     fabric: Fabric,
     server: TestServer,
     store: Store,
     parts: DisposeStack,
   ) {
     this.#options = options;
+    this.cloudPace = cloudPace;
     this.#parts = parts;
     this.fabric = fabric;
     this.server = server;
@@ -92,7 +85,8 @@ export class ChaosCluster implements AsyncDisposable {
     const { directory, signal } = options;
     const dataDir = join(directory, options.store);
     for (const path of [join(directory, "logs"), dataDir]) await mkdir(path, { recursive: true });
-    const fabric = parts.use(await Fabric.start());
+    const pace = new CloudPace();
+    const fabric = parts.use(await Fabric.start(pace));
     const server = parts.use(
       options.store === "etcd"
         ? await startEtcd({ host: fabricAddress, dataDir })
@@ -112,7 +106,7 @@ export class ChaosCluster implements AsyncDisposable {
     ];
     await untilDone(signal, () => command(process.execPath, init));
     const store = parts.use(await untilDone(signal, () => openStore(url, { signal })));
-    return new ChaosCluster(options, fabric, server, store, parts.move());
+    return new ChaosCluster(options, pace, fabric, server, store, parts.move());
   }
 
   async addController(name: string): Promise<void> {
@@ -128,7 +122,7 @@ export class ChaosCluster implements AsyncDisposable {
     await ipBatch(["link set lo up", `address add ${address}/20 dev eth0`, "link set eth0 up"], {
       netns: namespace,
     });
-    const machine = this.#machine(name, namespace, port, [
+    const machine = this.#machine({ name, namespace, port, address }, [
       ...["controller", "--store", this.#url, "--id", name, "--leader-ttl", times.leaderTtl],
       ...["--suspect-after", times.suspectAfter, "--look-again-after", times.lookAgainAfter],
     ]);
@@ -143,8 +137,8 @@ export class ChaosCluster implements AsyncDisposable {
     const instanceID = `i-${name}`;
     const directory = join(this.#options.directory, name);
     await mkdir(directory, { recursive: true });
-    await this.fabric.addInstance(instanceID, namespace, number);
-    const machine = this.#machine(name, namespace, `p-${number}`, [
+    const address = await this.fabric.addInstance(instanceID, namespace, number);
+    const machine = this.#machine({ name, namespace, port: `p-${number}`, address }, [
       ...["daemon", "--lease-file", join(directory, "leases.json"), "--metrics-addr", ""],
       ...["--session-ttl", times.sessionTtl, ...this.#files(directory)],
     ]);
@@ -199,27 +193,79 @@ export class ChaosCluster implements AsyncDisposable {
     await ip("-n", guest.namespace, "address", "flush", "dev", "eth0");
   }
 
-  /** Nothing between the machine and the store gets through; or its cable is out altogether. */
-  async cut(machine: Machine, what: "store" | "cable"): Promise<void> {
-    machine.process.touch();
-    if (what === "cable") return void (await ip("link", "set", machine.port, "down"));
-    await this.#storeRules(machine, "-I");
+  isCutOff({ name }: Machine): boolean {
+    return this.#cutOff.has(name);
   }
 
-  async mend(machine: Machine, what: "store" | "cable"): Promise<void> {
+  async cut(machine: Machine, cut: Cut): Promise<void> {
+    this.#cutOff.add(machine.name);
     machine.process.touch();
-    if (what === "cable") return void (await ip("link", "set", machine.port, "up"));
-    await this.#storeRules(machine, "-D");
+    await setCut(machine, cut, true);
   }
 
-  async stepClock({ clockPath }: Machine, ms: number): Promise<void> {
+  async mend(machine: Machine, cut: Cut): Promise<void> {
+    await setCut(machine, cut, false);
+    machine.process.touch();
+    this.#cutOff.delete(machine.name);
+  }
+
+  /** Plugs a running guest into another node, as a live migration does. */
+  async replug(guest: ChaosGuest, to: ChaosNode): Promise<void> {
+    const from = this.nodes.find(({ guests }) => guests.includes(guest));
+    if (!from || from === to) return;
+    await ip("-n", from.namespace, "link", "set", guest.tap, "netns", to.namespace);
+    await ipBatch(plugIn(guest.tap), { netns: to.namespace });
+    from.guests.splice(from.guests.indexOf(guest), 1);
+    to.guests.push(guest);
+  }
+
+  /** Whether the guest's address answers in the VPC. */
+  async answers(address: string): Promise<boolean> {
+    return command("ping", ["-n", "-c", "1", "-W", "1", address]).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** What `cluster check` finds; empty when nothing. */
+  async check(): Promise<string> {
+    const args = [cli, "cluster", "check", "--store", this.#url, "-o", "json"];
+    const env = Object.entries(this.#env).map(([key, value]) => `${key}=${value}`);
+    return command("env", [...env, process.execPath, ...args]).then(
+      () => "",
+      (error: unknown) => describeError(error),
+    );
+  }
+
+  /** From the true time. */
+  async setClock({ name, clockPath }: Machine, ms: number): Promise<void> {
+    this.#slowest.set(name, Math.min(ms, this.#slowest.get(name) ?? 0));
     await writeFile(clockPath, String(ms));
   }
 
-  /** Its kernel, with everything in it, goes away; the cloud says that the instance is stopped. */
-  async crash(node: ChaosNode): Promise<void> {
-    await Promise.all([node.process.kill(), ...node.guests.map((guest) => this.endGuest(guest, "SIGKILL"))]);
+  /** Further back than it has ever been: what has run there before has left nothing that has ended by it. */
+  async setClockBack(machine: Machine, ms: number): Promise<void> {
+    await this.setClock(machine, (this.#slowest.get(machine.name) ?? 0) - ms);
+  }
+
+  /** Its kernel, with everything in it, goes away; the cloud says that the instance is stopped. @returns its guests */
+  async crash(node: ChaosNode): Promise<ChaosGuest[]> {
+    const lost = [...node.guests];
+    // What was to become of them does not become of those that are booted in their places.
+    for (const guest of lost) guest.mac = "";
+    await Promise.all([node.process.kill(), ...lost.map((guest) => this.endGuest(guest, "SIGKILL"))]);
     this.fabric.simulator.stopInstance(node.instanceID);
+    return lost;
+  }
+
+  /** Once the node's block is really taken; its guests have left. */
+  async rejoin(node: ChaosNode): Promise<void> {
+    await this.#until(
+      `the block of ${node.name} to be taken`,
+      async () => (await this.store.get(keys.subnet(node.name))).entry === undefined,
+    );
+    await node.process.kill("SIGTERM");
+    await this.setUp(node);
   }
 
   async leasesFile({ directory }: ChaosNode): Promise<{ mac: string; ip: string }[]> {
@@ -235,41 +281,25 @@ export class ChaosCluster implements AsyncDisposable {
   async #addGuest(node: ChaosNode, name: string): Promise<void> {
     const namespace = await this.#newNamespace(name);
     const tap = `t-${name}`;
-    await ipBatch(
-      [
-        `link add ${tap} type veth peer name eth0 netns ${namespace}`,
-        `link set ${tap} master cni0`,
-        `link set ${tap} type bridge_slave isolated on`,
-        `link set ${tap} up`,
-      ],
-      { netns: node.namespace },
-    );
+    await ipBatch([`link add ${tap} type veth peer name eth0 netns ${namespace}`, ...plugIn(tap)], {
+      netns: node.namespace,
+    });
     await ipBatch(["link set lo up"], { netns: namespace });
     const logPath = join(this.#options.directory, "logs", `${name}.said`);
-    const guest: ChaosGuest = { name, namespace, logPath, mac: "", client: undefined };
+    const guest: ChaosGuest = { name, tap, namespace, logPath, mac: "", client: undefined };
     node.guests.push(guest);
     await this.bootGuest(guest, true);
   }
 
-  async #storeRules({ namespace }: Machine, what: "-I" | "-D"): Promise<void> {
-    const { port } = this.server;
-    const rules = [
-      ["INPUT", "-s", fabricAddress, "-p", "tcp", "--sport", String(port)],
-      ["OUTPUT", "-d", fabricAddress, "-p", "tcp", "--dport", String(port)],
-    ];
-    for (const rule of rules) {
-      await ip("netns", "exec", namespace, "iptables", "-w", what, ...rule, "-j", "DROP");
-    }
-  }
-
-  #machine(name: string, namespace: string, port: string, args: readonly string[]): Machine {
+  #machine(where: Omit<Machine, "clockPath" | "process">, args: readonly string[]): Machine {
+    const { name, namespace } = where;
     const clockPath = join(this.#options.directory, `${name}.clock`);
     const argv = ["ip", "netns", "exec", namespace, process.execPath, cli, ...args];
     const process_ = this.#supervised(name, argv, {
       CHAOS_CLOCK: clockPath,
       NODE_OPTIONS: `--import=${asset("stepped-clock.mjs")}`,
     });
-    return { name, namespace, port, clockPath, process: process_ };
+    return { ...where, clockPath, process: process_ };
   }
 
   #supervised(name: string, argv: readonly string[], env: NodeJS.ProcessEnv): SupervisedProcess {

@@ -1,79 +1,27 @@
 import { overlaps, parseCidr } from "@cocoon-net/core";
-import type { HistoryEntry } from "./history.ts";
-
-export interface Violation {
-  /**
-   * `two-owners`: blocks of two nodes overlap (G1). `two-grants`: two guests hold an address (G2). `lost-grant`: a guest
-   * holds an address that its node, or at rest the store, knows nothing of, or that its node refuses although it owns it
-   * (G2, G9). `grant-without-subnet`: an address was given to a guest by a node that no longer owns it (G3).
-   * `taken-from-the-living`: the block of a node was taken whose instance the cloud said was running (G5).
-   */
-  readonly kind:
-    | "two-owners"
-    | "two-grants"
-    | "lost-grant"
-    | "grant-without-subnet"
-    | "taken-from-the-living";
-  readonly at: number;
-  readonly message: string;
-}
-
-/** How late, on a busy machine, may be written down what has happened: shorter than any lease. In milliseconds. */
-const slackMs = 3_000;
-
-/** One guest's hold of one address, by its own word. */
-interface Hold {
-  readonly guest: string;
-  readonly mac: string;
-  readonly node: string;
-  readonly ip: string;
-  readonly from: number;
-  /** The last moment until which it was told that it may use it, or when it gave it up. */
-  until: number;
-}
+import { lostGrants, notRenewed, refusedGrants, strangersInFiles, twoHolders } from "./check-addresses.ts";
+import { entriesOf, type HistoryEntry } from "./history.ts";
+import { type Hold, heldAt, holdsIn } from "./holds.ts";
+import { Serving } from "./serving.ts";
+import { slackMs, type Violation } from "./violation.ts";
 
 /** Everything in the history that a guarantee forbids. Order of the entries does not matter. */
 export function checkHistory(history: readonly HistoryEntry[]): Violation[] {
   const sorted = history.toSorted((a, b) => a.at - b.at);
   const holds = holdsIn(sorted);
+  const serving = new Serving(sorted);
   return [
     ...twoOwners(sorted),
     ...twoGrants(holds),
-    ...lostGrants(sorted, holds),
+    ...twoHolders(sorted),
+    ...strangersInFiles(sorted, serving),
+    ...lostGrants(sorted, holds, serving),
     ...refusedGrants(sorted, holds),
+    ...notRenewed(sorted, holds, serving),
     ...grantsWithoutSubnet(sorted),
-    ...takenFromTheLiving(sorted),
+    ...takenBlocks(sorted, holds, serving),
+    ...freedWhilePaused(sorted),
   ].toSorted((a, b) => a.at - b.at);
-}
-
-type Of<K extends HistoryEntry["kind"]> = Extract<HistoryEntry, { kind: K }>;
-
-function entriesOf<K extends HistoryEntry["kind"]>(history: readonly HistoryEntry[], kind: K): Of<K>[] {
-  return history.filter((entry): entry is Of<K> => entry.kind === kind);
-}
-
-function holdsIn(history: readonly HistoryEntry[]): Hold[] {
-  const holds: Hold[] = [];
-  const open = new Map<string, Hold>();
-  for (const entry of history) {
-    if (entry.kind !== "lease" && entry.kind !== "lease-end") continue;
-    const held = open.get(entry.guest);
-    if (entry.kind === "lease-end") {
-      if (held) held.until = Math.min(held.until, entry.at);
-      open.delete(entry.guest);
-      continue;
-    }
-    const { guest, mac, node, ip, at, until } = entry;
-    if (held?.ip === ip && held.mac === mac && held.until >= at - slackMs) {
-      held.until = until;
-      continue;
-    }
-    if (held) held.until = Math.min(held.until, at);
-    const hold = { guest, mac, node, ip, from: at, until };
-    holds.push(hold);
-    open.set(guest, hold);
-  }
-  return holds;
 }
 
 function twoOwners(history: readonly HistoryEntry[]): Violation[] {
@@ -113,45 +61,6 @@ function twoGrants(holds: readonly Hold[]): Violation[] {
   return violations;
 }
 
-function lostGrants(history: readonly HistoryEntry[], holds: readonly Hold[]): Violation[] {
-  const violations: Violation[] = [];
-  const told = new Set<Hold>();
-  const lose = (hold: Hold, at: number, where: string): void => {
-    if (told.has(hold)) return;
-    told.add(hold);
-    const message = `${hold.guest} on ${hold.node} (${hold.mac}) holds ${hold.ip}, which ${where} does not say`;
-    violations.push({ kind: "lost-grant", at, message });
-  };
-  const heldAt = (at: number): Hold[] =>
-    holds.filter(({ from, until }) => from <= at - slackMs && until >= at + slackMs);
-  for (const { at, node, leases } of entriesOf(history, "leases-file")) {
-    const known = new Set(leases.map(({ mac, ip }) => `${mac} ${ip}`));
-    for (const hold of heldAt(at)) {
-      if (hold.node === node && !known.has(`${hold.mac} ${hold.ip}`))
-        lose(hold, at, `leases.json of ${node}`);
-    }
-  }
-  const mirrored = new Set(entriesOf(history, "mirror").map(({ node, mac, ip }) => `${node} ${mac} ${ip}`));
-  for (const { at } of entriesOf(history, "rest")) {
-    for (const hold of heldAt(at)) {
-      if (!mirrored.has(`${hold.node} ${hold.mac} ${hold.ip}`)) lose(hold, at, "the store, all healed,");
-    }
-  }
-  return violations;
-}
-
-/** A refusal ends a lease that the guest has; only a node that has lost its block may do that. */
-function refusedGrants(history: readonly HistoryEntry[], holds: readonly Hold[]): Violation[] {
-  const taken = entriesOf(history, "taken");
-  return entriesOf(history, "lease-end").flatMap(({ at, guest, reason }): Violation[] => {
-    const hold = holds.find((each) => each.guest === guest && each.until === at && each.from < at);
-    if (reason !== "refused" || hold === undefined) return [];
-    if (taken.some((each) => each.node === hold.node && each.at <= at + slackMs)) return [];
-    const message = `${guest} on ${hold.node} was refused ${hold.ip}, which it held, by a node that was never reclaimed`;
-    return [{ kind: "lost-grant", at, message }];
-  });
-}
-
 function grantsWithoutSubnet(history: readonly HistoryEntry[]): Violation[] {
   const lostAt = new Map<string, number>();
   const violations: Violation[] = [];
@@ -170,14 +79,49 @@ function grantsWithoutSubnet(history: readonly HistoryEntry[]): Violation[] {
   return violations;
 }
 
-function takenFromTheLiving(history: readonly HistoryEntry[]): Violation[] {
+function takenBlocks(
+  history: readonly HistoryEntry[],
+  holds: readonly Hold[],
+  serving: Serving,
+): Violation[] {
   const instances = entriesOf(history, "instance");
-  return entriesOf(history, "taken").flatMap(({ at, node, subnet }): Violation[] => {
+  const statuses = entriesOf(history, "status").toSorted((a, b) => a.revision - b.revision);
+  return entriesOf(history, "taken").flatMap(({ at, revision, node, subnet }): Violation[] => {
     const own = instances.filter((entry) => entry.node === node && entry.at <= at + slackMs);
     // One that was stopped in time may have been started since.
-    const excused = own.length === 0 || own.some((entry) => !entry.running);
-    if (excused) return [];
-    const message = `${subnet} was taken from ${node}, whose instance was running all the time`;
-    return [{ kind: "taken-from-the-living", at, message }];
+    if (own.length === 0 || own.some((entry) => !entry.running)) return [];
+    const before = statuses.filter((entry) => entry.node === node && entry.revision < revision);
+    const wanted = before.findLast(({ status }) => status !== "fencing" && status !== "quarantined");
+    if (wanted?.status !== "draining") {
+      const message = `${subnet} was taken from ${node}, whose instance was running all the time`;
+      return [{ kind: "taken-from-the-living", at, message }];
+    }
+    return heldAt(holds, at)
+      .filter(({ guest }) => serving.placeOf(guest, at, at) === node)
+      .map(({ guest, ip }) => {
+        const message = `${subnet} was taken from ${node}, drained, where ${guest} still held ${ip}`;
+        return { kind: "taken-from-guests", at, message };
+      });
   });
+}
+
+/** Told by the store's order: what frees compares that nobody has paused it. */
+function freedWhilePaused(history: readonly HistoryEntry[]): Violation[] {
+  const news = [
+    ...entriesOf(history, "pause"),
+    ...entriesOf(history, "taken"),
+    ...entriesOf(history, "freed"),
+  ];
+  let paused = false;
+  return news
+    .toSorted((a, b) => a.revision - b.revision)
+    .flatMap((entry): Violation[] => {
+      if (entry.kind === "pause") {
+        paused = entry.paused;
+        return [];
+      }
+      if (!paused) return [];
+      const message = `${entry.subnet} was ${entry.kind} at revision ${entry.revision}, while that was paused`;
+      return [{ kind: "freed-while-paused", at: entry.at, message }];
+    });
 }

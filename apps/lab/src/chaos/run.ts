@@ -1,7 +1,8 @@
-import { describeError, keys, listAll, pause, prefixes } from "@cocoon-net/core";
+import { decode, describeError, keys, leaseSchema, listAll, pause, prefixes } from "@cocoon-net/core";
 import { ChaosCluster, type ChaosClusterOptions } from "./chaos-cluster.ts";
 import { Dice } from "./dice.ts";
-import { type Disturbance, pickFault } from "./faults.ts";
+import type { Disturbance } from "./disturbance.ts";
+import { pickFault } from "./faults.ts";
 import type { HistoryEntry } from "./history.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -20,7 +21,7 @@ export interface ChaosResult {
 const nodes = 4;
 const guestsPerNode = 3;
 /** Disturbances at a time, and pauses between their beginnings. */
-const atOnce = 3;
+const atOnce = 5;
 const pauseMs = [500, 3_000] as const;
 /** A lease, a session, a reclaim with its quarantine and the retries' longest pause, with room for a busy machine. */
 const restMs = 150_000;
@@ -43,8 +44,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   recorder = recording;
   for (const name of ["c1", "c2"]) await cluster.addController(name);
   for (let index = 1; index <= nodes; index++) {
-    recorder.note({ kind: "instance", at: Date.now(), node: `n${index}`, running: true });
-    await cluster.addNode(`n${index}`, guestsPerNode);
+    const at = Date.now();
+    recorder.note({ kind: "instance", at, node: `n${index}`, running: true });
+    const { name: node, guests } = await cluster.addNode(`n${index}`, guestsPerNode);
+    for (const { name: guest } of guests) recorder.note({ kind: "placed", at, guest, node });
   }
   log(`${nodes} nodes with ${guestsPerNode} guests each, two controllers, one ${options.store}`);
   await disturb(cluster, recorder, { dice: new Dice(seed), forMs: minutes * 60_000, log, signal });
@@ -74,8 +77,9 @@ async function disturb(
     const { what, on, lastsMs } = disturbance;
     try {
       await pause(Math.min(lastsMs, Math.max(0, end - performance.now())), signal);
-      await disturbance.end();
-      if (lastsMs > 0) log(`${on}: ${what}: over`);
+      const outcome = await disturbance.end();
+      if (outcome !== undefined) log(`${on}: ${what}: ${outcome}`);
+      else if (lastsMs > 0) log(`${on}: ${what}: over`);
     } catch (error) {
       failures.push(error);
     } finally {
@@ -86,7 +90,7 @@ async function disturb(
   while (performance.now() < end && failures.length === 0) {
     await pause(dice.between(...pauseMs), signal);
     if (busy.size >= atOnce) continue;
-    const begun = await pickFault(dice)({ cluster, dice, recorder, busy });
+    const begun = await pickFault(dice)({ cluster, dice, recorder, signal, busy });
     if (begun === undefined) continue;
     log(`${begun.on}: ${begun.what}`);
     recorder.fault(begun.what, begun.on, false);
@@ -95,7 +99,7 @@ async function disturb(
     healing.add(healed);
   }
   await Promise.all(healing);
-  for (const machine of [...cluster.nodes, ...cluster.controllers]) await cluster.stepClock(machine, 0);
+  for (const machine of [...cluster.nodes, ...cluster.controllers]) await cluster.setClock(machine, 0);
   if (failures.length > 0) throw new Error(`a disturbance could not be ended: ${describeError(failures[0])}`);
 }
 
@@ -115,26 +119,28 @@ async function untilRest(cluster: ChaosCluster, recorder: Recorder, signal: Abor
   return wrong;
 }
 
-async function whatIsWrong({ nodes: all, store }: ChaosCluster, recorder: Recorder): Promise<string> {
+async function whatIsWrong(cluster: ChaosCluster, recorder: Recorder): Promise<string> {
+  const { nodes: all, store } = cluster;
   for (const { name } of all) {
     if ((await store.get(keys.alive(name))).entry === undefined) return `${name} is not heard`;
   }
   const { entries: jobs } = await listAll(store, prefixes.intents);
   if (jobs[0]) return `the job ${jobs[0].key} is under way`;
-  const leased = new Set(
-    (await listAll(store, prefixes.pool)).entries.map(
-      ({ value }) => (JSON.parse(value) as { mac: string }).mac,
-    ),
-  );
+  const leased = new Map<string, string>();
+  for (const entry of (await listAll(store, prefixes.pool)).entries) {
+    leased.set(entry.key.slice(prefixes.pool.length), decode(leaseSchema, entry).mac);
+  }
   const now = Date.now();
-  const holding = new Map<string, boolean>();
+  const holding = new Map<string, string | undefined>();
   for (const entry of await recorder.history()) {
-    if (entry.kind === "lease") holding.set(entry.guest, entry.until > now);
-    if (entry.kind === "lease-end") holding.set(entry.guest, false);
+    if (entry.kind === "lease") holding.set(entry.guest, entry.until > now ? entry.ip : undefined);
+    if (entry.kind === "lease-end") holding.set(entry.guest, undefined);
   }
   for (const { name, mac } of all.flatMap(({ guests }) => guests)) {
-    if (holding.get(name) !== true) return `${name} (${mac}) has no lease`;
-    if (!leased.has(mac)) return `the store does not know of a lease of ${name} (${mac})`;
+    const ip = holding.get(name);
+    if (ip === undefined) return `${name} (${mac}) has no lease`;
+    if (leased.get(ip) !== mac) return `the store does not know of the lease of ${ip} of ${name} (${mac})`;
+    if (!(await cluster.answers(ip))) return `${name} does not answer at ${ip}`;
   }
-  return "";
+  return cluster.check();
 }

@@ -1,4 +1,4 @@
-import type { HistoryEntry } from "./history.ts";
+import { entriesOf, type HistoryEntry } from "./history.ts";
 
 /** What has happened, in a few lines. */
 export function summary(history: readonly HistoryEntry[]): string {
@@ -17,6 +17,7 @@ export function summary(history: readonly HistoryEntry[]): string {
       `${count((entry) => entry.kind === "lease-end" && entry.reason === "refused")} refusals`,
       `${count((entry) => entry.kind === "taken")} blocks taken`,
       `${count((entry) => entry.kind === "owner" && entry.subnet !== undefined)} registrations`,
+      `${count((entry) => entry.kind === "placed") - new Set(entriesOf(history, "placed").map(({ guest }) => guest)).size} VMs moved`,
       `${count((entry) => entry.kind === "leases-file")} looks at leases.json`,
     ].join(", "),
   ].join("\n");

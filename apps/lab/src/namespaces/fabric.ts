@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import {
   isDelivering,
   type SimulatedEni,
+  type SimulatorClock,
   type VolcengineChange,
   VolcengineSimulator,
 } from "@cocoon-net/cloud-testkit";
@@ -20,14 +21,20 @@ const nodeSubnet = "172.31.0.0/20";
  * ENI is detached its NIC and routes go: a fence here really stops traffic.
  */
 export class Fabric implements AsyncDisposable {
-  readonly simulator: VolcengineSimulator = new VolcengineSimulator({ vpcCIDR: "172.20.0.0/16", nodeSubnet });
+  readonly simulator: VolcengineSimulator;
   readonly #namespaces = new Map<string, string>();
   readonly #nics = new Map<string, number>();
   #work: Promise<void> = Promise.resolve();
   #failure: unknown;
 
-  static async start(): Promise<Fabric> {
-    const fabric = new Fabric();
+  private constructor(clock: SimulatorClock | undefined) {
+    const clockOption = clock === undefined ? {} : { clock };
+    this.simulator = new VolcengineSimulator({ vpcCIDR: "172.20.0.0/16", nodeSubnet, ...clockOption });
+  }
+
+  /** @param clock of the simulated cloud */
+  static async start(clock?: SimulatorClock): Promise<Fabric> {
+    const fabric = new Fabric(clock);
     await ipBatch([
       "link set lo up",
       `address add ${metadataAddress}/32 dev lo`,
@@ -52,8 +59,8 @@ export class Fabric implements AsyncDisposable {
     return fabric;
   }
 
-  /** Makes an instance whose kernel is a network namespace, with its primary NIC on the VPC. */
-  async addInstance(instanceID: string, namespace: string, number: number): Promise<void> {
+  /** Makes an instance whose kernel is a network namespace, with its primary NIC on the VPC. @returns its address */
+  async addInstance(instanceID: string, namespace: string, number: number): Promise<string> {
     const address = formatAddress(parseAddress(fabricAddress) + 10 + number);
     const mac = `02:00:00:00:00:${number.toString(16).padStart(2, "0")}`;
     const port = `p-${number}`;
@@ -73,6 +80,7 @@ export class Fabric implements AsyncDisposable {
     );
     this.#namespaces.set(instanceID, namespace);
     this.simulator.addInstance({ instanceID, primaryAddress: address, primaryMAC: mac });
+    return address;
   }
 
   /** Resolves when the kernel shows what the simulator says. @throws what went wrong on the way. */

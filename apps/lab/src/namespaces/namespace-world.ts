@@ -6,6 +6,7 @@ import { DisposeStack, decode, keys, leaseSchema, parseAddress, pause, type Stor
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import type { StoreKind } from "../access.ts";
 import type { LogTail, VirtualMachine, World } from "../world.ts";
+import { plugIn } from "./bridge-port.ts";
 import { writeEnterScript } from "./enter-script.ts";
 import { apiPort, Fabric, fabricAddress } from "./fabric.ts";
 import { command, ip, ipBatch } from "./ip-command.ts";
@@ -186,7 +187,7 @@ export class NamespaceWorld implements World {
     const tap = `tap${number}`;
     await ip("netns", "add", namespace);
     await ipBatch(
-      [`link add ${tap} type veth peer name eth0 address ${mac} netns ${namespace}`, ...plug(tap)],
+      [`link add ${tap} type veth peer name eth0 address ${mac} netns ${namespace}`, ...plugIn(tap)],
       { netns: host.namespace },
     );
     this.#taps.set(name, tap);
@@ -261,7 +262,7 @@ export class NamespaceWorld implements World {
     if (!machine || tap === undefined) throw new Error(`there is no VM ${name}`);
     const [from, to] = [this.#node(machine.node).namespace, this.#node(node).namespace];
     await ip("-n", from, "link", "set", tap, "netns", to);
-    await ipBatch(plug(tap), { netns: to });
+    await ipBatch(plugIn(tap), { netns: to });
     this.#machines.set(name, { ...machine, node });
   }
 
@@ -384,15 +385,6 @@ export class NamespaceWorld implements World {
     }
     await this.#fabric.settled();
   }
-}
-
-/** As the CNI bridge plugin plugs a VM in: isolated from its neighbours on the bridge. */
-function plug(tap: string): string[] {
-  return [
-    `link set ${tap} master cni0`,
-    `link set ${tap} type bridge_slave isolated on`,
-    `link set ${tap} up`,
-  ];
 }
 
 function hex(number: number): string {
