@@ -15,11 +15,18 @@ import type {
 /** Called in place of a transaction; `forward` sends it on. */
 export type TxnInterceptor = (request: TxnRequest, forward: () => Promise<TxnResult>) => Promise<TxnResult>;
 
-/** A store handle whose transactions a test can meddle with. */
+/** Called in place of a watch; `forward` begins it. */
+export type WatchInterceptor = (
+  prefix: string,
+  forward: () => AsyncIterable<WatchBatch>,
+) => AsyncIterable<WatchBatch>;
+
+/** A store handle whose transactions and watches a test can meddle with. */
 export class InterposedStore implements Store {
   readonly #inner: Store;
   capabilities: StoreCapabilities;
   intercept: TxnInterceptor = (_, forward) => forward();
+  interceptWatch: WatchInterceptor = (_, forward) => forward();
   /** Set it to another text, and the server seems to be another one, that may have lost writes. */
   server = "";
 
@@ -45,7 +52,7 @@ export class InterposedStore implements Store {
   }
 
   watch(prefix: string, options?: WatchOptions): AsyncIterable<WatchBatch> {
-    return this.#inner.watch(prefix, options);
+    return this.interceptWatch(prefix, () => this.#inner.watch(prefix, options));
   }
 
   session(ttlMs: number, options?: CallOptions): Promise<Session> {

@@ -76,6 +76,28 @@ test("a store that has lost everything ends the term", async () => {
   await cluster.until("a no longer leads", () => a.events.some(({ type }) => type === "leader-lost"), 40_000);
 });
 
+test("a leader does nothing before all that it decides upon has been read", async () => {
+  await using cluster = await TestCluster.open();
+  await cluster.join("n1");
+  const before = await cluster.records();
+  const goOn = Promise.withResolvers<void>();
+  const a = cluster.start("a", {
+    prepare: ({ store }) => {
+      // Without it every node looks silent.
+      store.interceptWatch = async function* (prefix, forward) {
+        if (prefix === "alive/") await goOn.promise;
+        yield* forward();
+      };
+    },
+  });
+  await cluster.pass(600_000);
+  expect(a.events.map(({ type }) => type)).toEqual(["leader-elected"]);
+  goOn.resolve();
+  await cluster.pass(600_000);
+  expect(await cluster.records()).toEqual(before);
+  expect(cluster.vpc.calls).toEqual([]);
+});
+
 // Guard: Detection counts from its own first look; a new leader has seen no silence yet.
 test("a new leader counts a node's silence anew", async () => {
   await using cluster = await TestCluster.open();

@@ -1,4 +1,4 @@
-import type { TxnRequest } from "@cocoon-net/core";
+import { encode, type TxnRequest } from "@cocoon-net/core";
 import { expect, test } from "vitest";
 import { TestCluster, type TestController, type TestNode } from "./test-cluster.ts";
 
@@ -112,7 +112,24 @@ test("a node that takes its block back keeps its leases", async () => {
   ]);
 });
 
-// Guard: the quarantine and the slots are compared where the block is freed (G1).
+// Guard: packages/controller/src/reclaim.ts, Reclaim.#free: the slots are compared beside the quarantine (G1, G4).
+test("a block whose slot has changed just before it is freed is not freed", async () => {
+  await using cluster = await TestCluster.open();
+  const node = await cluster.join("n1");
+  const a = cluster.start("a");
+  await cluster.die(node);
+  await cluster.until("quarantine", () => a.events.some(({ type }) => type === "subnet-quarantined"));
+  const other = { node: "", uid: "i-other" };
+  before(a, /^slots\//, () =>
+    cluster.store.txn({ then: [{ put: "slots/10.0.0.0/24", value: encode(other) }] }),
+  );
+  await cluster.until("it is told", () => a.events.some(({ type }) => type === "reclaim-retry"));
+  await cluster.pass(60_000);
+  expect(await cluster.records()).toMatchObject({ "slots/10.0.0.0/24": other });
+  expect(await cluster.history("n1")).not.toContain("subnet-freed");
+});
+
+// Guards: packages/controller/src/reclaim.ts, readFacts and Reclaim.#free: the quarantine is this reclaim's own (G1).
 test("a node that takes its block back just before it is freed owns it", async () => {
   await using cluster = await TestCluster.open();
   const node = await cluster.join("n1");

@@ -40,6 +40,8 @@ const pool = { size: 253, leased: 2, free: 251 };
 
 export interface TestNode {
   readonly name: string;
+  /** Its way to the database. */
+  readonly store: Store;
   readonly registration: Registration;
   session: Session | undefined;
 }
@@ -95,10 +97,12 @@ export class TestCluster implements AsyncDisposable {
   async join(
     name: string,
     uid = `i-${name}`,
-    more: { readonly instanceID?: undefined } = {},
+    more: { readonly instanceID?: undefined; readonly store?: Store } = {},
   ): Promise<TestNode> {
     const nics = [`eni-${uid}-0`, `eni-${uid}-1`];
-    const registration = await this.registry.register({
+    const { store = this.store } = more;
+    const registry = more.store ? new Registry(store, { now: () => this.date() }) : this.registry;
+    const registration = await registry.register({
       node: name,
       uid,
       instanceID: "instanceID" in more ? more.instanceID : uid,
@@ -110,14 +114,19 @@ export class TestCluster implements AsyncDisposable {
     for (const id of nics) this.vpc.nics.set(id, { subnet: registration.subnet, instanceID: uid });
     await this.lease(registration, [2, 3]);
     await registration.update({ pool });
-    const node: TestNode = { name, registration, session: undefined };
+    const node: TestNode = { name, store, registration, session: undefined };
     await this.speak(node);
     return node;
   }
 
   async speak(node: TestNode): Promise<void> {
-    node.session = await this.store.session(10_000);
-    await node.registration.announce(node.session);
+    const session = await node.store.session(10_000);
+    try {
+      await node.registration.announce(session);
+      node.session = session;
+    } finally {
+      if (node.session !== session) await session[Symbol.asyncDispose]();
+    }
   }
 
   async silence(node: TestNode): Promise<void> {
