@@ -94,10 +94,8 @@ export class Requests {
   /** Pauses until changes that were asked for are to be expected. */
   changes(kind: ChangeKind): ChangeWait {
     const { timing, signal } = this;
-    return new ChangeWait({
-      ...{ kind, timing, signal, times: this.#options.changeTimes },
-      now: () => this.#now(),
-    });
+    const { changeTimes: times } = this.#options;
+    return new ChangeWait({ kind, times, timing, signal, now: () => this.#now() });
   }
 
   /** While a subnet is made, the VPC is Pending, and refuses other subnets and new addresses. */

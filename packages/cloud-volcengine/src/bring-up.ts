@@ -101,7 +101,10 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     seen = await findEnis(api, [...waiting.keys()]);
     let moving = false;
     for (const eni of seen.values()) moving = (await advance(eni)) || moving;
-    if (moving) pauses = api.pauses(api.timing.changeMs);
+    if (moving) {
+      pauses = api.pauses(api.timing.changeMs);
+      attaching.goOn();
+    }
     if (waiting.size === 0) attaching.done();
   }
   const vanished = [...waiting.keys()].filter((id) => !seen.has(id));

@@ -34,17 +34,15 @@ export interface ChangeWaitOptions {
  */
 export class ChangeWait {
   readonly #options: ChangeWaitOptions;
-  readonly #pauses: Pauses;
+  #pauses: Pauses;
   #askedAt: number;
   #asked = false;
   #looks = 0;
 
   constructor(options: ChangeWaitOptions) {
-    const { timing, signal, now } = options;
-    const { firstPauseMs: firstMs, changeMs: totalMs } = timing;
     this.#options = options;
-    this.#pauses = new Pauses({ firstMs, maxMs: firstMs, totalMs, signal, now });
-    this.#askedAt = now();
+    this.#pauses = pausesOf(options);
+    this.#askedAt = options.now();
   }
 
   /** One more was asked for just now. */
@@ -52,6 +50,11 @@ export class ChangeWait {
     this.#asked = true;
     this.#askedAt = this.#options.now();
     this.#looks = 0;
+  }
+
+  /** Some of it has come on: there is {@link Timing.changeMs} for the rest, from now on. */
+  goOn(): void {
+    this.#pauses = pausesOf(this.#options);
   }
 
   /** Pauses until the next look. False, at once, when {@link Timing.changeMs} are over. @throws the signal's reason */
@@ -77,4 +80,10 @@ export class ChangeWait {
     const age = (now() - this.#askedAt) * (this.#looks === 1 ? early : 1);
     times.set(kind, Math.min(age, (known ?? Infinity) * mostSlower));
   }
+}
+
+/** With an end, and as short as the wait makes them. */
+function pausesOf({ timing, signal, now }: ChangeWaitOptions): Pauses {
+  const { firstPauseMs: firstMs, changeMs: totalMs } = timing;
+  return new Pauses({ firstMs, maxMs: firstMs, totalMs, signal, now });
 }
