@@ -115,25 +115,22 @@ export async function tryClaim(
     };
   };
   const asks = asked.map((cidr) => ({ get: keys.slot(formatCidr(cidr)) }));
-  const [first, ...others] = claims.map(takes);
   const alone: TxnStep = {
     if: [...same, unchanged(keys.joining, joining)],
     then: [{ put: keys.joining, value: encode({ node }) }, ...asks.slice(0, askAlone)],
   };
-  const result = await store.txn(
+  const order = askAlone > 0 ? [...claims.slice(0, 1), undefined, ...claims.slice(1)] : claims;
+  const [first, ...or] = order.map((claim) => (claim ? takes(claim) : alone));
+  const { step, reads, succeeded, revision } = await store.txn(
     {
-      ...first,
-      or: askAlone > 0 ? [alone, ...others] : others,
+      ...{ ...first, or },
       else: [{ get: keys.subnet(node) }, { get: keys.config }, { get: keys.incarnation }, ...asks],
     },
     options,
   );
-  const { step, reads, succeeded, revision } = result;
-  if (askAlone > 0 && step === 1) {
-    return { type: "taken", seen: slotsSeen(asked.slice(0, askAlone), reads), alone: true };
-  }
-  const taken = succeeded ? claims[askAlone > 0 && step > 0 ? step - 1 : step] : undefined;
+  const taken = order[step];
   if (taken) return { type: "owned", subnet: formatCidr(taken.subnet), epoch: revision };
+  if (succeeded) return { type: "taken", seen: slotsSeen(asked.slice(0, askAlone), reads), alone: true };
   const [registered, config, incarnation, ...slots] = reads;
   const unmoved =
     config?.modRevision === cluster.revision && "value" in holds && incarnation?.value === holds.value;
