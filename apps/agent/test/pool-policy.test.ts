@@ -118,6 +118,7 @@ describe("the keeper of a pool", () => {
     expect(keeper.short).toBeUndefined();
   });
 
+  // Catalogue 13. Guard: apps/agent/src/pool-keeper.ts, PoolKeeper.#run: a shortage makes the pauses longer.
   it("reports what cannot be met, and does not hammer the cloud for it", async () => {
     let asked = 0;
     const it = world(async () => {

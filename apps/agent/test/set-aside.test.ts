@@ -6,6 +6,8 @@ import { BuiltinLeaseBook } from "../src/builtin-lease-book.ts";
 import { createLogger } from "../src/log.ts";
 import { StateDirectory } from "../src/state-directory.ts";
 
+// Catalogue 17. Guard: apps/agent/src/builtin-lease-book.ts, BuiltinLeaseBook.setAside: only what nobody has leaves
+// the pool.
 it("an address that a guest has is not set aside, however many are asked for", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cocoon-net-set-aside-"));
   try {

@@ -215,6 +215,8 @@ describe("refused credentials fail at once", () => {
 });
 
 describe("lists that show less than there is (G8)", () => {
+  // Catalogue 16. Guard: packages/cloud-volcengine/src/node-enis.ts, doubtAbout: the subnet's own count is a second
+  // witness.
   it("an empty answer of the ENI list does not verify a fence", async () => {
     await using world = await VolcengineWorld.open();
     const node = await NodeFixture.start(world);
@@ -225,6 +227,8 @@ describe("lists that show less than there is (G8)", () => {
     expect(evidence).toContain("counts 27 used addresses");
   });
 
+  // Catalogue 10. Guard: packages/cloud-volcengine/src/release.ts, release: what is not listed counts as gone only
+  // where nothing casts doubt on the list.
   it("an empty answer of the ENI list releases nothing", async () => {
     await using world = await VolcengineWorld.open();
     const node = await NodeFixture.start(world);

@@ -141,6 +141,8 @@ describe.each(Object.entries(cases))("%s (G11)", (name, start) => {
     return stateOf(world);
   }
 
+  // Catalogue 11. Guard: packages/core/src/cloud-job-log.ts, JobLog.token: a request that is repeated is the same
+  // request.
   it("ends the same wherever it was stopped, and whichever answer was lost", async () => {
     let requests = 0;
     const model = await inWorld(async (work, world) => {

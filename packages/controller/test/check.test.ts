@@ -211,7 +211,7 @@ test("a job that makes no headway is an old one, and a quarantine past its end i
   expect(report.findings[0]?.message).toContain("eni-i-n1-0 (in use)");
 });
 
-// Guard: gatherFacts leaves out what could not be asked (G8; peers: GC against stale or partial lists).
+// Guard: gatherFacts leaves out what could not be asked (G8).
 test("a cloud that does not answer is no finding", async () => {
   await using cluster = await TestCluster.open();
   await cluster.join("n1");
@@ -223,7 +223,8 @@ test("a cloud that does not answer is no finding", async () => {
   expect(report.unchecked).toEqual(["scripted: no credentials"]);
 });
 
-// Guard: isSameFinding compares what it was decided upon.
+// Catalogue 10. Guard: packages/controller/src/finding.ts, isSameFinding: two checks agree on what it was decided
+// upon.
 test("what two checks do not agree on is left alone", async () => {
   await using cluster = await TestCluster.open();
   await cluster.join("n1");
@@ -239,7 +240,7 @@ test("what two checks do not agree on is left alone", async () => {
   }
 });
 
-// Guard: the conditions of each action; the third look before a release (G4, G8; peers: two operators run repair at once).
+// Catalogue 29. Guard: packages/controller/src/repair.ts, Repair.#write: what an action was decided upon is compared.
 test("two operators who repair at once, and one who comes late, do no harm", async () => {
   await using cluster = await TestCluster.open({ damaged: true });
   await cluster.join("n1");

@@ -47,7 +47,8 @@ test("refused credentials end the run with the error", async () => {
   cluster.controllers.length = 0;
 });
 
-// Guard: proveLeadership. The session is kept, but nothing can be written: a full server, say.
+// Catalogue 19. Guard: packages/controller/src/leader-proof.ts, proveLeadership: without a proof for resignAfterMs the
+// lead is given up.
 test("a leader that can no longer write gives the lead up to one that can", async () => {
   await using cluster = await TestCluster.open();
   const node = await cluster.join("n1");
@@ -76,6 +77,8 @@ test("a store that has lost everything ends the term", async () => {
   await cluster.until("a no longer leads", () => a.events.some(({ type }) => type === "leader-lost"), 40_000);
 });
 
+// Catalogue 6. Guard: packages/controller/src/cluster-state.ts, ClusterState.follow: nothing begins before every table
+// has been read.
 test("a leader does nothing before all that it decides upon has been read", async () => {
   await using cluster = await TestCluster.open();
   await cluster.join("n1");
@@ -114,7 +117,8 @@ test("a new leader counts a node's silence anew", async () => {
   await cluster.until("b reclaims", () => b.events.some(({ type }) => type === "subnet-freed"));
 });
 
-// facts: clock jumps of an hour. Guard: Reclaim waits for the difference of the quarantine's times, not until one of them.
+// Catalogue 26. Guard: packages/controller/src/reclaim-release.ts, awaitEnd: the difference of the quarantine's times
+// is waited for.
 test.each([3_600_000, -3_600_000])(
   "a next leader whose clock is %i ms off waits for the whole quarantine",
   async (skewMs) => {
@@ -172,7 +176,7 @@ test("a quarantine without an intent is told once and left alone", async () => {
   expect(await cluster.records()).toHaveProperty(["quarantine/10.0.9.0/24"]);
 });
 
-// Guard: Breaker (G13); facts: mass lease revoke.
+// Catalogue 4. Guard: packages/controller/src/breaker.ts, Breaker.update: too many in the window open it.
 test("when many nodes fall silent at once nothing is reclaimed until most are back", async () => {
   await using cluster = await TestCluster.open();
   const nodes: TestNode[] = [];

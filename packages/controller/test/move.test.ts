@@ -65,6 +65,7 @@ async function eventsOf(cluster: TestCluster): Promise<string[]> {
   );
 }
 
+// Catalogue 20. Guard: packages/controller/src/move.ts, Move.#settle: at home again there is no record.
 test("a guest keeps its address over three moves in a row, and back home", async () => {
   await using fleet = await threeNodes();
   const { cluster, agents } = fleet;
@@ -118,7 +119,8 @@ test("what cannot be moved is refused before anything is written", async () => {
   await expect(ask({ ip, to: "n3" })).rejects.toThrow("node n3 is draining");
 });
 
-// Guard: Move.#prepare waits for both agents before the cloud is told, not for ever (peers: slow target).
+// Catalogue 20. Guard: packages/controller/src/move.ts, Move.#prepare: both agents have answered before the cloud is
+// told, but not for ever.
 test.each([0, 1] as const)(
   "an agent that does not answer (node %i) leaves everything as it was",
   async (deaf) => {
@@ -156,7 +158,7 @@ test("a target without room is a clear refusal, and leaves everything as it was"
   });
 });
 
-// Guard: mostFailures in Move, and the way back.
+// Catalogue 20. Guard: packages/controller/src/move.ts, Move.#move: what the cloud was told is undone first.
 test("a cloud that fails half-way is asked again, and in the end the address goes back", async () => {
   await using fleet = await threeNodes();
   const { cluster } = fleet;
@@ -338,7 +340,7 @@ test("an address whose guest is gone goes home, not when the guest comes back", 
   expect(cluster.vpc.holders.size).toBe(0);
 });
 
-// Guard: startReturn compares that there is no lease.
+// Catalogue 17. Guard: packages/controller/src/returns.ts, startReturn: that there is no lease is compared.
 test("an address whose guest comes back between the second look and the return does not set out", async () => {
   await using fleet = await threeNodes();
   const { cluster, nodes } = fleet;
@@ -369,7 +371,7 @@ test("an address whose guest comes back between the second look and the return d
   expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
 });
 
-// Guard: writeMovedLease compares the record and the epoch (G3, G4; peers: late release from a revived node).
+// Catalogue 8. Guard: packages/core/src/moved-address.ts, writeMovedLease: the record is compared.
 test("once it has moved, the former node can write nothing about it", async () => {
   await using fleet = await threeNodes();
   const { cluster, nodes } = fleet;

@@ -125,7 +125,7 @@ test("a node without an instance id is left to the operator", async () => {
   expect(cluster.vpc.calls).toEqual([]);
 });
 
-// Guard: FenceResult.verified in Reclaim (G5).
+// Catalogue 16. Guard: packages/controller/src/reclaim-fence.ts, fence: without FenceResult.verified nothing goes on.
 test("a block whose fence is not verified stays the node's, and the fence is tried again", async () => {
   await using cluster = await TestCluster.open();
   const node = await cluster.join("n1");
@@ -164,7 +164,7 @@ test("a block stays in quarantine until the cloud has let go of everything", asy
   await cluster.until("it is free", async () => (await cluster.history("n1")).includes("subnet-freed"));
 });
 
-// facts: same name, new UID. Guard: Reclaim carries uid and resources in the intent, and #free compares the record.
+// The same name, another instance. Guard: Reclaim carries uid and resources in the intent, and #free compares the record.
 test("another instance that takes the dead node's name is not harmed", async () => {
   await using cluster = await TestCluster.open();
   const dead = await cluster.join("n1");
@@ -222,6 +222,8 @@ test("a node that gives its block back while it is being fenced ends the reclaim
   expect(Object.keys(await cluster.records())).toEqual(["config", "nodes/n1"]);
 });
 
+// Catalogue 9. Guard: packages/controller/src/reclaim-release.ts, free: the record changes only where it has the UID
+// of the intent.
 test("the record of another instance that took the name and left again is not touched", async () => {
   await using cluster = await TestCluster.open();
   const dead = await cluster.join("n1");
@@ -257,7 +259,7 @@ test("a block of several slots is taken back and freed as a whole", async () => 
   expect(Object.keys(await cluster.records())).toEqual(["config", "nodes/n1"]);
 });
 
-// peers: an exhausted subnet blocks its own clean-up. Guard: a reclaim needs no free slot.
+// An exhausted subnet does not block its own clean-up. Guard: a reclaim needs no free slot.
 test("a cluster without a free block reclaims, and the next node gets what that frees", async () => {
   await using cluster = await TestCluster.open({ parentCIDR: "10.0.0.0/23" });
   const dead = await cluster.join("n1");

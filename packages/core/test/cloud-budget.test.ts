@@ -154,6 +154,7 @@ describe("a bucket", () => {
 });
 
 describe("the queues", () => {
+  // Catalogue 14. Guard: packages/core/src/cloud-bucket.ts, CallBucket.#serve: each purpose has a queue and a share.
   it("starve nobody, and share by purpose", async () => {
     const { bucket, clock } = bucketOf({ perSecond: 10, burst: 1 });
     const sent = { allocate: 0, release: 0, "clean-up": 0 };
@@ -224,6 +225,7 @@ describe("the queues", () => {
 });
 
 describe("a refusal for the rate", () => {
+  // Catalogue 12. Guard: packages/core/src/cloud-bucket.ts, CallBucket.throttled: the rate is halved.
   it("halves the rate once for all requests that were under way, and successes bring it back", async () => {
     const { bucket, clock } = bucketOf({ perSecond: 8, burst: 4 });
     for (let n = 0; n < 4; n++) bucket.throttled();

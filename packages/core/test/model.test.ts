@@ -76,6 +76,7 @@ describe.each(records)("a %s record", (_name, schema, record) => {
     expect(JSON.parse(encode(read(schema, record)))).toEqual(record);
   });
 
+  // Catalogue 30. Guard: packages/core/src/record-schema.ts, readFields: fields that are not known are kept.
   it("keeps the fields of a newer version when it is rewritten", () => {
     const known = new Set([...Object.keys(record), "__proto__"]);
     const optional = [

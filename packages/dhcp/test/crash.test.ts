@@ -226,6 +226,7 @@ async function put(directory: string, files: ReadonlyMap<string, Buffer>): Promi
   for (const [name, content] of files) await writeFile(join(directory, name), content);
 }
 
+// Catalogue 22. Guard: packages/dhcp/src/server.ts, DhcpServer.#secureAll: an ACK waits for the journal.
 it.each([7, 8, 9])(
   "a crash at any moment of any write loses no acknowledged lease and grants none twice (G2, G9), seed %i",
   {
@@ -312,6 +313,7 @@ describe("a clock step of an hour", () => {
     expect(renewal.lease).toMatchObject({ expiry: now + 24 * hour, seq: 2 });
   });
 
+  // Catalogue 26. Guard: packages/dhcp/src/ports.ts, steadyClock: the wall clock is read once.
   it("under a running server ends no lease early and prolongs none", () => {
     let [wall, monotonic] = [T, 5000];
     const clock = steadyClock(

@@ -223,6 +223,7 @@ describe("a proposed grant", () => {
 });
 
 describe("RELEASE", () => {
+  // Catalogue 8. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#release: only its holder ends a lease.
   it("frees only the lease it names (G4)", () => {
     const guests = new Guests();
     guests.lease(A);
@@ -247,6 +248,7 @@ describe("INFORM", () => {
 });
 
 describe("granting", () => {
+  // Catalogue 27. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#request: a new grant only while granting is open.
   it("renew-only renews live leases and is silent to everything new (G7)", () => {
     const guests = new Guests();
     guests.lease(A);
@@ -275,6 +277,8 @@ describe("granting", () => {
 });
 
 describe("a changed pool", () => {
+  // Catalogue 18. Guard: packages/dhcp/src/address-table.ts, AddressTable.setPool: what is leased stays, outside the
+  // pool.
   it("keeps leases when it shrinks and counts them apart; offers of lost addresses end", () => {
     const guests = new Guests(new LeaseEngine(optionsWithPool(4)));
     guests.lease(A);
@@ -301,6 +305,7 @@ describe("a restart", () => {
   const restarted = (engine: LeaseEngine): Guests =>
     new Guests(new LeaseEngine(optionsWithPool(2), { seq: engine.seq, records: [...engine.records()] }));
 
+  // Catalogue 15. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#restore: coolUntil comes from the record.
   it("keeps leases, cool-downs, declined addresses, the order of reuse and the grant numbers", () => {
     const guests = new Guests(new LeaseEngine(optionsWithPool(2)));
     guests.lease(A);
@@ -363,12 +368,15 @@ describe("defects of the program before ours", () => {
     }
   });
 
+  // Catalogue 23. Guard: packages/dhcp/src/claims.ts, isOpenTo: an address that cools down is open to the client that
+  // had it.
   it("a renewal exactly at the expiry is granted", () => {
     const guests = new Guests();
     guests.lease(A);
     expect(guests.renew(A, first, T + day).kind).toBe("grant");
   });
 
+  // Catalogue 24. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#request: not grantable, not granted.
   it("a restored lease of an address that left the pool is kept, not renewed, and never handed out", () => {
     const records = [leased("10.0.0.50", A, T + hour)];
     const guests = new Guests(new LeaseEngine(optionsWithPool(1), { seq: 1, records }));

@@ -313,6 +313,7 @@ describe("the end of a lease", () => {
 });
 
 describe("a start", () => {
+  // Catalogue 7. Guard: packages/dhcp/src/server.ts, restoreRoutes: all are set before the first answer.
   it("restores the routes of all live leases before the first answer, and drops those that expired (G9)", async () => {
     const directory = await scratchDirectory();
     const clock = new Clock();

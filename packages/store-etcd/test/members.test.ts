@@ -58,6 +58,8 @@ describe("three members", () => {
     expect((await store.get("k/alive")).entry).toBeDefined();
   }, 90_000);
 
+  // Catalogue 5. Guard: packages/core/src/kept-session.ts, KeptSession.#provenAt: a session ends by its holder's own
+  // clock.
   it("sessions live on over changes of the leader, and who is cut off is still found out", async () => {
     await using store = await openEtcdStore(`${url}/leaders`);
     const sessions = await Promise.all([0, 1, 2].map(() => store.session(3_000)));

@@ -87,6 +87,8 @@ describe("etcd outages", () => {
     ).toBeLessThan(7_500);
   });
 
+  // Catalogue 3. Guard: packages/store-etcd/src/watch.ts, watchPrefix: where history is gone the position is dropped,
+  // and a snapshot comes.
   it("a watcher that missed compacted history gets a snapshot, then changes again", async () => {
     await using server = await startEtcd();
     await using proxy = await startFaultProxy({ target: server });
@@ -218,6 +220,7 @@ describe("etcd outages", () => {
     expect(store.capabilities.trustworthy).toBe(true);
   });
 
+  // Catalogue 28. Guard: packages/store-etcd/src/errors.ts, toCocoonError: NOSPACE is no outage.
   it("a full server says so", async () => {
     await using server: TestServer = await startEtcd({ extraArgs: ["--quota-backend-bytes", "2000000"] });
     await using store = await openEtcdStore(urlOf(server));

@@ -99,6 +99,7 @@ export function heartbeatRules(rule: Rule): void {
     await registration.verify();
   });
 
+  // Catalogue 27. Guard: packages/core/src/heartbeat.ts, heartbeat: the end of the session is told at that moment.
   rule(
     "the store out of reach makes it unsure, once, and the store's return sure again (G7)",
     async (bench, expect) => {

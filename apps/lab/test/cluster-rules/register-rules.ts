@@ -63,6 +63,7 @@ export function registerRules(rule: Rule): void {
     await expect(other).rejects.toThrow("owns 10.64.0.0/24 already");
   });
 
+  // Catalogue 9. Guard: packages/core/src/registry.ts, Registry.#existing: the UID on record is compared.
   rule("another instance with the same name gets nothing of it (G12)", async (bench, expect) => {
     const store = await openCluster(bench);
     const first = await register(store, "a");

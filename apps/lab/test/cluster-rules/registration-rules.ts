@@ -71,6 +71,7 @@ export function registrationRules(rule: Rule): void {
       ],
     ];
   for (const [what, lose] of losses) {
+    // Catalogue 1. Guard: packages/core/src/registration.ts, Registration.#write: every write compares the epoch.
     rule(`a node can change nothing once ${what} (G3)`, async (bench, expect) => {
       const store = await openCluster(bench);
       const registration = await register(store, "a");

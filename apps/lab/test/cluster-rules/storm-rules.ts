@@ -19,6 +19,8 @@ import type { Rule } from "./rule.ts";
 import type { MemberOrder, MemberResult } from "./storm-member.ts";
 
 export function stormRules(rule: Rule, url: ((prefix: string) => string) | undefined): void {
+  // Catalogue 2. Guard: packages/core/src/claim-choice.ts, claimSome: a slot that is taken is no end, the next one is
+  // tried.
   rule("200 nodes over four handles register at once", async (bench, expect) => {
     const first = await openCluster(bench);
     const others = [await bench.open(), await bench.open(), await bench.open()];
