@@ -6,8 +6,9 @@ import { InvalidError } from "@cocoon-net/core";
 import { benchCommand } from "../bench-command.ts";
 import { type ServerName, serverNames } from "./dhcp-servers.ts";
 import { Lan } from "./lan.ts";
-import { atRate, type Bench, fill, highest, type Work } from "./measure.ts";
+import { type AtRate, atRate, type Bench, fill, highest, type Work, works } from "./measure.ts";
 import { formatReport, type Report } from "./report.ts";
+import { median } from "./search.ts";
 
 const usage =
   "npm run bench:dhcp -- [--quick] [--rounds N] [--seconds N] [--only cocoon-net,kea,dnsmasq] [--json FILE] [--cpu-prof DIRECTORY]";
@@ -49,7 +50,7 @@ async function run(args: readonly string[]): Promise<void> {
       lan,
       directory: join(directory, "server"),
       seconds,
-      warmUpSeconds: values.quick ? 2 : 5,
+      warmUpSeconds: values.quick ? 2 : 3,
       say: (line) => console.error(line),
       nodeFlags: profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`],
     };
@@ -66,9 +67,10 @@ async function run(args: readonly string[]): Promise<void> {
 
 async function measureAll(bench: Bench, names: readonly ServerName[], rounds: number): Promise<Report> {
   const rates: Record<Work, Map<ServerName, number[]>> = { "new clients": new Map(), renewals: new Map() };
-  const report: Report = { rates, atOwnRate: new Map(), atCommonRate: new Map(), fillings: new Map() };
+  const costs: Record<Work, Map<ServerName, AtRate>[]> = { "new clients": [], renewals: [] };
+  const report: Report = { rates, costs, fillings: new Map() };
   for (let round = 0; round < rounds; round++) {
-    for (const work of ["new clients", "renewals"] as const) {
+    for (const work of works) {
       for (const name of names) {
         const found = rates[work].get(name) ?? [];
         rates[work].set(name, found);
@@ -78,13 +80,18 @@ async function measureAll(bench: Bench, names: readonly ServerName[], rounds: nu
       }
     }
   }
+  for (const work of works) {
+    const own = new Map<ServerName, AtRate>();
+    const common = new Map<ServerName, AtRate>();
+    for (const name of names) {
+      const highestRate = median(rates[work].get(name) ?? []);
+      if (highestRate > 0) own.set(name, await atRate(bench, name, work, Math.floor(0.8 * highestRate)));
+      common.set(name, await atRate(bench, name, work, name === "dnsmasq" ? 200 : 3_000));
+    }
+    costs[work].push(own, common);
+  }
   for (const name of names) {
-    const highestRate = Math.max(0, ...(rates["new clients"].get(name) ?? []));
-    if (highestRate === 0) continue;
-    report.atOwnRate.set(name, await atRate(bench, name, Math.floor(0.8 * highestRate)));
-    const common = name === "dnsmasq" ? 400 : 4_000;
-    report.atCommonRate.set(name, await atRate(bench, name, common));
-    if (name === "dnsmasq") continue;
+    if (name === "dnsmasq") continue; // it would take minutes
     const small = await fill(bench, name, 254, 254);
     const large = await fill(bench, name, 64_000, 3_000);
     report.fillings.set(name, [small, large]);

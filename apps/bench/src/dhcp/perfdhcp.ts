@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { clientDevice, gateway, type Lan } from "./lan.ts";
 
@@ -28,6 +29,8 @@ export interface LoadResult {
   readonly renewals: Exchanged;
   /** Of each packet that was to be answered, when `timed`. Ascending. */
   readonly latenciesMs: readonly number[];
+  /** Processor time of the generator itself, in milliseconds. */
+  readonly cpuMs: number;
 }
 
 const timeoutMs = 60_000;
@@ -38,6 +41,7 @@ export async function perfdhcp(lan: Lan, load: Load): Promise<LoadResult> {
   if (load.renewals !== undefined) args.push("-f", String(load.renewals));
   if (load.timed) args.push("-x", "t");
   args.push("-p", String(load.seconds), "-W", "500000", "-l", clientDevice, gateway);
+  const before = childrenCpuMs();
   // Exit code 3: some exchanges failed. That is what is measured. Where too many do, it sometimes takes the answer to one
   // packet for that to another, finds the times absurd and gives up.
   const { stdout } = await run("ip", ["netns", "exec", lan.guests, "perfdhcp", ...args], {
@@ -51,11 +55,13 @@ export async function perfdhcp(lan: Lan, load: Load): Promise<LoadResult> {
       return { stdout: "" };
     throw error;
   });
+  const cpuMs = childrenCpuMs() - before;
   return {
     offers: exchanged(stdout, "DISCOVER-OFFER"),
     acks: exchanged(stdout, "REQUEST-ACK"),
     renewals: exchanged(stdout, "REQUEST-ACK (renewal)"),
     latenciesMs: load.timed ? latencies(stdout) : [],
+    cpuMs,
   };
 }
 
@@ -64,6 +70,12 @@ export function dropsOf({ offers, acks, renewals }: LoadResult): number {
   const sent = offers.sent + acks.sent + renewals.sent;
   const received = offers.received + acks.received + renewals.received;
   return sent === 0 ? 1 : 1 - received / sent;
+}
+
+/** Processor time of this process's children that have ended. No other child may end meanwhile. */
+function childrenCpuMs(): number {
+  const fields = readFileSync("/proc/self/stat", "utf8").split(") ").at(-1)?.split(" ") ?? [];
+  return (Number(fields[13]) + Number(fields[14])) * 10; // USER_HZ is 100 on Linux
 }
 
 function exchanged(output: string, what: string): Exchanged {
