@@ -1,10 +1,12 @@
 import { type Address, formatAddress, parseAddress } from "@cocoon-net/core";
 import type { PoolCounts } from "./address-table.ts";
 import type { Grant, Offer } from "./decision.ts";
-import type { Expired, LeaseEngine } from "./engine.ts";
+import { Effects } from "./effects.ts";
+import type { LeaseEngine } from "./engine.ts";
 import type { FloodGuard } from "./flood-guard.ts";
+import { GrantBatches, type Secured } from "./grant-batches.ts";
 import type { Journal, JournalStats } from "./journal.ts";
-import type { AddressRecord, Lease } from "./lease.ts";
+import type { Lease } from "./lease.ts";
 import type { LeasesFile } from "./leases-file.ts";
 import { OfferProbe } from "./offer-probe.ts";
 import { OrderedNetwork } from "./ordered-network.ts";
@@ -64,22 +66,18 @@ interface Job {
   readonly port: string | undefined;
   /** Addresses that were found in use while it was served. */
   readonly conflicts: number;
+  /** Called when its grant is settled, by whoever waits for that. */
+  settled?: () => void;
 }
 
-interface Secured {
-  readonly journalled: PromiseSettledResult<void>;
-  readonly routed: PromiseSettledResult<void>;
-}
+/** What is left to do for a message: nothing, some work, or the settling of a grant. */
+type Rest = Promise<void> | undefined | typeof toBeSettled;
+const toBeSettled = Symbol("to be settled");
 
 /** A client retransmits; more than this many of its messages need not be remembered while one is served. */
 const maxQueued = 4;
 const maxConflicts = 4;
 const maxSweepMs = 60_000;
-const routesAtOnce = 64;
-const routeTrustMs = 60_000;
-const many = 4;
-const gatherMs = 2;
-const none: ReadonlyMap<string, unknown> = new Map();
 
 /**
  * The DHCP server: socket → codec → engine → journal and route → reply. The messages of one client are served in
@@ -95,19 +93,16 @@ export class DhcpServer implements AsyncDisposable {
   readonly #probe: OfferProbe | undefined;
   readonly #clock: Clock;
   readonly #onEvent: (event: ServerEvent) => void;
-  /** Messages that wait for an earlier one of the same client. */
-  readonly #queues = new Map<string, Job[]>();
-  #unsecured: { readonly grant: Grant; readonly resolve: (secured: Secured) => void }[] = [];
-  /** Whether the last grants were so many that more are worth waiting for. */
-  #gathers = false;
-  readonly #running = new Set<Promise<void>>();
+  readonly #effects: Effects;
+  readonly #batches: GrantBatches<Job>;
+  /** The clients of whom a message is being served, and their messages that wait for it. */
+  readonly #busy = new Map<string, Job[] | undefined>();
   readonly #grants = { ok: 0, failed: 0 };
   readonly #received = new Map<string, number>();
   readonly #sent = new Map<string, number>();
   readonly #dropped = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
-  #journalFailing = false;
   #disposed: Promise<void> | undefined;
 
   constructor(options: DhcpServerOptions) {
@@ -120,10 +115,15 @@ export class DhcpServer implements AsyncDisposable {
     this.#probe =
       options.probe &&
       new OfferProbe(options.probe, (error) =>
-        this.#problem("addresses cannot be probed before an offer", error),
+        this.#effects.problem("addresses cannot be probed before an offer", error),
       );
     this.#clock = options.clock ?? steadyClock();
-    this.#onEvent = options.onEvent ?? (() => undefined);
+    const { journal, leasesFile, onEvent = () => undefined } = options;
+    this.#onEvent = onEvent;
+    this.#effects = new Effects({ journal, leasesFile, network: this.#network, onEvent });
+    this.#batches = new GrantBatches(journal, this.#network, this.#clock, (job, grant, secured) =>
+      this.#settle(job, grant, secured),
+    );
   }
 
   /**
@@ -143,12 +143,7 @@ export class DhcpServer implements AsyncDisposable {
 
   /** Sets the routes of all live leases again: the link that they lead to is a new one. Failures are reported. */
   async restoreRoutes(signal?: AbortSignal): Promise<void> {
-    const leases = [...this.#engine.leases()];
-    for (let from = 0; from < leases.length; from += routesAtOnce) {
-      signal?.throwIfAborted();
-      const group = leases.slice(from, from + routesAtOnce);
-      await Promise.all(group.map((lease) => this.#restoreRoute(lease)));
-    }
+    await this.#effects.restoreRoutes([...this.#engine.leases()], signal);
   }
 
   /**
@@ -163,15 +158,15 @@ export class DhcpServer implements AsyncDisposable {
         this.#clock.now(),
       );
       const work: Promise<void>[] = [];
-      if (ended !== undefined) work.push(this.#afterVm([ended]));
+      if (ended !== undefined) work.push(this.#effects.endedWithVm([ended]));
       if (assigned !== undefined) {
-        work.push(this.#written([assigned.record]));
+        work.push(this.#effects.written([assigned.record]));
         this.#onEvent({ type: "assigned", lease: assigned.lease });
       }
       this.#arm();
       await Promise.all(work);
       if (!isPending) return;
-      await Promise.race(this.#running);
+      await this.#effects.someDone();
     }
   }
 
@@ -179,7 +174,7 @@ export class DhcpServer implements AsyncDisposable {
   async removeVm(vmID: string): Promise<void> {
     const ended = this.#engine.removeVm(vmID, this.#clock.now());
     this.#arm();
-    await this.#afterVm(ended);
+    await this.#effects.endedWithVm(ended);
   }
 
   /**
@@ -198,8 +193,8 @@ export class DhcpServer implements AsyncDisposable {
         this.#arm();
         return true;
       }
-      if (this.#running.size === 0) return false;
-      await Promise.race(this.#running);
+      if (this.#effects.isIdle) return false;
+      await this.#effects.someDone();
     }
   }
 
@@ -208,22 +203,12 @@ export class DhcpServer implements AsyncDisposable {
     const address = parseAddress(ip);
     for (;;) {
       const record = this.#engine.letGo(address, this.#clock.now());
-      if (record !== undefined) await this.#afterEnd(ip, [record]);
-      if (this.#engine.leaseOf(address) === undefined || this.#running.size === 0) break;
-      await Promise.race(this.#running);
+      if (record !== undefined) await this.#effects.ended(ip, [record]);
+      if (this.#engine.leaseOf(address) === undefined || this.#effects.isIdle) break;
+      await this.#effects.someDone();
     }
-    await this.#dropRoute(ip);
+    await this.#effects.dropRoute(ip);
     this.#arm();
-  }
-
-  async #afterVm(ended: readonly Expired[]): Promise<void> {
-    for (const { lease } of ended) {
-      this.#leasesFile.touch(lease.ip);
-      this.#onEvent({ type: "released", lease });
-    }
-    if (ended.length === 0) return;
-    const written = this.#written(ended.map(({ record }) => record));
-    await Promise.all([written, ...ended.map(({ lease }) => this.#dropRoute(lease.ip))]);
   }
 
   stats(): ServerStats {
@@ -241,9 +226,9 @@ export class DhcpServer implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= (async () => {
       clearTimeout(this.#timer);
-      this.#queues.clear();
+      for (const client of this.#busy.keys()) this.#busy.set(client, undefined);
       await this.#socket.close();
-      while (this.#running.size > 0) await Promise.all(this.#running);
+      await this.#effects.allDone();
       await this.#leasesFile[Symbol.asyncDispose]();
       await this.#journal[Symbol.asyncDispose]();
     })();
@@ -260,45 +245,48 @@ export class DhcpServer implements AsyncDisposable {
     }
     count(this.#received, request.type);
     const client = identityOf(request);
+    const now = this.#clock.now();
     let port: string | undefined;
     if (this.#guard !== undefined) {
       const isKnown = this.#engine.isHolder(client);
       port = this.#engine.portOf(client) ?? this.#guard.portOf(request, from.address);
-      const refusal = this.#guard.refusal(client, isKnown, port, this.#clock.now());
+      const refusal = this.#guard.refusal(client, isKnown, port, now);
       if (refusal !== undefined) {
         this.#drop(refusal);
         return;
       }
     }
-    const job: Job = { packet: decoded.packet, request, at: this.#clock.now(), port, conflicts: 0 };
-    const queue = this.#queues.get(client);
-    if (queue === undefined) this.#serve(client, job);
+    const job: Job = { packet: decoded.packet, request, at: now, port, conflicts: 0 };
+    if (!this.#busy.has(client)) {
+      this.#serve(client, job, now);
+      return;
+    }
+    const queue = this.#busy.get(client);
+    if (queue === undefined) this.#busy.set(client, [job]);
     else if (queue.length < maxQueued) queue.push(job);
     else this.#drop("client-busy");
   }
 
-  #serve(client: string, job: Job): void {
-    const now = this.#clock.now();
+  #serve(client: string, job: Job, now: number): void {
     // First, so that the route of an expired lease goes out before a late renewal brings it back.
     this.#sweep(now);
-    const work = this.#answer(job, now);
-    this.#arm();
-    if (work === undefined) {
-      this.#serveNext(client);
+    const rest = this.#answer(job, now);
+    this.#arm(now);
+    if (rest === undefined) {
+      if (this.#busy.size > 0) this.#serveNext(client);
       return;
     }
-    if (!this.#queues.has(client)) this.#queues.set(client, []);
-    this.#run(work.finally(() => this.#serveNext(client)));
+    if (!this.#busy.has(client)) this.#busy.set(client, undefined);
+    if (rest !== toBeSettled) this.#effects.run(rest.finally(() => this.#serveNext(client)));
   }
 
   #serveNext(client: string): void {
-    const next = this.#queues.get(client)?.shift();
-    if (next === undefined) this.#queues.delete(client);
-    else this.#serve(client, next);
+    const next = this.#busy.get(client)?.shift();
+    if (next === undefined) this.#busy.delete(client);
+    else this.#serve(client, next, this.#clock.now());
   }
 
-  /** Undefined when all is done already. */
-  #answer(job: Job, now: number): Promise<void> | undefined {
+  #answer(job: Job, now: number): Rest {
     const decision = this.#engine.handle(job.request, now, job.port);
     const { mac } = job.request;
     switch (decision.kind) {
@@ -317,7 +305,7 @@ export class DhcpServer implements AsyncDisposable {
         return this.#grant(job, decision);
       case "release":
         this.#onEvent({ type: "released", lease: decision.lease });
-        return this.#afterEnd(decision.lease.ip, decision.records);
+        return this.#effects.ended(decision.lease.ip, decision.records);
       case "decline":
         this.#onEvent({
           type: "declined",
@@ -325,7 +313,7 @@ export class DhcpServer implements AsyncDisposable {
           mac,
           ...(decision.lease && { lease: decision.lease }),
         });
-        return this.#afterEnd(decision.ip, decision.records);
+        return this.#effects.ended(decision.ip, decision.records);
     }
   }
 
@@ -346,86 +334,83 @@ export class DhcpServer implements AsyncDisposable {
       const record = this.#engine.putAside(address, now);
       if (record !== undefined) {
         this.#onEvent({ type: "in-use", ip, mac: user });
-        this.#write([record]);
+        this.#effects.write([record]);
       }
       if (job.conflicts === maxConflicts) return this.#drop("in-use");
     }
     // Decided anew: the pool may have changed meanwhile.
-    await this.#answer({ ...job, conflicts: job.conflicts + (user === undefined ? 0 : 1) }, now);
-  }
-
-  async #grant(job: Job, grant: Grant): Promise<void> {
-    const { lease, renews, replaces, address, leaseMs } = grant;
-    const { journalled, routed } = await this.#secure(grant);
-    this.#noteJournal(journalled);
-    const done = journalled.status === "fulfilled" && routed.status === "fulfilled";
-    if (done && this.#engine.commit(grant)) {
-      this.#grants.ok++;
-      this.#arm();
-      this.#leasesFile.touch(lease.ip);
-      await this.#reply(job, { type: "ack", address, leaseMs });
-      const type = renews === undefined ? "granted" : "renewed";
-      this.#onEvent({ type, lease, tookMs: this.#clock.now() - job.at });
-      if (replaces !== undefined) {
-        this.#leasesFile.touch(replaces.ip);
-        this.#onEvent({ type: "released", lease: replaces });
-        await this.#dropRoute(replaces.ip);
-      }
-      return;
-    }
-
-    this.#grants.failed++;
-    const undo = this.#engine.abort(grant);
-    // Queued in this turn of the event loop: before any later grant of the same address.
-    if (journalled.status === "fulfilled") this.#write(undo);
-    this.#arm();
-    const reason =
-      routed.status === "rejected" ? "route" : journalled.status === "rejected" ? "journal" : undefined;
-    if (reason !== undefined) this.#onEvent({ type: "refused", ip: lease.ip, mac: lease.mac, reason });
-    if (routed.status === "rejected") {
-      this.#problem(`the route to ${lease.ip} cannot be set`, routed.reason);
-    } else if (renews === undefined) {
-      await this.#dropRoute(lease.ip);
-    }
-    const answer = this.#answerToFailure(job, grant, reason);
-    if (answer !== undefined) await this.#reply(job, answer);
-  }
-
-  /**
-   * G2: on disk and routed before the ACK. The grants of one turn of the event loop go the way together; when they are many,
-   * those of the next milliseconds too.
-   */
-  #secure(grant: Grant): Promise<Secured> {
-    return new Promise((resolve) => {
-      if (this.#unsecured.push({ grant, resolve }) > 1) return;
-      if (this.#gathers) setTimeout(() => void this.#secureAll(), gatherMs);
-      else process.nextTick(() => void this.#secureAll());
+    const again: Job = { ...job, conflicts: job.conflicts + (user === undefined ? 0 : 1) };
+    const rest = this.#answer(again, now);
+    if (rest !== toBeSettled) return rest;
+    await new Promise<void>((resolve) => {
+      again.settled = resolve;
     });
   }
 
-  async #secureAll(): Promise<void> {
-    const grants = this.#unsecured;
-    this.#unsecured = [];
-    this.#gathers = grants.length >= many;
-    const unrouted = grants.filter(({ grant }) => !this.#isRouted(grant)).map(({ grant }) => grant.lease.ip);
-    const [[journalled], failures] = await Promise.all([
-      Promise.allSettled([this.#journal.append(grants.flatMap(({ grant }) => grant.records))]),
-      unrouted.length === 0 ? none : this.#network.addRoutes(unrouted),
-    ]);
-    for (const { grant, resolve } of grants) {
-      const { ip } = grant.lease;
-      const routed: PromiseSettledResult<void> = failures.has(ip)
-        ? { status: "rejected", reason: failures.get(ip) }
-        : { status: "fulfilled", value: undefined };
-      resolve({ journalled, routed });
-    }
+  #grant(job: Job, grant: Grant): Rest {
+    const batch = this.#batches.add(job, grant);
+    if (batch !== undefined) this.#effects.run(batch);
+    return toBeSettled;
   }
 
-  /** A renewal sets the route again, should somebody have taken it out, but not more often than once a minute. */
-  #isRouted({ renews, leaseMs }: Grant): boolean {
-    if (renews === undefined) return false;
-    const age = this.#clock.now() - (renews.expiry - leaseMs);
-    return Math.abs(age) < routeTrustMs;
+  #settle(job: Job, grant: Grant, secured: Secured): void {
+    const next = (): void => (job.settled ?? (() => this.#serveNext(identityOf(job.request))))();
+    let rest: Promise<void> | undefined;
+    try {
+      rest = this.#finish(job, grant, secured);
+    } catch (error) {
+      this.#effects.problem("a grant could not be settled", error);
+    }
+    if (rest === undefined) next();
+    else this.#effects.run(rest.finally(next));
+  }
+
+  #finish(job: Job, grant: Grant, { journalError, routeError }: Secured): Promise<void> | undefined {
+    this.#effects.noteJournal(journalError);
+    if (journalError !== undefined || routeError !== undefined || !this.#engine.commit(grant)) {
+      return this.#takeBack(job, grant, { journalError, routeError });
+    }
+    const { lease, replaces, address, leaseMs } = grant;
+    this.#grants.ok++;
+    this.#arm();
+    this.#effects.touch(lease.ip);
+    const sent = this.#reply(job, { type: "ack", address, leaseMs });
+    if (sent !== undefined || replaces !== undefined) return this.#afterReply(sent, job, grant);
+    this.#tellGrant(job, grant);
+    return undefined;
+  }
+
+  async #afterReply(sent: Promise<void> | undefined, job: Job, grant: Grant): Promise<void> {
+    await sent;
+    this.#tellGrant(job, grant);
+    const { replaces } = grant;
+    if (replaces === undefined) return;
+    this.#effects.touch(replaces.ip);
+    this.#onEvent({ type: "released", lease: replaces });
+    await this.#effects.dropRoute(replaces.ip);
+  }
+
+  #tellGrant(job: Job, { lease, renews }: Grant): void {
+    const type = renews === undefined ? "granted" : "renewed";
+    this.#onEvent({ type, lease, tookMs: this.#clock.now() - job.at });
+  }
+
+  async #takeBack(job: Job, grant: Grant, { journalError, routeError }: Secured): Promise<void> {
+    const { lease, renews } = grant;
+    this.#grants.failed++;
+    const undo = this.#engine.abort(grant);
+    // Queued in this turn of the event loop: before any later grant of the same address.
+    if (journalError === undefined) this.#effects.write(undo);
+    this.#arm();
+    const reason = routeError !== undefined ? "route" : journalError !== undefined ? "journal" : undefined;
+    if (reason !== undefined) this.#onEvent({ type: "refused", ip: lease.ip, mac: lease.mac, reason });
+    if (routeError !== undefined) {
+      this.#effects.problem(`the route to ${lease.ip} cannot be set`, routeError);
+    } else if (renews === undefined) {
+      await this.#effects.dropRoute(lease.ip);
+    }
+    const answer = this.#answerToFailure(job, grant, reason);
+    if (answer !== undefined) await this.#reply(job, answer);
   }
 
   #answerToFailure(job: Job, grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {
@@ -446,51 +431,7 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   #sweep(now: number): void {
-    const expired = this.#engine.expire(now);
-    if (expired.length === 0) return;
-    for (const { lease } of expired) {
-      this.#onEvent({ type: "expired", lease });
-      this.#leasesFile.touch(lease.ip);
-      this.#run(this.#dropRoute(lease.ip));
-    }
-    this.#write(expired.map(({ record }) => record));
-  }
-
-  async #afterEnd(ip: string, records: readonly AddressRecord[]): Promise<void> {
-    this.#leasesFile.touch(ip);
-    this.#write(records);
-    await this.#dropRoute(ip);
-  }
-
-  /** Journals what needs no acknowledgement. Lost to a crash, it costs an address its early reuse, no more. */
-  #write(records: readonly AddressRecord[]): void {
-    this.#run(this.#written(records));
-  }
-
-  #written(records: readonly AddressRecord[]): Promise<void> {
-    return this.#journal.append(records).then(
-      () => this.#noteJournal({ status: "fulfilled", value: undefined }),
-      (reason: unknown) => this.#noteJournal({ status: "rejected", reason }),
-    );
-  }
-
-  /** Reports that the journal fails, once until it works again. */
-  #noteJournal(result: PromiseSettledResult<void>): void {
-    const failing = result.status === "rejected";
-    if (failing && !this.#journalFailing) this.#problem("no new leases can be granted", result.reason);
-    this.#journalFailing = failing;
-  }
-
-  async #restoreRoute(lease: Lease): Promise<void> {
-    await this.#network
-      .addRoute(lease.ip)
-      .catch((error: unknown) => this.#problem(`the route to ${lease.ip} cannot be restored`, error));
-  }
-
-  async #dropRoute(ip: string): Promise<void> {
-    await this.#network
-      .removeRoute(ip)
-      .catch((error: unknown) => this.#problem(`the route to ${ip} cannot be removed`, error));
+    this.#effects.expired(this.#engine.expire(now));
   }
 
   /** Undefined when the reply has left already. */
@@ -512,9 +453,8 @@ export class DhcpServer implements AsyncDisposable {
     }
   }
 
-  #arm(): void {
+  #arm(now: number = this.#clock.now()): void {
     if (this.#disposed !== undefined) return;
-    const now = this.#clock.now();
     const at = Math.min(this.#engine.nextExpiry() ?? Number.POSITIVE_INFINITY, now + maxSweepMs);
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
@@ -527,17 +467,6 @@ export class DhcpServer implements AsyncDisposable {
       },
       Math.max(0, at - now),
     ).unref();
-  }
-
-  #run(work: Promise<void>): void {
-    const tracked = work
-      .catch((error: unknown) => this.#problem("a message could not be served", error))
-      .finally(() => this.#running.delete(tracked));
-    this.#running.add(tracked);
-  }
-
-  #problem(message: string, error: unknown): void {
-    this.#onEvent({ type: "problem", message, error });
   }
 
   #drop(reason: string): undefined {

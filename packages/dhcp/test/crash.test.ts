@@ -52,6 +52,8 @@ class Node {
   readonly server: DhcpServer;
   readonly clock: { now: () => number };
   readonly #log: DiskLog;
+  /** By transaction id. */
+  readonly #askedAt: number[] = [];
   readonly #waiting = new Map<string, (ip: string | undefined) => void>();
   #deliver: (packet: Uint8Array) => void = () => undefined;
 
@@ -92,12 +94,13 @@ class Node {
   #hear(bytes: Uint8Array): void {
     const decoded = decodePacket(bytes);
     if (!decoded.ok) throw new Error(decoded.reason);
-    const { yiaddr, chaddr, options } = decoded.packet;
+    const { xid, yiaddr, chaddr, options } = decoded.packet;
     const mac = formatMac(chaddr);
     const ip = yiaddr === 0 ? undefined : [24, 16, 8, 0].map((shift) => (yiaddr >>> shift) & 255).join(".");
     if (options.get(53)?.[0] === 5 && ip !== undefined) {
       const seconds = Buffer.from(options.get(51) ?? []).readUInt32BE();
-      this.#tell(mac, ip, this.clock.now() + seconds * 1000 - 1000);
+      // RFC 2131 §4.4.1: a client counts from when it asked.
+      this.#tell(mac, ip, (this.#askedAt[xid] ?? 0) + seconds * 1000 - 1000);
     }
     this.#waiting.get(mac)?.(ip);
   }
@@ -117,6 +120,7 @@ class Node {
       answer = { ip };
     });
     const silences = this.#silences();
+    new DataView(packet.buffer, packet.byteOffset).setUint32(4, this.#askedAt.push(this.clock.now()) - 1);
     this.#deliver(packet);
     await until(() => answer !== undefined || this.#silences() > silences, "an answer or silence");
     return answer?.ip;
