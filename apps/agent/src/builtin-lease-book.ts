@@ -33,6 +33,7 @@ import { OncePerMinute } from "./once-per-minute.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
 import { examineRoutes, putAside } from "./unaccounted-routes.ts";
 import { unknownLeases } from "./unknown-leases.ts";
+import { YoungGeneration } from "./young-generation.ts";
 
 /** What the server asks of the kernel, and what stands there now. */
 export interface HostRoutes extends LeaseNetwork {
@@ -83,6 +84,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   #listener: ((address: string, lease: LeaseRecord | undefined) => void) | undefined;
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
   readonly #refusals = new OncePerMinute();
+  readonly #youngGeneration = new YoungGeneration();
   /** VMs by MAC, as they were told: a server that replaces this one is told again. */
   readonly #vms = new Map<string, string>();
   #dhcp: DhcpConfig;
@@ -341,7 +343,10 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
     switch (event.type) {
       case "granted":
       case "renewed":
-        log.info({ ...leaseFields(event.lease), latencyMs: event.tookMs }, `lease ${event.type}`);
+        if (log.isLevelEnabled("info")) {
+          log.info({ ...leaseFields(event.lease), latencyMs: event.tookMs }, `lease ${event.type}`);
+        }
+        this.#youngGeneration.noteGrant();
         this.#listener?.(event.lease.ip, this.#record(event.lease));
         this.#onGuest(event.lease.mac, "served");
         break;
