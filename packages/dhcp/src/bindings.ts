@@ -237,7 +237,7 @@ const none: readonly Expired[] = [];
 
 export function recordOf(slot: Slot): AddressRecord {
   const lease = slot.pending?.grant.lease ?? slot.lease;
-  if (lease !== undefined) return { state: "leased", ...lease };
+  if (lease !== undefined) return leasedRecord(lease);
   const declined = slot.declinedUntil > slot.coolUntil;
   return {
     state: declined ? "declined" : "ended",
@@ -248,4 +248,9 @@ export function recordOf(slot: Slot): AddressRecord {
     expiry: slot.last?.expiry ?? 0,
     seq: slot.last?.seq ?? 0,
   };
+}
+
+/** The lease as it is journalled. */
+export function leasedRecord(lease: Lease): AddressRecord {
+  return { ...lease, state: "leased" };
 }

@@ -1,6 +1,6 @@
 import { type Address, InvalidError, lastOf, parseAddress } from "@cocoon-net/core";
 import { isFresh, type PoolCounts, type Slot } from "./address-table.ts";
-import { Bindings, type Expired, recordOf, type VmAssigned } from "./bindings.ts";
+import { Bindings, type Expired, leasedRecord, recordOf, type VmAssigned } from "./bindings.ts";
 import { isOpenTo, mayKeep, type Own } from "./claims.ts";
 import { ClientSettings } from "./client-settings.ts";
 import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
@@ -11,6 +11,8 @@ import type { ReplyParameters } from "./reply-parameters.ts";
 import { type DhcpRequest, identityOf } from "./request.ts";
 
 export type { Expired, VmAssigned } from "./bindings.ts";
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** An offer that nobody has requested for this long gives way when the pool is empty. */
 const leastHoldMs = 10_000;
@@ -353,33 +355,32 @@ export class LeaseEngine {
     const renews = slot.lease;
     const hostname = message.hostname ?? renews?.hostname;
     const clientID = message.clientID ?? renews?.clientID;
-    const lease: Lease = {
-      mac: message.mac,
+    // No spreads: they cost as much as all the rest.
+    const lease: Writable<Lease> = {
+      // The same text for as long as the client is known.
+      mac: renews?.mac ?? message.mac,
       ip: slot.ip,
       // Rounded up: never earlier than the client believes, and `leases.json` holds whole seconds.
       expiry: Math.ceil((now + leaseMs) / 1000) * 1000,
       seq: ++this.#held.seq,
-      ...(hostname === undefined ? {} : { hostname }),
-      ...(clientID === undefined ? {} : { clientID }),
-      ...(vmID === undefined ? {} : { vmID }),
     };
+    if (hostname !== undefined) lease.hostname = hostname;
+    if (clientID !== undefined) lease.clientID = clientID;
+    if (vmID !== undefined) lease.vmID = vmID;
+    const grant: Writable<Grant> = { kind: "grant", address: slot.address, leaseMs, lease, records: [] };
+    if (renews !== undefined) grant.renews = renews;
     const other = this.#held.leased.get(client);
     const replaces = other === slot ? undefined : other?.lease;
-    const records: AddressRecord[] = [{ state: "leased", ...lease }];
-    if (replaces !== undefined) {
+    if (replaces === undefined) grant.records = [leasedRecord(lease)];
+    else {
       const { ip, mac, expiry, seq } = replaces;
       const id = replaces.clientID === undefined ? {} : { clientID: replaces.clientID };
-      records.push({ state: "ended", ip, until: now + coolDownMs, mac, ...id, expiry, seq });
+      grant.replaces = replaces;
+      grant.records = [
+        leasedRecord(lease),
+        { state: "ended", ip, until: now + coolDownMs, mac, ...id, expiry, seq },
+      ];
     }
-    const grant: Grant = {
-      kind: "grant",
-      address: slot.address,
-      leaseMs,
-      lease,
-      ...(renews === undefined ? {} : { renews }),
-      ...(replaces === undefined ? {} : { replaces }),
-      records,
-    };
     if (this.#held.offered.get(client) !== slot) this.#held.dropOffer(client, now);
     // Nothing ends the address while the grant is pending (G2): neither its offer nor the lease it renews.
     const offeredUntil = slot.state === "offered" ? slot.until : 0;

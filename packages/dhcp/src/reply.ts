@@ -41,9 +41,9 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   let afterSize = 0;
   for (const [, value] of after) afterSize += optionSize(value.length);
   const template = templateOf(packet, answer, parameters, afterSize);
-  const size = Math.max(minSize, template.length + afterSize + 1);
-  const bytes = Buffer.allocUnsafe(size).fill(0, template.length);
-  bytes.set(template);
+  const size = template.bytes.length;
+  const bytes = Buffer.allocUnsafe(size);
+  bytes.set(template.bytes);
   const view = new DataView(bytes.buffer, bytes.byteOffset, size);
   bytes[0] = 2;
   bytes[1] = packet.htype;
@@ -56,7 +56,7 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   view.setUint32(20, nak ? 0 : parameters.siaddr);
   view.setUint32(24, giaddr);
   bytes.set(packet.chaddr.subarray(0, 16), 28);
-  let at = template.length;
+  let at = template.end;
   for (const [code, value] of after) at = put(bytes, at, code, value);
   bytes[at] = 255;
   // Broadcasts of an ACK included: what the address resolved to before was another client, perhaps.
@@ -67,18 +67,24 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
 }
 
 /** Clients of one kind all get the same options: those are put together once. */
-const templates = new WeakMap<ReplyParameters, Map<string, Uint8Array>>();
+const templates = new WeakMap<ReplyParameters, Map<string, Template>>();
 /** Clients choose what they ask for; how many kinds of them are remembered is our choice. */
 const mostTemplates = 256;
 
-/** A reply up to the options that come back to the client, without what is different for each. */
+/** A reply without what is different for each client. */
+interface Template {
+  readonly bytes: Uint8Array;
+  /** Where the options begin that come back to the client; zeros up to the end. */
+  readonly end: number;
+}
+
 function templateOf(
   packet: DhcpPacket,
   answer: Answer,
   parameters: ReplyParameters,
   afterSize: number,
-): Uint8Array {
-  if (answer.type === "nak") return encodeTemplate(layOut(packet, answer, parameters, afterSize));
+): Template {
+  if (answer.type === "nak") return encodeTemplate(layOut(packet, answer, parameters, afterSize), afterSize);
   const list = packet.options.get(55);
   const seconds = answer.type === "inform-ack" ? "" : Math.floor(answer.leaseMs / 1000);
   const asked = list === undefined ? "" : String.fromCharCode(...list);
@@ -90,18 +96,20 @@ function templateOf(
   }
   let template = known.get(key);
   if (template === undefined) {
-    template = encodeTemplate(layOut(packet, answer, parameters, afterSize));
+    template = encodeTemplate(layOut(packet, answer, parameters, afterSize), afterSize);
     known.set(key, template);
   }
   return template;
 }
 
-function encodeTemplate(layout: Layout): Uint8Array {
-  let size = headerSize;
-  for (const value of layout.options.values()) size += optionSize(value.length);
+function encodeTemplate(layout: Layout, afterSize: number): Template {
+  let end = headerSize;
+  for (const value of layout.options.values()) end += optionSize(value.length);
   const none = { hops: 0, secs: 0, flags: 0, ciaddr: 0, yiaddr: 0, siaddr: 0, giaddr: 0 };
   const packet = { op: 2, htype: 0, hlen: 0, xid: 0, ...none, chaddr: new Uint8Array(16), ...layout };
-  return encodePacket(packet).subarray(0, size);
+  const bytes = new Uint8Array(Math.max(minSize, end + afterSize + 1));
+  bytes.set(encodePacket(packet).subarray(0, end));
+  return { bytes, end };
 }
 
 function isRapid(packet: DhcpPacket, answer: Answer): boolean {

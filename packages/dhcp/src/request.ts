@@ -116,9 +116,41 @@ const hexOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.t
 
 /** The first six bytes as `52:54:00:ab:cd:ef`. */
 export function formatMac(bytes: Uint8Array): string {
-  let text = hexOf[bytes[0] ?? 0] ?? "";
-  for (let index = 1; index < 6; index++) text += `:${hexOf[bytes[index] ?? 0]}`;
-  return text;
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = bytes;
+  // In one piece: what is put together from pieces stays so for as long as a lease, and takes twice the memory.
+  return String.fromCharCode(
+    high(a),
+    low(a),
+    colon,
+    high(b),
+    low(b),
+    colon,
+    high(c),
+    low(c),
+    colon,
+    high(d),
+    low(d),
+    colon,
+    high(e),
+    low(e),
+    colon,
+    high(f),
+    low(f),
+  );
+}
+
+const colon = 0x3a;
+
+function high(byte: number): number {
+  return digit(byte >> 4);
+}
+
+function low(byte: number): number {
+  return digit(byte & 15);
+}
+
+function digit(value: number): number {
+  return value < 10 ? 0x30 + value : 0x57 + value;
 }
 
 function readAddress(option: Uint8Array | undefined): Address | undefined | "bad-option" {

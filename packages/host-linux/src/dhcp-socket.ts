@@ -48,7 +48,7 @@ const LINK_CHECK_MS = 1_000;
 /** When packets come with less than this between them … */
 const BUSY_GAP_MS = 0.1;
 /** … the next are let come together for this long. A turn of the event loop costs more than a packet. */
-const NAP_MS = 0.5;
+const NAP_MS = 1;
 
 /**
  * Opens the socket of a DHCP server.
