@@ -1,6 +1,6 @@
 import { type Address, InvalidError, parseAddress } from "@cocoon-net/core";
 import { AddressTable, type LastLease, type Slot } from "./address-table.ts";
-import { ClientMemory } from "./client-memory.ts";
+import { Clients } from "./clients.ts";
 import type { AddressRecord, Lease } from "./lease.ts";
 import { identityOf, isMac } from "./request.ts";
 import { VmRecords } from "./vm-records.ts";
@@ -24,9 +24,7 @@ export interface VmAssigned {
 /** Who has which address, and how it ends: what a `LeaseEngine` decides upon. */
 export class Bindings {
   readonly table: AddressTable = new AddressTable();
-  readonly leased: Map<string, Slot> = new Map();
-  readonly offered: Map<string, Slot> = new Map();
-  readonly memory: ClientMemory = new ClientMemory();
+  readonly clients: Clients = new Clients();
   readonly vms: VmRecords = new VmRecords();
   /** How long an address rests before another client may have it. */
   coolDownMs: number;
@@ -64,7 +62,7 @@ export class Bindings {
         this.end(slot, Math.min(lease.expiry, now), now);
         this.#expired.push({ lease, record: recordOf(slot) });
       } else {
-        if (slot.state === "offered" && holder !== undefined) this.offered.delete(holder);
+        if (slot.state === "offered" && holder !== undefined) this.clients.setOffered(holder, undefined);
         this.rest(slot, now);
       }
     }
@@ -74,32 +72,32 @@ export class Bindings {
   lease(slot: Slot, client: string, lease: Lease): void {
     slot.lease = lease;
     slot.holder = client;
-    this.leased.set(client, slot);
-    this.memory.remember(slot, lease);
+    this.clients.setLeased(client, slot);
+    this.clients.remember(slot, lease);
     this.table.move(slot, "leased", lease.expiry);
   }
 
   /** Ends all that a client has, and its claim to what it had. */
   endClient(client: string, now: number): Expired | undefined {
-    const previous = this.memory.of(client);
-    for (const slot of [this.offered.get(client), this.leased.get(client)]) {
+    const previous = this.clients.lastOf(client);
+    for (const slot of [this.clients.offeredTo(client), this.clients.leasedTo(client)]) {
       if (slot?.pending !== undefined) slot.pending.isVoid = true;
     }
-    if (this.offered.get(client)?.pending === undefined) this.dropOffer(client, now);
-    const slot = this.leased.get(client);
+    if (this.clients.offeredTo(client)?.pending === undefined) this.dropOffer(client, now);
+    const slot = this.clients.leasedTo(client);
     const lease = slot?.lease;
     if (slot === undefined || lease === undefined || slot.pending !== undefined) {
-      if (previous !== undefined && previous.lease === undefined) this.memory.forget(previous);
+      if (previous !== undefined && previous.lease === undefined) this.clients.forget(previous);
       return undefined;
     }
-    this.memory.forget(slot);
+    this.clients.forget(slot);
     this.end(slot, now);
     return { lease, record: recordOf(slot) };
   }
 
   /** Ends a lease at `end`; the address rests from then on. */
   end(slot: Slot, end: number, now: number = end): void {
-    if (slot.holder !== undefined) this.leased.delete(slot.holder);
+    if (slot.holder !== undefined) this.clients.setLeased(slot.holder, undefined);
     slot.coolUntil = end + this.coolDownMs;
     this.rest(slot, now);
   }
@@ -112,16 +110,16 @@ export class Bindings {
 
   /** Takes an offer back. */
   dropOffer(client: string, now: number): void {
-    const slot = this.offered.get(client);
+    const slot = this.clients.offeredTo(client);
     if (slot === undefined) return;
-    this.offered.delete(client);
+    this.clients.setOffered(client, undefined);
     this.rest(slot, now);
   }
 
   /** Moves an address that nobody holds to where it belongs, see `AddressTable.rest`. */
   rest(slot: Slot, now: number): void {
     this.table.rest(slot, now);
-    if (this.table.get(slot.address) !== slot) this.memory.forget(slot);
+    if (this.table.get(slot.address) !== slot) this.clients.forget(slot);
   }
 
   /**
@@ -136,8 +134,8 @@ export class Bindings {
     const isOther = before !== undefined && before !== vmID;
     const ended = isOther ? this.endClient(client, now) : undefined;
     this.vms.set(vmID, client);
-    const slot = this.leased.get(client);
-    const isPending = (slot?.pending ?? this.offered.get(client)?.pending) !== undefined;
+    const slot = this.clients.leasedTo(client);
+    const isPending = (slot?.pending ?? this.clients.offeredTo(client)?.pending) !== undefined;
     if (isPending || slot?.lease === undefined || slot.lease.vmID === vmID) {
       return ended === undefined ? { isPending } : { isPending, ended };
     }
@@ -168,12 +166,13 @@ export class Bindings {
     const client = identityOf(lease);
     const isIts =
       slot?.grantable && slot.reservation?.mac === lease.mac && (slot.holder ?? client) === client;
-    const pending = slot?.pending ?? this.offered.get(client)?.pending ?? this.leased.get(client)?.pending;
+    const pending =
+      slot?.pending ?? this.clients.offeredTo(client)?.pending ?? this.clients.leasedTo(client)?.pending;
     if (slot === undefined || !isIts || pending !== undefined) return undefined;
     if (slot.lease !== undefined && slot.lease.expiry >= lease.expiry) {
       return { lease: slot.lease, record: recordOf(slot) };
     }
-    const other = this.leased.get(client);
+    const other = this.clients.leasedTo(client);
     if (other?.lease !== undefined && other !== slot) this.#displace(other, other.lease, now);
     this.dropOffer(client, now);
     if (lease.vmID !== undefined) this.vms.set(lease.vmID, client);
@@ -208,7 +207,7 @@ export class Bindings {
     if (record.state === "leased") {
       const { state, ...lease } = record;
       const client = identityOf(lease);
-      const older = this.leased.get(client);
+      const older = this.clients.leasedTo(client);
       if (older?.lease !== undefined) this.#displace(older, older.lease, older.lease.expiry, 0);
       if (lease.vmID !== undefined) this.vms.set(lease.vmID, client);
       this.lease(slot, client, lease);
@@ -218,7 +217,7 @@ export class Bindings {
     if (record.seq > 0 || record.mac !== undefined) {
       const { mac, clientID, expiry, seq } = record;
       const last: LastLease = { ...(mac && { mac }), ...(clientID && { clientID }), expiry, seq };
-      this.memory.remember(slot, last);
+      this.clients.remember(slot, last);
     }
     if (record.state === "declined") slot.declinedUntil = record.until;
     else slot.coolUntil = record.until;

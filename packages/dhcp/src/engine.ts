@@ -59,9 +59,7 @@ export class LeaseEngine {
     const { pool, reserved, gateway, subnet, reservations, moved } = change;
     if ([pool, reserved, gateway, subnet, reservations, moved].every((value) => value === undefined)) return;
     this.#setPool();
-    for (const [client, slot] of this.#held.offered)
-      if (slot.state !== "offered") this.#held.offered.delete(client);
-    this.#held.memory.keep((slot) => this.#held.table.get(slot.address) === slot);
+    this.#held.clients.keep((slot) => this.#held.table.get(slot.address) === slot);
   }
 
   /**
@@ -78,7 +76,8 @@ export class LeaseEngine {
     // The reply goes there: it must not be aimed at us, at everybody, or at the world.
     if (giaddr !== 0 && !isHostOf(this.#options, giaddr)) return silence("bad-relay");
     if (message.type === "inform") return this.#inform(message);
-    const busy = this.#held.offered.get(client)?.pending ?? this.#held.leased.get(client)?.pending;
+    const busy =
+      this.#held.clients.offeredTo(client)?.pending ?? this.#held.clients.leasedTo(client)?.pending;
     if (busy !== undefined) return silence("pending");
     if (message.type === "discover") return this.#discover(client, message, now, where);
     if (message.serverID !== undefined && message.serverID !== this.parametersFor(message).serverID) {
@@ -92,12 +91,14 @@ export class LeaseEngine {
 
   /** Whether the client has a lease or an offer. */
   isHolder(client: string): boolean {
-    return this.#held.leased.has(client) || this.#held.offered.has(client);
+    return (
+      this.#held.clients.leasedTo(client) !== undefined || this.#held.clients.offeredTo(client) !== undefined
+    );
   }
 
   /** The bridge port that the client was behind when it got what it holds. */
   portOf(client: string): string | undefined {
-    return this.#held.offered.get(client)?.port ?? this.#held.leased.get(client)?.port;
+    return this.#held.clients.offeredTo(client)?.port ?? this.#held.clients.leasedTo(client)?.port;
   }
 
   /** What the client is told besides its address. */
@@ -114,7 +115,7 @@ export class LeaseEngine {
     const slot = this.#held.table.get(address);
     if (slot === undefined || slot.lease !== undefined || slot.pending !== undefined) return undefined;
     slot.declinedUntil = now + this.#options.declineMs;
-    if (slot.holder !== undefined) this.#held.offered.delete(slot.holder);
+    if (slot.holder !== undefined) this.#held.clients.setOffered(slot.holder, undefined);
     this.#held.rest(slot, now);
     return recordOf(slot);
   }
@@ -155,10 +156,10 @@ export class LeaseEngine {
       return false;
     const client = identityOf(grant.lease);
     slot.pending = undefined;
-    this.#held.offered.delete(client);
-    const other = this.#held.leased.get(client);
+    const other = this.#held.clients.leasedTo(client);
     if (other !== undefined && other !== slot) this.#held.end(other, at);
     this.#held.lease(slot, client, grant.lease);
+    this.#held.clients.setOffered(client, undefined);
     return true;
   }
 
@@ -169,13 +170,13 @@ export class LeaseEngine {
   abort(grant: Grant): readonly AddressRecord[] {
     const { slot, at, offeredUntil, isVoid } = this.#pendingOf(grant);
     slot.pending = undefined;
-    if (isVoid) this.#held.memory.forget(slot);
+    if (isVoid) this.#held.clients.forget(slot);
     if (grant.renews !== undefined) {
       this.#held.table.move(slot, "leased", isVoid ? at : grant.renews.expiry);
     } else if (offeredUntil > 0 && slot.grantable && !isVoid) {
       this.#held.table.move(slot, "offered", offeredUntil);
     } else {
-      this.#held.offered.delete(identityOf(grant.lease));
+      this.#held.clients.setOffered(identityOf(grant.lease), undefined);
       this.#held.rest(slot, at);
     }
     const replaced =
@@ -199,7 +200,7 @@ export class LeaseEngine {
 
   /** The live leases, those outside the pool included. */
   *leases(): Generator<Lease> {
-    for (const slot of this.#held.leased.values()) if (slot.lease !== undefined) yield slot.lease;
+    for (const slot of this.#held.clients.leased()) if (slot.lease !== undefined) yield slot.lease;
   }
 
   /** Whether nobody holds the address, or is about to: it can leave the pool without a guest noticing. */
@@ -223,30 +224,30 @@ export class LeaseEngine {
     const { granting, leasesPerPort, offerMs } = this.#options;
     if (granting === "refuse") return silence("refusing");
     const own = this.#reserved(message);
-    const leased = this.#held.leased.get(client);
+    const leased = this.#held.clients.leasedTo(client);
     const mayStay = leased !== undefined && (granting === "open" ? mayKeep(leased, own) : leased.grantable);
     if (leased !== undefined && mayStay) return this.#offer(leased, client, message, now);
     if (granting !== "open") return silence("renew-only"); // G7
-    const offered = this.#held.offered.get(client);
+    const offered = this.#held.clients.offeredTo(client);
     if (offered !== undefined && !mayKeep(offered, own)) this.#held.dropOffer(client, now);
-    let slot = this.#held.offered.get(client);
+    let slot = this.#held.clients.offeredTo(client);
     if (slot === undefined) {
       if (leased === undefined && this.#isFull(port, leasesPerPort)) return silence("port-limit");
       slot = own?.open ?? this.#choose(client, message, now);
       if (slot === undefined) return silence("pool-empty");
-      if (slot.state === "offered") this.#held.offered.delete(slot.holder ?? ""); // it gives way, see `#choose`
+      if (slot.state === "offered") this.#held.clients.setOffered(slot.holder ?? "", undefined); // it gives way, see `#choose`
     }
     this.#held.table.move(slot, "offered", now + offerMs);
     this.#held.table.setPort(slot, port);
     slot.holder = client;
-    this.#held.offered.set(client, slot);
+    this.#held.clients.setOffered(client, slot);
     return this.#offer(slot, client, message, now);
   }
 
   #offer(slot: Slot, client: string, message: DhcpRequest, now: number): Decision {
     const probe = slot.lease === undefined && !isFresh(slot);
     // RFC 4039. What needs a probe is offered first, unless the client itself had it last.
-    const known = !probe || this.#held.memory.of(client) === slot;
+    const known = !probe || this.#held.clients.lastOf(client) === slot;
     if (message.rapidCommit && this.#options.rapidCommit && known) {
       if (this.#options.granting === "open" || slot.lease !== undefined) {
         return this.#propose(slot, client, message, now);
@@ -267,9 +268,9 @@ export class LeaseEngine {
 
   #choose(client: string, message: DhcpRequest, now: number): Slot | undefined {
     const { clientID, requestedAddress } = message;
-    const previous = this.#held.memory.of(client);
+    const previous = this.#held.clients.lastOf(client);
     if (previous !== undefined && isOpenTo(previous, client, clientID)) return previous;
-    const byClientID = this.#held.memory.ofClientID(clientID);
+    const byClientID = this.#held.clients.lastOfClientID(clientID);
     if (byClientID !== undefined && isOpenTo(byClientID, client, clientID)) return byClientID;
     const wanted = requestedAddress === undefined ? undefined : this.#held.table.get(requestedAddress);
     if (wanted !== undefined && isOpenTo(wanted, client, clientID)) return wanted;
@@ -302,7 +303,8 @@ export class LeaseEngine {
     if (!this.#isServed(address, slot)) return nak("wrong-network", address);
 
     const leasedToAnother = slot?.lease !== undefined && slot.holder !== client;
-    const isKnown = (this.#held.memory.of(client) ?? this.#held.memory.ofClientID(clientID)) !== undefined;
+    const isKnown =
+      (this.#held.clients.lastOf(client) ?? this.#held.clients.lastOfClientID(clientID)) !== undefined;
     if (rebooting && !leasedToAnother && !isKnown) return silence("unknown-client");
     // It may be about to follow its address: until then it keeps it.
     const isElsewhere = this.#options.moved.some((moved) => moved.address === address && !moved.mac);
@@ -324,7 +326,7 @@ export class LeaseEngine {
       if (rebooting && slot.state === "free" && !this.#hadLast(client, clientID, slot))
         return nak("moved", address);
       if (granting !== "open") return silence("renew-only"); // G7
-      if (!offered && !this.#held.leased.has(client) && this.#isFull(port, leasesPerPort))
+      if (!offered && this.#held.clients.leasedTo(client) === undefined && this.#isFull(port, leasesPerPort))
         return silence("port-limit");
     }
     this.#held.table.setPort(slot, port);
@@ -341,7 +343,7 @@ export class LeaseEngine {
   }
 
   #hadLast(client: string, clientID: string | undefined, slot: Slot): boolean {
-    return this.#held.memory.of(client) === slot || this.#held.memory.ofClientID(clientID) === slot;
+    return this.#held.clients.lastOf(client) === slot || this.#held.clients.lastOfClientID(clientID) === slot;
   }
 
   #leaseMs(message: DhcpRequest): number {
@@ -369,7 +371,7 @@ export class LeaseEngine {
     if (vmID !== undefined) lease.vmID = vmID;
     const grant: Writable<Grant> = { kind: "grant", address: slot.address, leaseMs, lease, records: [] };
     if (renews !== undefined) grant.renews = renews;
-    const other = this.#held.leased.get(client);
+    const other = this.#held.clients.leasedTo(client);
     const replaces = other === slot ? undefined : other?.lease;
     if (replaces === undefined) grant.records = [leasedRecord(lease)];
     else {
@@ -381,13 +383,13 @@ export class LeaseEngine {
         { state: "ended", ip, until: now + coolDownMs, mac, ...id, expiry, seq },
       ];
     }
-    if (this.#held.offered.get(client) !== slot) this.#held.dropOffer(client, now);
+    if (this.#held.clients.offeredTo(client) !== slot) this.#held.dropOffer(client, now);
     // Nothing ends the address while the grant is pending (G2): neither its offer nor the lease it renews.
     const offeredUntil = slot.state === "offered" ? slot.until : 0;
     slot.pending = { grant, offeredUntil, at: now, isVoid: false };
     this.#held.table.move(slot, renews === undefined ? "offered" : "leased");
     slot.holder = client;
-    if (renews === undefined) this.#held.offered.set(client, slot);
+    if (renews === undefined) this.#held.clients.setOffered(client, slot);
     return grant;
   }
 
