@@ -1,5 +1,5 @@
-import { mkdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import {
   CocoonError,
   CorruptError,
@@ -154,7 +154,7 @@ export class StateDirectory {
   /** @throws {InvalidError} when it cannot be made or written. */
   async create(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true, mode: 0o750 });
+      await makeDirectory(this.path);
     } catch (cause) {
       throw new InvalidError(`state directory ${this.path} cannot be made: ${describeError(cause)}`, {
         cause,
@@ -215,6 +215,19 @@ export class StateDirectory {
   async remove(...paths: readonly string[]): Promise<void> {
     for (const path of paths) await rm(path, { force: true });
     await syncDirectory(this.path);
+  }
+}
+
+/** Node's own `recursive` never ends where a file system like /proc takes no directories. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o750 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && (await stat(path)).isDirectory()) return;
+    if (code !== "ENOENT" || dirname(path) === path) throw error;
+    await makeDirectory(dirname(path));
+    await mkdir(path, { mode: 0o750 });
   }
 }
 

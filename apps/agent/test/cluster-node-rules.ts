@@ -324,6 +324,13 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       await daemon.says(/ holds cluster \S+, but this node belongs to cluster/);
       expect(await guest.renew()).toBe(address);
       expect(await node.routes()).toEqual([address]);
+      // Nor is it torn down there: nothing would be given back.
+      await daemon.kill();
+      const files = ["--state-dir", node.path("state"), "--lease-file", node.path("leases.json")];
+      expect((await node.run("teardown", ...files, "--store", url)).stderr).toMatch(
+        /^cocoon-net: .* holds cluster .*; give the URL of .*`rm .*registration\.json` and repeat without --store\n$/,
+      );
+      expect(await node.routes()).toEqual([address]);
     });
 
     it("takes its guests' leases back from the store when its own files are lost", async () => {

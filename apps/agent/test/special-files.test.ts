@@ -1,5 +1,6 @@
 import { mkdir, stat } from "node:fs/promises";
 import { expect, it } from "vitest";
+import { StateDirectory } from "../src/state-directory.ts";
 import { AgentNode } from "./support/agent-node.ts";
 import { finish } from "./support/command.ts";
 
@@ -37,4 +38,10 @@ it("a device that is named as a file is refused in one line, and stays a device"
   expect(stderr).toContain("linked/pool.json is not a regular file: it is left alone");
   expect(code).toBe(1);
   expect((await stat(device)).isCharacterDevice()).toBe(true);
+});
+
+it("a state directory where there can be none is refused at once", async () => {
+  await expect(new StateDirectory("/proc/none/of/it").create()).rejects.toThrow(
+    /^state directory \/proc\/none\/of\/it cannot be made: ENOENT/,
+  );
 });

@@ -5,6 +5,7 @@ import {
   CopyTarget,
   checkRecords,
   copyCluster,
+  InvalidError,
   isCopied,
   keys,
   placeOf,
@@ -29,7 +30,7 @@ export interface StoreFileFlags {
 export async function storeCopy(flags: StoreCopyFlags, context: CommandContext): Promise<void> {
   const { signal } = context;
   await using source = await openStore(flags.from, context);
-  await using target = await openStore(flags.to, context);
+  await using target = await openStore(lasting(flags.to), context);
   if (!target.capabilities.trustworthy) {
     context.say(`warning: ${target.label} may lose acknowledged writes: ${target.capabilities.durability}`);
   }
@@ -50,6 +51,14 @@ export async function storeCopy(flags: StoreCopyFlags, context: CommandContext):
     }`,
   );
   context.print(`${source.label} gives nothing out any more: point agents and controllers to the new store`);
+}
+
+/** What a cluster is put into must outlive this command. @throws {InvalidError} */
+function lasting(url: string): string {
+  if (!url.startsWith("memory:")) return url;
+  throw new InvalidError(`${url} ends with this command, and the cluster with it; nothing was changed`, {
+    hint: "name a server",
+  });
 }
 
 export async function storeExport(flags: StoreFileFlags, context: CommandContext): Promise<void> {
@@ -79,7 +88,7 @@ export async function storeImport(flags: StoreFileFlags, context: CommandContext
   const { signal } = context;
   const archive = await readArchive(flags.file);
   const { clusterUID, store: exportedFrom, time } = archive.header;
-  await using store = await openStore(flags.store, context);
+  await using store = await openStore(lasting(flags.store), context);
   const origin = { label: `${basename(flags.file)} (${exportedFrom}, ${time})`, config: archive.config };
   const target = await CopyTarget.open(store, origin, { signal });
   const report = progressLines((line) => context.say(line));

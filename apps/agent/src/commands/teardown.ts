@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import {
   ConflictError,
   contains,
@@ -9,6 +10,7 @@ import {
   parseAddress,
   parseCidr,
   prefixes,
+  readCluster,
   type Store,
 } from "@cocoon-net/core";
 import { mustBeFile } from "@cocoon-net/dhcp";
@@ -53,7 +55,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     });
   }
   if (flags.dryRun) {
-    describe(pool, registration, state, await readHostMarks(state), flags, context);
+    await describe(pool, registration, state, await readHostMarks(state), flags, context);
     return;
   }
   context.requireRoot();
@@ -65,7 +67,10 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
     });
   }
   await using store = flags.store === undefined ? undefined : await openStore(flags.store, context);
-  if (store && registration) await refuseWhileMoved(store, pool, context);
+  if (store && registration) {
+    await requireOwnCluster(store, registration, state, context);
+    await refuseWhileMoved(store, pool, context);
+  }
   if (await hasCloudResources(pool, state)) await releaseAtCloud(pool, registration, state, context);
   if (registration) {
     for (const change of await applyMoved({ away: [], guests: [] }, context)) context.say(change);
@@ -73,16 +78,7 @@ export async function teardown(flags: TeardownFlags, context: CommandContext): P
   await leaveHost(pool, state, context);
   if (store && registration) await leaveCluster(store, registration, context);
   await removeFixes(pool);
-  await state.remove(
-    flags.leaseFile,
-    state.journalPath,
-    state.registrationPath,
-    state.jobPath,
-    state.hostPath,
-    state.vmSocketPath,
-    movedPathOf(state),
-    state.poolPath,
-  );
+  await state.remove(...filesOf(state, flags));
   context.print(`${pool.nodeName} is torn down; ${pool.subnet} is free`);
 }
 
@@ -93,6 +89,26 @@ async function readPool(state: StateDirectory): Promise<PoolFile> {
     if (!(error instanceof NotFoundError)) throw error;
     throw new NotFoundError(`${state.poolPath} does not exist: there is nothing to tear down`, {
       hint: "--state-dir names the directory of another node's files",
+    });
+  }
+}
+
+/** Before anything is undone: in another cluster, or in none, the node's subnet would not be given back. */
+async function requireOwnCluster(
+  store: Store,
+  { clusterUID }: RegistrationFile,
+  state: StateDirectory,
+  { signal }: CommandContext,
+): Promise<void> {
+  // It has never joined: there is nothing to give back.
+  if (clusterUID === undefined) return;
+  try {
+    await readCluster(store, { clusterUID, signal });
+  } catch (error) {
+    if (!(error instanceof ConflictError || error instanceof NotFoundError)) throw error;
+    throw new ConflictError(error.message, {
+      cause: error,
+      hint: `give the URL of the node's own cluster; if that is gone for good, \`rm ${state.registrationPath}\` and repeat without --store`,
     });
   }
 }
@@ -154,20 +170,35 @@ async function leaveCluster(store: Store, file: RegistrationFile, context: Comma
   }
 }
 
-function describe(
+/** `pool.json` last: as long as it is there, a teardown that was cut off can be repeated. */
+function filesOf(state: StateDirectory, { leaseFile }: TeardownFlags): string[] {
+  return [
+    leaseFile,
+    state.journalPath,
+    state.registrationPath,
+    state.jobPath,
+    state.hostPath,
+    state.vmSocketPath,
+    movedPathOf(state),
+    state.poolPath,
+  ];
+}
+
+async function describe(
   pool: PoolFile,
   registration: RegistrationFile | undefined,
   state: StateDirectory,
   made: readonly HostMark[],
   flags: TeardownFlags,
   context: CommandContext,
-): void {
+): Promise<void> {
   for (const id of pool.eniIDs ?? []) context.print(`would detach and delete: ${id}`);
   context.print("would remove: iptables rules tagged cocoon-net-drop");
   for (const mark of made) context.print(`would take back: ${describeMark(mark)}`);
   if (registration) context.print(`would give back: ${pool.subnet} in ${registration.store}`);
   const fixes = fixesOf(pool)?.files.map(({ path }) => path) ?? [];
-  context.print(`would delete: ${[state.poolPath, flags.leaseFile, ...fixes].join(", ")}`);
+  const files = [...fixes, ...filesOf(state, flags)].filter((path) => existsSync(path));
+  context.print(`would delete: ${files.join(", ")}`);
 }
 
 function describeMark(mark: HostMark): string {
