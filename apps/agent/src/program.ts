@@ -1,4 +1,4 @@
-import { Argument, Command, CommanderError, Option } from "commander";
+import { Argument, Command, CommanderError, Help, Option } from "commander";
 import type { CloudConfig } from "./cloud-config.ts";
 import type { CommandContext } from "./command-context.ts";
 import type { ConfigFile } from "./config-file.ts";
@@ -65,6 +65,7 @@ export function createProgram(given: CommandContext): Command {
         "COCOON_NET_CONFIG",
       ),
     )
+    .configureHelp({ optionDescription })
     .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
     .exitOverride()
     .hook("preSubcommand", async () => {
@@ -261,6 +262,14 @@ async function dhcpOf({ dhcp }: ConfigFile): Promise<DhcpConfig | undefined> {
 /** What the config file says of a command's option. */
 function settingOf(program: Command, name: string, option: string): string | undefined {
   return program.commands.find((command) => command.name() === name)?.getOptionValue(option);
+}
+
+/** Commander's words, without defaults that say nothing. */
+function optionDescription(option: Option): string {
+  return new Help()
+    .optionDescription(option)
+    .replace(/ \(default: (false|\[\]|"")\)$/, "")
+    .replace(/default: "", /, "");
 }
 
 /** Commander's words in one line. */

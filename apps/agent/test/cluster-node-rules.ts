@@ -164,7 +164,7 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       await hub.call("pauseServer");
       await daemon.says("renewing only", since);
       expect(await stays.renew()).toBe(kept);
-      expect(await (await node.guest()).tryOnce()).toBeUndefined();
+      expect(await (await node.guest()).tryFor()).toBeUndefined();
       await leaves.release();
       await hub.call("stopServer", "SIGKILL");
       expect(await stays.renew()).toBe(kept);
@@ -205,12 +205,12 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect(await mirrored(hub)).toMatchObject({ [address]: { mac: guest.mac } });
       expect(await guest.renew()).toBe(address);
       const fresh = await node.guest();
-      expect(await fresh.tryOnce()).toBeUndefined();
+      expect(await fresh.tryFor()).toBeUndefined();
       // Also from the first moment after a restart.
       await daemon.kill();
       const again = await node.daemon("--store", url, ...ttl);
       await again.says("the subnet is ours");
-      expect(await fresh.tryOnce()).toBeUndefined();
+      expect(await fresh.tryFor()).toBeUndefined();
       expect(await guest.renew()).toBe(address);
       await until("the renewal in the record", 10_000, async () => {
         return (await record()).maxLeaseEnd === (await mirrored(hub))[address]?.expiry;
@@ -256,7 +256,7 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       expect(await guest.renew()).toBe(address);
       await again.says("new ones wait");
       const fresh = await node.guest();
-      expect(await fresh.tryOnce()).toBeUndefined();
+      expect(await fresh.tryFor()).toBeUndefined();
       await hub.call("restartServer");
       await again.says("the subnet is ours", 0, 20_000);
       expect(await fresh.boot()).not.toBe(address);
@@ -362,7 +362,7 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       const third = await node.daemon("--store", url, ...ttl);
       const seen = (await guest.events()).length;
       await third.says("new ones wait");
-      expect(await (await node.guest()).tryOnce()).toBeUndefined();
+      expect(await (await node.guest()).tryFor()).toBeUndefined();
       await hub.call("restartServer");
       await third.says("the subnet is ours", 0, 20_000);
       expect(await guest.renew()).toBe(address);

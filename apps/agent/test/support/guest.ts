@@ -116,9 +116,9 @@ export class Guest implements AsyncDisposable {
     await this.#namespace.ip("address", "replace", `${address}/24`, "dev", "eth0");
   }
 
-  /** One try of a new client, for about two seconds. @returns the address, or undefined when nothing came */
-  async tryOnce(): Promise<string | undefined> {
-    const options = ["-n", "-q", "-t", "2", "-T", "1", "-s", `${this.#directory}.udhcpc`];
+  /** So many messages of a new client, one a second. @returns the address, or undefined when nothing came */
+  async tryFor(messages = 1): Promise<string | undefined> {
+    const options = ["-n", "-q", "-t", `${messages}`, "-T", "1", "-s", `${this.#directory}.udhcpc`];
     const { code } = await finish([...this.#namespace.enter, "udhcpc", "-f", "-i", "eth0", ...options], {
       env: this.#env,
     });
