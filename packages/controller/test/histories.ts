@@ -20,7 +20,7 @@ import {
   quarantineSchema,
   UnavailableError,
 } from "@cocoon-net/core";
-import { HistoryControllers, tickMs } from "./history-controllers.ts";
+import { HistoryControllers, type Interruption, tickMs } from "./history-controllers.ts";
 import { HistoryGuarantees, litterNet } from "./history-guarantees.ts";
 import { HistoryNodes, hostOf, type LinkedMember, leaseOf } from "./history-nodes.ts";
 import { InterposedStore } from "./interposed-store.ts";
@@ -196,7 +196,7 @@ export class History implements AsyncDisposable {
     // Of its own block, or of one that may be somebody else's by now, or nobody's; or one that has moved.
     const block = ms % 3 === 0 ? `10.0.${node % nodeCount}.0/24` : registration.subnet;
     const moved = this.#all("moved/");
-    const away = ms % 2 === 0 ? moved[node % Math.max(moved.length, 1)] : undefined;
+    const away = ms % 3 === 1 ? moved[node % Math.max(moved.length, 1)] : undefined;
     const ip = away?.key.slice("moved/".length) ?? hostOf(block, hosts[other % hosts.length] ?? 2);
     switch (what) {
       case "pass":
@@ -243,6 +243,9 @@ export class History implements AsyncDisposable {
         if (other % 2 === 0) vpc.stale = true;
         return;
       case "move":
+        // One of its agents hears nothing of it, or the cloud does nothing for a while.
+        if (ms % 5 === 0) this.#member(ms % 2 === 0 ? node : other).link.blackhole();
+        if (ms % 5 === 1) this.#hanging ??= Promise.withResolvers<void>();
         await requestMigration(store, { ip, to: this.#member(other).node.name }, options);
         return;
       case "stop-move":
@@ -288,8 +291,9 @@ export class History implements AsyncDisposable {
         return this.#controllers.kill(this.#controllers.leader);
       case "kill-at":
         this.#controllers.atWrite = {
-          writes: 1 + (ms % 4),
-          act: async (id, forward) => {
+          prefix: "",
+          skip: ms % 4,
+          act: async (id, _, forward) => {
             const controller = this.#controllers.live.find((known) => known.id === id);
             const arrived = other % 2 === 0 ? await forward() : undefined;
             if (controller) this.#controllers.kill(controller);
@@ -298,20 +302,46 @@ export class History implements AsyncDisposable {
         };
         return;
       case "meets-write":
-        this.#controllers.atWrite = {
-          writes: 1 + (ms % 4),
-          act: async (_, forward) => {
-            if (other === 0) await pauseReclaim(store, "a test", options);
-            else if (other < 3) await this.#nodes.guest(ip, other === 1).catch(onlyRefused);
-            else await this.#nodes.return(member).catch(onlyRefused);
-            return forward();
-          },
-        };
+        // A guest that has gone comes back.
+        if (other === 1) await this.#nodes.guest(ip, false);
+        this.#controllers.atWrite = this.#meeting(other, ms);
         return;
       case "deaf":
         member.agent.deaf = other % 2 === 0;
         return;
     }
+  }
+
+  /** Something comes in just before a controller's write of what it is about. */
+  #meeting(what: number, ms: number): Interruption {
+    const before = (
+      prefix: string,
+      skip: number,
+      first: (puts: Parameters<Interruption["act"]>[1]) => Promise<void> | undefined,
+    ): Interruption => ({
+      prefix,
+      skip,
+      act: async (_, puts, forward) => {
+        await first(puts)?.catch(onlyRefused);
+        return forward();
+      },
+    });
+    if (what === 0) {
+      const options = { now: () => this.#cluster.date() };
+      return before("events/", ms % 4, () => pauseReclaim(this.#operators, "a test", options));
+    }
+    if (what === 1) {
+      return before("intents/return-", 0, (puts) => {
+        const moved = puts.find(({ put }) => put.startsWith("moved/"));
+        return moved && this.#nodes.guest(moved.put.slice("moved/".length), true);
+      });
+    }
+    return before("intents/reclaim-", ms % 12, (puts) => {
+      const intent = puts.find(({ put }) => put.startsWith("intents/"));
+      const { node } = JSON.parse(intent?.value ?? "{}") as { node?: string };
+      const member = this.#nodes.members.find((each) => each.node.name === node);
+      return member && this.#nodes.return(member);
+    });
   }
 
   #member(index: number): LinkedMember {

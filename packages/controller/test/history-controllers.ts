@@ -1,16 +1,24 @@
-import { keys, type TxnRequest, type TxnResult } from "@cocoon-net/core";
+import { keys, type Operation, type TxnRequest, type TxnResult } from "@cocoon-net/core";
 import { changesCluster, type InterposedStore } from "./interposed-store.ts";
 import type { TestCluster, TestController } from "./test-cluster.ts";
 
-/** Takes the place of a controller's write; `forward` sends it. */
-export type Interruption = (id: string, forward: () => Promise<TxnResult>) => Promise<TxnResult>;
+/** What happens at a controller's write. */
+export interface Interruption {
+  /** At a write that puts such a key, after so many others. */
+  readonly prefix: string;
+  skip: number;
+  /** Takes the place of the write; `forward` sends it. */
+  readonly act: (id: string, puts: readonly Put[], forward: () => Promise<TxnResult>) => Promise<TxnResult>;
+}
+
+type Put = Extract<Operation, { readonly put: string }>;
 
 export const tickMs = 5_000;
 
 /** The controllers of a history; at least two live at any time. */
 export class HistoryControllers {
-  /** What happens at a controller's write, after so many others. */
-  atWrite: { writes: number; readonly act: Interruption } | undefined;
+  /** What happens next. */
+  atWrite: Interruption | undefined;
   readonly #cluster: TestCluster;
   readonly #onTxn: (id: string, request: TxnRequest, isLoading: boolean) => void;
   #started = 0;
@@ -52,7 +60,7 @@ export class HistoryControllers {
       resignAfterMs: 45_000,
       policy: "instance-gone",
       prepareMoveMs: 20_000,
-      keepWarm: 2,
+      keepWarm: 1,
       prepare: ({ store }) => this.#watchController(id, store, lateMs),
     });
   }
@@ -79,9 +87,11 @@ export class HistoryControllers {
     store.intercept = async (request, forward) => {
       this.#onTxn(id, request, loading > 0);
       const at = this.atWrite;
-      if (!at || !changesCluster(request) || --at.writes > 0) return forward();
+      const puts = (request.then ?? []).filter((operation) => "put" in operation);
+      const isIt = at && changesCluster(request) && puts.some(({ put }) => put.startsWith(at.prefix));
+      if (!isIt || at.skip-- > 0) return forward();
       this.atWrite = undefined;
-      return at.act(id, forward);
+      return at.act(id, puts, forward);
     };
   }
 
