@@ -279,7 +279,7 @@ describe("VMs", () => {
     }
   });
 
-  // Catalogue 25. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#endClient: a VM's lease ends with it.
+  // Catalogue 25. Guard: packages/dhcp/src/bindings.ts, Bindings.endClient: a VM's lease ends with it.
   it("a deleted VM's address goes to another VM after the cool-down, not at the lease's end (cloudstack#10436)", () => {
     const guests = guestsOf(1);
     guests.engine.assignVm("vm-a", A, T);

@@ -230,7 +230,7 @@ async function put(directory: string, files: ReadonlyMap<string, Buffer>): Promi
   for (const [name, content] of files) await writeFile(join(directory, name), content);
 }
 
-// Catalogue 22. Guard: packages/dhcp/src/server.ts, DhcpServer.#secureAll: an ACK waits for the journal.
+// Catalogue 22. Guard: packages/dhcp/src/grant-batches.ts, GrantBatches.#secure: an ACK waits for the journal.
 it.each([7, 8, 9])(
   "a crash at any moment of any write loses no acknowledged lease and grants none twice (G2, G9), seed %i",
   {

@@ -305,7 +305,7 @@ describe("a restart", () => {
   const restarted = (engine: LeaseEngine): Guests =>
     new Guests(new LeaseEngine(optionsWithPool(2), { seq: engine.seq, records: [...engine.records()] }));
 
-  // Catalogue 15. Guard: packages/dhcp/src/engine.ts, LeaseEngine.#restore: coolUntil comes from the record.
+  // Catalogue 15. Guard: packages/dhcp/src/bindings.ts, Bindings.restore: coolUntil comes from the record.
   it("keeps leases, cool-downs, declined addresses, the order of reuse and the grant numbers", () => {
     const guests = new Guests(new LeaseEngine(optionsWithPool(2)));
     guests.lease(A);
