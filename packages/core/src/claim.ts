@@ -62,9 +62,9 @@ export type ClaimResult =
 /** What a transaction about a subnet needs beside one operation for each slot, the controller's included. */
 const otherOperations = 8;
 
-/** How many slots one transaction can be about. */
+/** How many slots one transaction can be about: not more than in the other stores, which the cluster may move to. */
 export function mostSlots({ capabilities }: Store): number {
-  return capabilities.maxOperations - otherOperations;
+  return Math.min(capabilities.maxOperations, 128) - otherOperations;
 }
 
 /** A block that is free if its slots are. */

@@ -43,16 +43,20 @@ export async function readInto<C>(
 ): Promise<{ readonly into: C; readonly revision: Revision }> {
   for (let attempt = 1; ; attempt++) {
     const into = begin();
-    let page: ListResult | undefined = await store.list(prefix, { ...options, limit: pageSize });
+    let page: ListResult = await store.list(prefix, { ...options, limit: pageSize });
     const { revision } = page;
     for (;;) {
-      for (const entry of page.entries) take(into, entry);
-      const { next: after } = page;
-      if (after === undefined) return { into, revision };
-      // Nothing of it stays while the next one is awaited.
-      page = undefined;
+      const { entries, next: after } = page;
+      // The server looks for the next one while this one is read.
+      const following =
+        after === undefined
+          ? undefined
+          : store.list(prefix, { ...options, limit: pageSize, after, revision });
+      following?.catch(() => {});
+      for (const entry of entries) take(into, entry);
+      if (following === undefined) return { into, revision };
       try {
-        page = await store.list(prefix, { ...options, limit: pageSize, after, revision });
+        page = await following;
       } catch (error) {
         if (!(error instanceof InvalidError) || attempt === 3) throw error;
         break;

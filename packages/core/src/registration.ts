@@ -1,9 +1,17 @@
 import { Backoff } from "./backoff.ts";
-import { contains } from "./cidr.ts";
 import { placeOf, requireHere, standingEpoch } from "./cluster-place.ts";
 import { ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
-import { type Cidr, formatAddress, formatCidr, lastOf, parseAddress, parseCidr, sizeOf } from "./ipv4.ts";
+import {
+  type Address,
+  type Cidr,
+  formatAddress,
+  formatCidr,
+  lastOf,
+  parseAddress,
+  parseCidr,
+  sizeOf,
+} from "./ipv4.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { MirrorFence } from "./mirror-fence.ts";
@@ -79,6 +87,7 @@ export class Registration {
   readonly #onChanged: (registration: Registration) => void | Promise<void>;
   readonly #now: () => Date;
   readonly #block: Cidr;
+  readonly #lastAddress: Address;
   readonly #recovery: Recovery;
   readonly #mirrorFence: MirrorFence;
   #epoch: Revision;
@@ -94,6 +103,7 @@ export class Registration {
     this.#onChanged = fields.onChanged ?? (() => {});
     this.#now = fields.now ?? (() => new Date());
     this.#block = parseCidr(fields.subnet, "subnet");
+    this.#lastAddress = lastOf(this.#block);
     this.#recovery = fields.recovery ?? new Recovery(store, { now: fields.now });
     this.#mirrorFence = new MirrorFence(fields.node);
     this.#epoch = fields.epoch;
@@ -165,20 +175,19 @@ export class Registration {
    * subnet; {@link ConflictError} when another process has said so for this node: look again what it serves.
    */
   async mirror(changes: readonly MirrorChange[], options?: CallOptions): Promise<void> {
-    const newest = [...new Map(changes)];
-    // G2: the epoch says nothing about another node's addresses.
-    const foreign = newest.find(([address]) => !this.#covers(address));
-    if (foreign)
-      throw new InvalidError(`${foreign[0]} is outside ${this.subnet}, the subnet of node ${this.node}`);
+    const operations: Operation[] = [];
+    for (const [address, lease] of new Map(changes)) {
+      // G2: the epoch says nothing about another node's addresses.
+      if (!this.#covers(address)) {
+        throw new InvalidError(`${address} is outside ${this.subnet}, the subnet of node ${this.node}`);
+      }
+      const key = keys.pool(address);
+      operations.push(lease ? { put: key, value: encode(lease) } : { delete: key });
+    }
     const size = this.#store.capabilities.maxOperations;
-    for (let start = 0; start < newest.length; start += size) {
-      const operations = newest
-        .slice(start, start + size)
-        .map(
-          ([address, lease]): Operation =>
-            lease ? { put: keys.pool(address), value: encode(lease) } : { delete: keys.pool(address) },
-        );
-      await this.#mirrorFence.write(this.#store, this, operations, options);
+    for (let start = 0; start < operations.length; start += size) {
+      const some = operations.slice(start, start + size);
+      await this.#mirrorFence.write(this.#store, this, some, options);
     }
   }
 
@@ -349,7 +358,8 @@ export class Registration {
   }
 
   #covers(address: string): boolean {
-    return contains(this.#block, parseAddress(address));
+    const at = parseAddress(address);
+    return at >= this.#block.base && at <= this.#lastAddress;
   }
 
   #fenced(claim: Entry | undefined): FencedError {

@@ -53,7 +53,8 @@ function checkBranch(operations: readonly Operation[], maxValueBytes: number): v
     written.add(key);
     if (!("put" in operation)) continue;
     const { value, session } = operation;
-    if (Buffer.byteLength(value) > maxValueBytes) {
+    // A unit of UTF-16 is 3 bytes at most.
+    if (value.length * 3 > maxValueBytes && Buffer.byteLength(value) > maxValueBytes) {
       throw new InvalidError(`the value for ${key} is longer than ${maxValueBytes} bytes`);
     }
     if (!value.isWellFormed()) throw new InvalidError(`the value for ${key} holds half a character`);

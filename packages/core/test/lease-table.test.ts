@@ -1,4 +1,11 @@
-import { formatAddress, type LeaseRecord, LeaseTable } from "@cocoon-net/core";
+import {
+  CorruptError,
+  formatAddress,
+  InvalidError,
+  keys,
+  type LeaseRecord,
+  LeaseTable,
+} from "@cocoon-net/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
@@ -34,6 +41,38 @@ describe("LeaseTable", () => {
         expect([...table]).toEqual(leases);
       }),
     );
+  });
+
+  it("reads entries of the store as the model does, however they are written", () => {
+    const entry = fc.tuple(
+      address,
+      fc.oneof(lease, fc.record({ ...{ node: fc.string(), mac, expiry: time, seq: fc.nat() } })),
+    );
+    fc.assert(
+      fc.property(fc.array(entry), fc.boolean(), (leases, isSpaced) => {
+        const table = new LeaseTable();
+        for (const [at, record] of leases) {
+          table.addEntry({ key: keys.pool(at), value: JSON.stringify(record, null, isSpaced ? 1 : 0) });
+        }
+        expect([...table]).toEqual(leases);
+      }),
+    );
+  });
+
+  it("refuses entries as the model does", () => {
+    const good = { node: "n1", mac: "52:54:00:00:00:01", expiry: "2030-01-01T00:00:00.000Z", seq: 1 };
+    const table = new LeaseTable();
+    for (const wrong of [
+      { expiry: "2030-13-01T00:00:00.000Z" },
+      { seq: -1 },
+      { node: 1 },
+      { expiry: "soon" },
+    ]) {
+      const value = JSON.stringify({ ...good, ...wrong });
+      expect(() => table.addEntry({ key: "pool/10.0.0.1", value }), value).toThrow(CorruptError);
+    }
+    expect(() => table.addEntry({ key: "pool/10.0.0", value: JSON.stringify(good) })).toThrow(InvalidError);
+    expect(table.size).toBe(0);
   });
 
   it("takes a whole /16", () => {

@@ -2,7 +2,7 @@
  * Keys that end in the last octet of an address stand together in blocks of 32 neighbours in byte order, so that
  * revisions and index of a node's leases are written by the block and not by the lease. A block is called after the
  * first key that it can hold, with a NUL behind: no key is, and it sorts behind that key and before the next.
- * Any other key is a block of its own, called like it. `keysOf` in scripts/prelude.ts knows the same.
+ * Any other key is a block of its own, called like it. `appendKeys` in scripts/prelude.ts knows the same.
  */
 export interface Place {
   readonly block: string;
@@ -13,14 +13,47 @@ export interface Place {
 const blockSize = 32;
 const octets = Array.from({ length: 256 }, (_, octet) => String(octet)).sort();
 /** By octet: its place in byte order. */
-const ranks = new Map(octets.map((octet, rank) => [octet, rank]));
-const ends = octets.map((_, rank) => `${octets[rank - (rank % blockSize)]}\0`);
+const ranks = new Uint8Array(256);
+for (const [rank, octet] of octets.entries()) ranks[Number(octet)] = rank;
+/** By the number of a block among those of one stem: how its name ends. */
+const ends = Array.from({ length: octets.length / blockSize }, (_, at) => `${octets[at * blockSize]}\0`);
 
 export function placeOf(key: string): Place {
-  const stem = key.lastIndexOf(".") + 1;
-  const rank = stem === 0 ? undefined : ranks.get(key.slice(stem));
-  if (rank === undefined) return { block: key, bit: 1 };
-  return { block: key.slice(0, stem) + ends[rank], bit: 1 << (rank % blockSize) };
+  return new Placing().place(key);
+}
+
+/** Places of keys one after another: neighbours often share a stem. */
+export class Placing {
+  #stem = "";
+  /** Of that stem, by number. */
+  #blocks: string[] = [];
+
+  place(key: string): Place {
+    const end = key.lastIndexOf(".") + 1;
+    const octet = end === 0 ? undefined : octetAt(key, end);
+    if (octet === undefined) return { block: key, bit: 1 };
+    if (end !== this.#stem.length || !key.startsWith(this.#stem)) {
+      this.#stem = key.slice(0, end);
+      this.#blocks = [];
+    }
+    const rank = ranks[octet] ?? 0;
+    const at = Math.floor(rank / blockSize);
+    this.#blocks[at] ??= `${this.#stem}${ends[at]}`;
+    return { block: this.#blocks[at], bit: 1 << (rank % blockSize) };
+  }
+}
+
+/** The octet that a key ends in, if that is all there is from `start` on, without zeros in front. */
+function octetAt(key: string, start: number): number | undefined {
+  const digits = key.length - start;
+  if (digits < 1 || digits > 3 || (digits > 1 && key[start] === "0")) return undefined;
+  let octet = 0;
+  for (let at = start; at < key.length; at++) {
+    const digit = key.charCodeAt(at) - 48;
+    if (digit < 0 || digit > 9) return undefined;
+    octet = octet * 10 + digit;
+  }
+  return octet < 256 ? octet : undefined;
 }
 
 /**
@@ -33,7 +66,7 @@ export function blocksAround(key: string): string[] {
     const rest = key.slice(dot + 1);
     let rank = octets.length - blockSize;
     while (rank >= 0 && (octets[rank] ?? "") > rest) rank -= blockSize;
-    if (rank >= 0) blocks.push(`${key.slice(0, dot + 1)}${ends[rank]}`);
+    if (rank >= 0) blocks.push(`${key.slice(0, dot + 1)}${ends[rank / blockSize]}`);
   }
   return blocks;
 }
@@ -61,7 +94,7 @@ export function forEachKey(block: string, rows: readonly Row[], take: (key: stri
   }
   const end = block.lastIndexOf(".") + 1;
   const stem = block.slice(0, end);
-  const first = ranks.get(block.slice(end, -1)) ?? 0;
+  const first = ranks[Number(block.slice(end, -1))] ?? 0;
   for (let at = 0; at < blockSize; at++) {
     const row = rows.length === 1 ? only : rows.find(({ mask }) => mask & (1 << at));
     if (row && row.mask & (1 << at)) take(stem + octets[first + at], row);

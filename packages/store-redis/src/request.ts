@@ -9,12 +9,12 @@ import {
   type TxnRequest,
   type TxnStep,
 } from "@cocoon-net/core";
-import { placeOf } from "./block.ts";
+import { Placing, placeOf } from "./block.ts";
 import { packTexts } from "./text-array.ts";
 
 /** Kept so that no script runs long: others wait meanwhile. */
 export const limits: { readonly maxOperations: number; readonly maxValueBytes: number } = {
-  maxOperations: 128,
+  maxOperations: 256,
   maxValueBytes: 1_048_576,
 };
 
@@ -48,30 +48,33 @@ function encodeStep({ if: compares = [], then = [] }: TxnStep): Word[][] {
   const put: Word[] = [];
   const deletes: Word[] = [];
   const gets: Word[] = [];
-  // Of what was put last: neighbours in a block make one entry.
-  let session = "";
+  const placing = new Placing();
+  /** Where in `put` the keys of a block are that hang on no session: they make one entry. */
+  const free = new Map<string, number>();
   for (const operation of then) {
-    if ("put" in operation) {
-      const { block, bit } = placed(operation.put);
-      const holder = operation.session?.id ?? "";
-      const last = put.length - 3;
-      if (put[last] === block && session === holder) put[last + 1] = Number(put[last + 1]) | bit;
-      else put.push(block, bit, holder);
-      session = holder;
-    } else if ("delete" in operation) {
-      const { block, bit } = placed(operation.delete);
-      deletes.push(operation.delete, block, bit);
-    } else {
-      const { block, bit } = placed(operation.get);
-      gets.push(operation.get, block, bit);
+    const key = keyOf(operation);
+    checkKey(key);
+    const { block, bit } = placing.place(key);
+    if (!("put" in operation)) ("delete" in operation ? deletes : gets).push(key, block, bit);
+    else if (operation.session) put.push(block, bit, operation.session.id);
+    else {
+      const at = free.get(block);
+      if (at === undefined) free.set(block, put.push(block, bit, "") - 3);
+      else put[at + 1] = Number(put[at + 1]) | bit;
     }
   }
   return [compares.flatMap(encodeCompare), put, deletes, gets];
 }
 
+function keyOf(operation: Operation): string {
+  if ("put" in operation) return operation.put;
+  return "delete" in operation ? operation.delete : operation.get;
+}
+
 function encodeCompare(compare: Compare): Word[] {
   const { key } = compare;
-  const { block, bit } = placed(key);
+  checkKey(key);
+  const { block, bit } = placeOf(key);
   return [key, block, bit, ...operandOf(compare)];
 }
 
@@ -80,11 +83,6 @@ function operandOf(compare: Compare): [kind: string, operand: string] {
   if ("createRevision" in compare) return ["created", String(compare.createRevision)];
   if ("modRevision" in compare) return ["modified", String(compare.modRevision)];
   return ["value", compare.value];
-}
-
-function placed(key: string): ReturnType<typeof placeOf> {
-  checkKey(key);
-  return placeOf(key);
 }
 
 function packPuts({ then = [] }: TxnStep): Buffer | "" {

@@ -30,8 +30,8 @@ export interface LeasesResult {
 /** Writes all leases of one node in one generation. */
 type WriteNode = (generation: number) => Promise<void>;
 
-/** etcd's limit for one transaction, and what this project's transactions are cut to. */
-const batch = 128;
+/** What this project's transactions are cut to: etcd's limit, and on Redis twice that. */
+const batches = { etcd: 128, redis: 256 } as const;
 
 export const writeLeases: Task<LeasesParams, LeasesResult> = async (params, context) => {
   const { target, side, leasesPerNode, handles, inFlight, forMs } = params;
@@ -45,7 +45,9 @@ export const writeLeases: Task<LeasesParams, LeasesResult> = async (params, cont
       const client = clients[position % handles];
       if (client === undefined) return;
       writers[position] = await patiently(() =>
-        "txn" in client ? ourWriter(client, node, leasesPerNode) : rawWriter(client, node, leasesPerNode),
+        "txn" in client
+          ? ourWriter(client, node, leasesPerNode)
+          : rawWriter(client, node, leasesPerNode, batches[target.kind]),
       );
     }
   };
@@ -88,7 +90,12 @@ async function ourWriter(store: Store, node: number, leasesPerNode: number): Pro
   return (generation) => registration.mirror(changesOf(node, leasesPerNode, generation));
 }
 
-async function rawWriter(client: RawClient, node: number, leasesPerNode: number): Promise<WriteNode> {
+async function rawWriter(
+  client: RawClient,
+  node: number,
+  leasesPerNode: number,
+  batch: number,
+): Promise<WriteNode> {
   const fence = await client.claim(keys.subnet(nodeName(node)), encode(subnetOf(node)));
   return async (generation) => {
     const changes = changesOf(node, leasesPerNode, generation);

@@ -1,4 +1,4 @@
-import { decode, LeaseTable, leaseSchema, prefixes, readInto } from "@cocoon-net/core";
+import { LeaseTable, prefixes, readInto } from "@cocoon-net/core";
 import { openRawClient } from "../raw/client.ts";
 import { openStore, type Side, type Target } from "../target.ts";
 import type { Task } from "../task.ts";
@@ -32,7 +32,7 @@ export const loadLeases: Task<LoadingParams, LoadingResult> = async ({ target, s
     store,
     prefixes.pool,
     () => new LeaseTable(),
-    (table, entry) => table.add(addressIn(entry.key), decode(leaseSchema, entry)),
+    (table, entry) => table.addEntry(entry),
     { timeoutMs: pageTimeoutMs },
   );
   return { leases: leases.size, residentBytes: peakBytes() };

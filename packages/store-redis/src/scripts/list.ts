@@ -26,23 +26,24 @@ local lower = after ~= '' and '(' .. after .. '\0' or prefix ~= '' and '[' .. pr
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
 local pieces, size, bytes = {}, 0, 0
 -- Pieces grow, so that few values are read in vain where they are long.
-local chunk, names, texts, counts, keys = 10, {}, {}, {}, {}
+local chunk, names, texts, counts, keys, count = 10, {}, {}, {}, {}, 0
 
 local function flush()
-  if #keys == 0 then return end
-  local values, parts, at = redis.call('HMGET', DATA, unpack(keys)), {}, 0
+  if count == 0 then return end
+  local values, parts, at, last = redis.call('HMGET', DATA, unpack(keys)), {}, 0, 0
   for n, name in ipairs(names) do
-    parts[#parts + 1], parts[#parts + 2] = name, texts[n]
+    parts[last + 1], parts[last + 2] = name, texts[n]
+    last = last + 2
     for _ = 1, counts[n] do
-      at = at + 1
+      at, last = at + 1, last + 1
       local value = values[at]
       if value then size = size + 1 end
-      parts[#parts + 1] = value or '\254'
+      parts[last] = value or '\254'
     end
   end
   local piece = table.concat(parts, '\255')
   pieces[#pieces + 1], bytes = piece, bytes + #piece
-  chunk, names, texts, counts, keys = math.min(chunk * 2, 160), {}, {}, {}, {}
+  chunk, names, texts, counts, keys, count = math.min(chunk * 2, 160), {}, {}, {}, {}, 0
 end
 
 -- What the keys of the outermost block start with between whose keys others may stand that are still to come.
@@ -52,15 +53,14 @@ local function take(name, text)
   if not open or string.sub(name, 1, #open) ~= open then open = stem end
   local mask = 0
   for _, row in ipairs(rowsOf(text)) do mask = bit.bor(mask, row[3]) end
-  local count = #keys
-  for _, key in ipairs(keysOf(name, mask)) do keys[#keys + 1] = key end
-  names[#names + 1] = name
-  texts[#names], counts[#names] = text, #keys - count
-  if #keys >= chunk then flush() end
+  local before, n = count, #names + 1
+  count = appendKeys(keys, count, name, mask)
+  names[n], texts[n], counts[n] = name, text, count - before
+  if count >= chunk then flush() end
 end
 
 local function ends(name)
-  if size + #keys < limit and bytes < 4194304 then return false end
+  if size + count < limit and bytes < 4194304 then return false end
   -- All that is in the page must come before all that is not.
   if open and string.sub(name, 1, #open) == open and stemOf(name) ~= open then return false end
   flush()

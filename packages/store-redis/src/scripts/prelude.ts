@@ -76,17 +76,22 @@ local function stemOf(block)
   return string.match(block, '^(.*%.)%d+%z$')
 end
 
--- The keys of a block that a mask has, in byte order, and their bits. runs: the 32 octets that follow an octet in byte order, as text.
-local runs = {}
-local function keysOf(block, mask)
+-- Appends the keys of a block that a mask has, in byte order, to a list of so many, and answers how many they are then; to
+-- bits, if given, what each of them is in the mask. runs: the 32 octets that follow an octet in byte order, as text.
+local runs, ones = {}, {}
+local function appendKeys(keys, count, block, mask, bits)
   local stem, first = string.match(block, '^(.*%.)(%d+)%z$')
-  if not stem then return { block }, { mask } end
+  if not stem then
+    keys[count + 1] = block
+    if bits then bits[count + 1] = mask end
+    return count + 1
+  end
   local run = runs[first]
   if not run then
     run = {}
     local octet = tonumber(first)
     for n = 1, 32 do
-      run[n] = string.format('%d', octet)
+      run[n], ones[n] = string.format('%d', octet), bit.lshift(1, n - 1)
       if octet > 0 and octet * 10 <= 255 then
         octet = octet * 10
       else
@@ -96,12 +101,15 @@ local function keysOf(block, mask)
     end
     runs[first] = run
   end
-  local keys, bits = {}, {}
+  local band = bit.band
   for n = 1, 32 do
-    local one = bit.lshift(1, n - 1)
-    if bit.band(mask, one) ~= 0 then keys[#keys + 1], bits[#bits + 1] = stem .. run[n], one end
+    if band(mask, ones[n]) ~= 0 then
+      count = count + 1
+      keys[count] = stem .. run[n]
+      if bits then bits[count] = ones[n] end
+    end
   end
-  return keys, bits
+  return count
 end
 
 -- What two histories differ in, whatever their revisions: the era, and the history that this server's branched from when
@@ -136,8 +144,9 @@ local function announce(id, tied, written)
       if length <= #(stem or block) then
         ask(block, length)
       elseif stem then
-        for _, key in ipairs(keysOf(block, written[n + 1])) do
-          if length <= #key then ask(key, length) end
+        local keys = {}
+        for at = 1, appendKeys(keys, 0, block, written[n + 1]) do
+          if length <= #keys[at] then ask(keys[at], length) end
         end
       end
     end
@@ -303,10 +312,10 @@ local function reap()
     for _, tie in ipairs(ties) do
       for _, row in ipairs(blocks[tie.block]) do
         if row[4] == tie.session then
-          local keys, bits = keysOf(tie.block, row[3])
-          for n, key in ipairs(keys) do
+          local keys, bits = {}, {}
+          for n = 1, appendKeys(keys, 0, tie.block, row[3], bits) do
             local at = #deletes
-            deletes[at + 1], deletes[at + 2], deletes[at + 3] = key, tie.block, bits[n]
+            deletes[at + 1], deletes[at + 2], deletes[at + 3] = keys[n], tie.block, bits[n]
           end
         end
       end
