@@ -1,7 +1,7 @@
 import { type GceLimits, RecordedJob, SimulatedCrash } from "@cocoon-net/cloud-testkit";
 import type { CloudCallOptions, CloudJob, JobStep, MoveRequest, NodeResources } from "@cocoon-net/core";
 import { DisposeStack, formatAddress } from "@cocoon-net/core";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import type { GkeCloud } from "../src/gke-cloud.ts";
 import { CuttingProxy } from "./cutting-proxy.ts";
 import { GkeWorld, idOf, numberOf, patience } from "./gke-world.ts";
@@ -109,8 +109,8 @@ class Bench implements AsyncDisposable {
     );
     for (const instanceID of Object.keys(wanted)) this.world.deleteInstance(instanceID);
     const ids = new Set(Object.keys(wanted).map(numberOf));
-    const left = () => this.world.simulator.describeState().instances.filter(({ id }) => ids.has(id));
-    await expect.poll(left, { ...patience, interval: 2 }).toEqual([]);
+    const gone = () => !this.world.simulator.describeState().instances.some(({ id }) => ids.has(id));
+    await vi.waitUntil(gone, { ...patience, interval: 2 });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -147,9 +147,10 @@ const without1 = (address: (host: number) => string) =>
     [128, 25],
   ].map(([host = 0, prefix]) => `${address(host)}/${prefix}`);
 
+// They only wait, each in a world of its own.
 const longMs = 120_000;
 
-it(
+it.concurrent(
   "provision, with a range to be made and an earlier block to be taken off, ends as if it had not been stopped",
   async () => {
     await using bench = await Bench.open();
@@ -170,7 +171,7 @@ it(
   longMs,
 );
 
-it(
+it.concurrent(
   "a move ends as if it had not been stopped",
   async () => {
     await using bench = await Bench.open();
@@ -199,7 +200,7 @@ it(
   longMs,
 );
 
-it(
+it.concurrent(
   "a move back ends as if it had not been stopped",
   async () => {
     await using bench = await Bench.open();
@@ -225,7 +226,7 @@ it(
   longMs,
 );
 
-it.each(["fence", "release"] as const)(
+it.concurrent.each(["fence", "release"] as const)(
   "%s ends as if it had not been stopped",
   async (verb) => {
     await using bench = await Bench.open();
@@ -246,7 +247,7 @@ it.each(["fence", "release"] as const)(
   longMs,
 );
 
-it(
+it.concurrent(
   "a move that the cloud refuses at its last request is undone, wherever it was stopped",
   async () => {
     // Room for the two blocks, and for one of them in parts; not for the address at the target.

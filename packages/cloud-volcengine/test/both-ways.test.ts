@@ -1,5 +1,5 @@
 import type { FaultRule, VolcengineDelays, VolcengineSimulatorOptions } from "@cocoon-net/cloud-testkit";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { NodeFixture } from "./node-fixture.ts";
 import { delays as fast, patience, VolcengineWorld } from "./volcengine-world.ts";
 
@@ -8,7 +8,7 @@ async function liveAndDie(world: VolcengineWorld): Promise<void> {
   const node = await NodeFixture.start(world, { poolSize: 15 });
   const other = await NodeFixture.start(world, { node: "n2", subnet: world.block(1), poolSize: 3 });
   for (const { cloud, instanceID } of [node, other]) {
-    await expect.poll(() => cloud.describeInstance(instanceID), patience).toBe("running");
+    await vi.waitUntil(async () => (await cloud.describeInstance(instanceID)) === "running", patience);
   }
   const first = await node.provision();
   expect(first.addresses.length).toBeGreaterThanOrEqual(15);
@@ -42,7 +42,8 @@ async function liveAndDie(world: VolcengineWorld): Promise<void> {
   expect([...world.resources(world.block(0)), ...world.resources(world.block(1))]).toEqual([]);
 }
 
-describe("works, whichever way the vendor does it", () => {
+// They only wait, each in a world of its own.
+describe.concurrent("works, whichever way the vendor does it", () => {
   const ways: Readonly<Record<string, VolcengineSimulatorOptions>> = {
     "as the simulator has it": {},
     "a type's number of addresses leaves the primary one out": { limitCountsPrimary: false },

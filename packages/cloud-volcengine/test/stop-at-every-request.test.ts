@@ -1,6 +1,6 @@
 import { type FaultRule, RecordedJob, SimulatedCrash } from "@cocoon-net/cloud-testkit";
 import type { CloudCallOptions, CloudJob, JobStep, MoveRequest, NodeNetwork } from "@cocoon-net/core";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { useOf } from "../src/ownership.ts";
 import { NodeFixture } from "./node-fixture.ts";
 import { VolcengineWorld } from "./volcengine-world.ts";
@@ -131,19 +131,22 @@ function stateOf(world: VolcengineWorld): unknown {
   };
 }
 
-describe.each(Object.entries(cases))("%s (G11)", (name, start) => {
+// They only wait, each in a world of its own.
+describe.concurrent.each(Object.entries(cases))("%s (G11)", (name, start) => {
   /** Makes a world ready, runs the job in some way, and gives the state that all ends in. */
   async function inWorld(run: (work: Work, world: VolcengineWorld) => Promise<void>): Promise<unknown> {
     await using world = await VolcengineWorld.open();
     await run(await start(world), world);
     const end = () => world.simulator.describeState().enis.every(({ status }) => !status.endsWith("ing"));
-    await expect.poll(end, { timeout: 10_000, interval: 2 }).toBe(true);
+    await vi.waitUntil(end, { timeout: 10_000, interval: 2 });
     return stateOf(world);
   }
 
   // Catalogue 11. Guard: packages/core/src/cloud-job-log.ts, JobLog.token: a request that is repeated is the same
   // request.
-  it("ends the same wherever it was stopped, and whichever answer was lost", async () => {
+  it("ends the same wherever it was stopped, and whichever answer was lost", {
+    timeout: 90_000,
+  }, async () => {
     let requests = 0;
     const model = await inWorld(async (work, world) => {
       const before = writes(world);
