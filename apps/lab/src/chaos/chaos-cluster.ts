@@ -350,9 +350,12 @@ export class ChaosCluster implements AsyncDisposable {
   }
 }
 
-/** Again and again, as a service manager does. @throws the last failure, after two minutes */
+/**
+ * Again and again, as a service manager does. @throws the last failure, after four minutes: a reclaim waits for a minute
+ * whenever the store may have lost writes
+ */
 async function untilDone<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + 120_000;
+  const deadline = performance.now() + 240_000;
   for (;;) {
     try {
       return await work();
