@@ -39,11 +39,11 @@ export class Scene {
     const ready: string[] = [];
     for (const node of this.world.nodes) if ((await this.statusOf(node)) === "ready") ready.push(node);
     if (ready.length < count) this.timeline.step(`nodes join, until ${count} are ready`);
-    for (let number = this.world.nodes.length + 1; ready.length < count; number++) {
-      await this.join(`n${number}`);
-      ready.push(`n${number}`);
-    }
-    return ready.slice(0, count);
+    const first = this.world.nodes.length + 1;
+    const missing = Math.max(0, count - ready.length);
+    const joining = Array.from({ length: missing }, (_, index) => `n${first + index}`);
+    await this.joinAll(joining);
+    return [...ready, ...joining].slice(0, count);
   }
 
   /** @returns its subnet */
@@ -55,6 +55,21 @@ export class Scene {
     this.slowest.join = Math.max(this.slowest.join, took);
     this.timeline.done(`${node} is up with ${subnet} after ${took.toFixed(1)} s`);
     return subnet;
+  }
+
+  /** Each when the one before has its block, so that it takes the next. @returns their subnets */
+  async joinAll(nodes: readonly string[]): Promise<string[]> {
+    const joining: Promise<string>[] = [];
+    for (const node of nodes) {
+      const before = await this.subnetOf(node);
+      const joined = this.join(node);
+      // One that fails ends the story while others are still joining.
+      joined.catch(() => {});
+      joining.push(joined);
+      const owns = async (): Promise<boolean> => (await this.subnetOf(node)) !== before;
+      await Promise.race([joined, this.eventually(`${node} owns a subnet`, owns)]);
+    }
+    return Promise.all(joining);
   }
 
   async boot(node: string, name: string): Promise<VirtualMachine> {

@@ -17,8 +17,8 @@ export interface Show {
   start(signal: AbortSignal): Promise<World>;
 }
 
-/** From the start of the world to the end of the story, or of all; an idle machine needs a third of it. */
-const limitMs = (story: string): number => (story === "all" ? 280_000 : 95_000);
+/** From the start of the world to the end of the story, or of all; an idle machine needs a fifth of it. */
+const limitMs = (story: string): number => (story === "all" ? 400_000 : 150_000);
 const cleanUpLimitMs = 12_000;
 /** Why everything stops when the user wants it to. */
 const wish: Error = new Error("interrupted");

@@ -23,8 +23,7 @@ export async function reclaim(scene: Scene): Promise<string> {
   await scene.controllers();
 
   timeline.step("three nodes join: each takes the next free /24");
-  const subnets: string[] = [];
-  for (const node of ["n1", "n2", "n3"]) subnets.push(await scene.join(node));
+  const subnets = await scene.joinAll(["n1", "n2", "n3"]);
   const [, block = ""] = subnets;
   check(new Set(subnets).size === 3, `three nodes own ${subnets.join(", ")}`);
 

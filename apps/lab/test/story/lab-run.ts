@@ -10,7 +10,7 @@ import { pause } from "@cocoon-net/core";
 /** Of this repository. */
 export const checkout: string = fileURLToPath(new URL("../../../../", import.meta.url));
 const mark = "COCOON_LAB_TEST";
-const limitMs = 120_000;
+const limitMs = 185_000;
 
 export interface LabRunOptions {
   readonly args: readonly string[];

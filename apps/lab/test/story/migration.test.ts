@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { LabRun } from "./lab-run.ts";
 
-test("an address moves three times with its VM, and a connection goes on", { timeout: 130_000 }, async () => {
+test("an address moves three times with its VM, and a connection goes on", { timeout: 190_000 }, async () => {
   await using lab = new LabRun({ args: ["--once", "--story", "migration"] });
   expect({ code: await lab.exitCode(), output: lab.output }).toMatchObject({ code: 0 });
   expect(lab.output.match(/the connection went on/g)).toHaveLength(3);
