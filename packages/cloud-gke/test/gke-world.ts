@@ -27,7 +27,7 @@ export const impatient: Timing = {
   changeMs: 10_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
-  metadataMs: 1_000,
+  metadataMs: 3_000,
   watchMs: 5_000,
 };
 

@@ -19,7 +19,7 @@ export const impatient: Timing = {
   changeMs: 5_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
-  metadataMs: 1_000,
+  metadataMs: 3_000,
   throttledTries: 30,
 };
 
