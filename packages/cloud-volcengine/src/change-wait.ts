@@ -8,7 +8,7 @@ export type ChangeKind = "attach" | "detach" | "delete";
 export type ChangeTimes = Map<ChangeKind, number>;
 
 /** How long one takes before any has been seen, in first pauses. */
-const firstGuess = 4;
+const firstGuess: Readonly<Record<ChangeKind, number>> = { attach: 4, detach: 4, delete: 2 };
 /** How much later another look is, in parts of the time since the request: after one that was nearly right, and else. */
 const nearly = 0.1;
 const growth = 0.3;
@@ -65,7 +65,7 @@ export class ChangeWait {
     const later = age * (this.#looks === 1 && known !== undefined ? nearly : growth);
     const pauseMs =
       this.#looks === 0
-        ? (known ?? firstGuess * timing.firstPauseMs) - age
+        ? (known ?? firstGuess[kind] * timing.firstPauseMs) - age
         : Math.min(later, timing.maxPauseMs);
     this.#looks += 1;
     return await this.#pauses.next(pauseMs);
