@@ -101,3 +101,30 @@ export function describeError(error: unknown): string {
   const hint = error instanceof CocoonError && error.hint !== undefined ? `; ${error.hint}` : "";
   return `${error.message}${hint}`.replaceAll(/\s*\n\s*/g, " ");
 }
+
+// A driver that was installed apart from the command brings a copy of this package of its own. `instanceof` knows the
+// errors of that too, by their code; a class that is derived from one of these goes by its prototype, as ever.
+const mark: unique symbol = Symbol.for("@cocoon-net/core/error");
+Object.defineProperty(CocoonError.prototype, mark, { value: true });
+
+const codes = new Map<object, string | undefined>([
+  [CocoonError, undefined],
+  [InvalidError, "invalid"],
+  [ConflictError, "conflict"],
+  [ExhaustedError, "exhausted"],
+  [NotFoundError, "not-found"],
+  [FencedError, "fenced"],
+  [CorruptError, "corrupt"],
+  [UnavailableError, "unavailable"],
+  [AuthError, "auth"],
+  [ThrottledError, "throttled"],
+]);
+for (const [type, code] of codes) {
+  Object.defineProperty(type, Symbol.hasInstance, {
+    value(this: unknown, value: unknown): boolean {
+      if (Function.prototype[Symbol.hasInstance].call(this, value)) return true;
+      if (this !== type || !(value instanceof Error && mark in value && "code" in value)) return false;
+      return code === undefined || value.code === code;
+    },
+  });
+}
