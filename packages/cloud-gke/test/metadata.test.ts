@@ -32,7 +32,7 @@ it("knows the instance and its service account's token", async () => {
   const instance = simulator.addInstance({ name: "node-1" });
   const at = { host: "127.0.0.1", port: 0, instance: "node-1" };
   const { metadata } = await simulator.listen({ metadata: at });
-  const client = new Metadata(metadata ?? "", timing);
+  const client = new Metadata(metadata ?? "", impatient);
   expect(await client.answers()).toBe(true);
   expect(await client.identity()).toEqual({
     instanceID: idOf(instance),
