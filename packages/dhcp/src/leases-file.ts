@@ -84,7 +84,7 @@ export interface LeasesFileOptions {
 const gatherMs = 10;
 /** A large file is written less often, as far as it is still at most `behindMs` behind then. */
 const largeBytes = 1 << 18;
-const largeGatherMs = 50;
+const largeGatherMs = 70;
 const behindMs = 90;
 const minRetryMs = 1000;
 const maxRetryMs = 30_000;

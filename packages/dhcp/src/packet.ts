@@ -54,7 +54,7 @@ export function decodePacket(bytes: Uint8Array): Decoded {
   if (view.getUint32(236) !== MAGIC) return { ok: false, reason: "wrong-magic" };
 
   const options = new Map<number, Uint8Array>();
-  if (!readOptions(bytes.subarray(HEADER), options)) return { ok: false, reason: "option-overrun" };
+  if (!readOptions(bytes, HEADER, options)) return { ok: false, reason: "option-overrun" };
   let sname = bytes.subarray(44, 108);
   let file = bytes.subarray(108, 236);
   const overload = options.get(OVERLOAD);
@@ -63,8 +63,8 @@ export function decodePacket(bytes: Uint8Array): Decoded {
     if (fields < 1 || fields > 3) return { ok: false, reason: "bad-overload" };
     // RFC 3396 §5: the options field first, then file, then sname. A second option 52 in there changes nothing.
     const fits =
-      ((fields & 1) === 0 || readOptions(file, options)) &&
-      ((fields & 2) === 0 || readOptions(sname, options));
+      ((fields & 1) === 0 || readOptions(file, 0, options)) &&
+      ((fields & 2) === 0 || readOptions(sname, 0, options));
     if (!fits) return { ok: false, reason: "option-overrun" };
     options.delete(OVERLOAD);
     if ((fields & 1) !== 0) file = noFile;
@@ -90,9 +90,9 @@ export function decodePacket(bytes: Uint8Array): Decoded {
   return { ok: true, packet };
 }
 
-/** Adds the options of one field; false when one runs past its end. A missing END is tolerated. */
-function readOptions(field: Uint8Array, into: Map<number, Uint8Array>): boolean {
-  let at = 0;
+/** Adds the options from a place to the end; false when one runs past that. A missing END is tolerated. */
+function readOptions(field: Uint8Array, from: number, into: Map<number, Uint8Array>): boolean {
+  let at = from;
   while (at < field.length) {
     const code = field[at++];
     if (code === undefined || code === END) return true;

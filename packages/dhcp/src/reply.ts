@@ -55,7 +55,7 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   view.setUint32(16, yiaddr);
   view.setUint32(20, nak ? 0 : parameters.siaddr);
   view.setUint32(24, giaddr);
-  bytes.set(packet.chaddr.subarray(0, 16), 28);
+  bytes.set(packet.chaddr, 28);
   let at = template.end;
   for (const [code, value] of after) at = put(bytes, at, code, value);
   bytes[at] = 255;
@@ -66,10 +66,18 @@ export function buildReply(packet: DhcpPacket, answer: Answer, parameters: Reply
   return { bytes, to, neighbour };
 }
 
-/** Clients of one kind all get the same options: those are put together once. */
-const templates = new WeakMap<ReplyParameters, Map<string, Template>>();
-/** Clients choose what they ask for; how many kinds of them are remembered is our choice. */
-const mostTemplates = 256;
+/** What a reply depends on besides what is different for each client. */
+interface Kind {
+  readonly type: "offer" | "ack" | "inform-ack";
+  /** Of the lease; 0: it names none. */
+  readonly seconds: number;
+  readonly isRapid: boolean;
+  readonly sizeLimit: number;
+  /** What the options take that come back to the client. */
+  readonly afterSize: number;
+  /** Option 55. */
+  readonly asked: Uint8Array | undefined;
+}
 
 /** A reply without what is different for each client. */
 interface Template {
@@ -78,6 +86,11 @@ interface Template {
   readonly end: number;
 }
 
+/** Clients of one kind all get the same options: those are put together once. By a hash of the kind. */
+const templates = new WeakMap<ReplyParameters, Map<number, Template & { readonly kind: Kind }>>();
+/** Clients choose what they ask for; how many kinds of them are remembered is our choice. */
+const mostTemplates = 256;
+
 function templateOf(
   packet: DhcpPacket,
   answer: Answer,
@@ -85,21 +98,46 @@ function templateOf(
   afterSize: number,
 ): Template {
   if (answer.type === "nak") return encodeTemplate(layOut(packet, answer, parameters, afterSize), afterSize);
-  const list = packet.options.get(55);
-  const seconds = answer.type === "inform-ack" ? "" : Math.floor(answer.leaseMs / 1000);
-  const asked = list === undefined ? "" : String.fromCharCode(...list);
-  const key = `${answer.type} ${seconds} ${isRapid(packet, answer)} ${sizeLimit(packet)} ${afterSize} ${asked}`;
+  const kind: Kind = {
+    type: answer.type,
+    seconds: answer.type === "inform-ack" ? 0 : Math.floor(answer.leaseMs / 1000),
+    isRapid: isRapid(packet, answer),
+    sizeLimit: sizeLimit(packet),
+    afterSize,
+    asked: packet.options.get(55),
+  };
   let known = templates.get(parameters);
   if (known === undefined || known.size > mostTemplates) {
     known = new Map();
     templates.set(parameters, known);
   }
-  let template = known.get(key);
-  if (template === undefined) {
-    template = encodeTemplate(layOut(packet, answer, parameters, afterSize), afterSize);
-    known.set(key, template);
-  }
+  const hash = hashOfKind(kind);
+  const found = known.get(hash);
+  if (found !== undefined && isSameKind(found.kind, kind)) return found;
+  const template = encodeTemplate(layOut(packet, answer, parameters, afterSize), afterSize);
+  // A copy: what was asked for lies in the packet.
+  known.set(hash, { ...template, kind: { ...kind, asked: kind.asked && new Uint8Array(kind.asked) } });
   return template;
+}
+
+/** FNV-1a, as far as it has to tell kinds apart. */
+function hashOfKind({ type, seconds, sizeLimit, afterSize, asked }: Kind): number {
+  let hash = Math.imul(type.length ^ seconds, 0x01000193);
+  hash = Math.imul(hash ^ sizeLimit, 0x01000193);
+  hash = Math.imul(hash ^ afterSize, 0x01000193);
+  const length = asked?.length ?? 0;
+  for (let at = 0; at < length; at++) hash = Math.imul(hash ^ (asked?.[at] ?? 0), 0x01000193);
+  return hash;
+}
+
+function isSameKind(one: Kind, other: Kind): boolean {
+  if (one.type !== other.type || one.seconds !== other.seconds || one.isRapid !== other.isRapid) return false;
+  if (one.sizeLimit !== other.sizeLimit || one.afterSize !== other.afterSize) return false;
+  const { asked } = one;
+  if (asked?.length !== other.asked?.length) return false;
+  const length = asked?.length ?? 0;
+  for (let at = 0; at < length; at++) if (asked?.[at] !== other.asked?.[at]) return false;
+  return true;
 }
 
 function encodeTemplate(layout: Layout, afterSize: number): Template {

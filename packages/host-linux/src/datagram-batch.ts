@@ -23,6 +23,8 @@ export class DatagramBatch {
   readonly #names: DataView;
   readonly #vectorsAt: number;
   readonly #slotsAt: number;
+  /** Whoever sends much sends in a row. */
+  #sender = { number: 0, text: formatAddress(0) };
 
   /** @param slotBytes room for one datagram; memory is used only as far as datagrams have reached */
   constructor(capacity: number, slotBytes: number) {
@@ -68,7 +70,9 @@ export class DatagramBatch {
   /** Where a received datagram came from. */
   sender(index: number): { address: string; port: number } {
     const at = NAME_BYTES * index;
-    return { address: formatAddress(this.#names.getUint32(at + 4)), port: this.#names.getUint16(at + 2) };
+    const number = this.#names.getUint32(at + 4);
+    if (number !== this.#sender.number) this.#sender = { number, text: formatAddress(number) };
+    return { address: this.#sender.text, port: this.#names.getUint16(at + 2) };
   }
 
   /** Puts a datagram into a place. @returns false when it is too long for it */
