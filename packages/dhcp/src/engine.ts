@@ -120,22 +120,22 @@ export class LeaseEngine {
     return recordOf(slot);
   }
 
-  /** See {@link Bindings.assignVm}. */
+  /** A VM exists and has this MAC: its leases carry its id from now on, see `Bindings`. Idempotent. @throws {InvalidError} */
   assignVm(vmID: string, mac: string, now: number): VmAssigned {
     return this.#held.assignVm(vmID, mac, now);
   }
 
-  /** See {@link Bindings.removeVm}. */
+  /** The VM is gone: its leases and offers end at once, see `Bindings`. */
   removeVm(vmID: string, now: number): readonly Expired[] {
     return this.#held.removeVm(vmID, now);
   }
 
-  /** See {@link Bindings.takeIn}. */
+  /** Takes the lease of a moved guest in, see `Bindings`. @returns undefined when it cannot now */
   takeIn(lease: Omit<Lease, "seq">, now: number): { lease: Lease; record: AddressRecord } | undefined {
     return this.#held.takeIn(lease, now, this.#options.leaseMs);
   }
 
-  /** See {@link Bindings.letGo}. */
+  /** Ends the lease of an address that another node serves from now on, see `Bindings`. */
   letGo(address: Address, now: number): AddressRecord | undefined {
     return this.#held.letGo(address, now);
   }

@@ -86,7 +86,7 @@ async function measureAll(bench: Bench, names: readonly ServerName[], rounds: nu
     for (const name of names) {
       const highestRate = median(rates[work].get(name) ?? []);
       if (highestRate > 0) own.set(name, await atRate(bench, name, work, Math.floor(0.8 * highestRate)));
-      common.set(name, await atRate(bench, name, work, name === "dnsmasq" ? 100 : 3_000));
+      common.set(name, await atRate(bench, name, work, name === "dnsmasq" ? 50 : 3_000));
     }
     costs[work].push(own, common);
   }

@@ -29,9 +29,9 @@ const firstMacs = { warm: "00:0c:01:00:00:00", measured: "00:0d:01:00:00:00" };
 /** About what each one was found to stand on two cores; the search begins there. */
 const guesses: Readonly<Record<Work, Readonly<Record<ServerName, number>>>> = {
   "new clients": { "cocoon-net": 11_000, kea: 7_500, dnsmasq: 500 },
-  renewals: { "cocoon-net": 9_000, kea: 5_300, dnsmasq: 300 },
+  renewals: { "cocoon-net": 9_000, kea: 5_300, dnsmasq: 200 },
 };
-const limits = { least: 100, most: 40_000 };
+const limits = { least: 50, most: 40_000 };
 
 /** The highest rate at which at most 0.1 % of the messages are not answered within a second. */
 export function highest(
