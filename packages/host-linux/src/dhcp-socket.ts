@@ -47,6 +47,8 @@ const LONGEST_REPLY = 2_048;
 const LINK_CHECK_MS = 1_000;
 /** When packets come with less than this between them … */
 const BUSY_GAP_MS = 0.1;
+/** … and fewer than this are there, … */
+const FEW = 16;
 /** … the next are let come together for this long. A turn of the event loop costs more than a packet. */
 const NAP_MS = 1;
 
@@ -143,15 +145,24 @@ class BoundSocket implements DhcpSocket {
   #takeMore(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void {
     // The event loop has other work too: what the disk and the routes have finished lets answers out.
     if (this.#takenThisTurn >= 2 * BATCH) return;
-    if (this.#takenThisTurn === 0) {
+    const isFirst = this.#takenThisTurn === 0;
+    if (isFirst) {
       setImmediate(() => {
         this.#takenThisTurn = 0;
       });
-      // As a network card does that holds its interrupts back. Nothing else of the process waits for longer than this.
-      if (performance.now() - this.#idleSince < BUSY_GAP_MS) Atomics.wait(this.#bed, 0, 0, NAP_MS);
     }
     this.#takenThisTurn++;
-    if (this.#closed !== undefined) return;
+    const isBusy = performance.now() - this.#idleSince < BUSY_GAP_MS;
+    const taken = this.#takeBatch(listener);
+    if (!isFirst || !isBusy || taken >= FEW) return;
+    // As a network card does that holds its interrupts back. Nothing else of the process waits for longer than this.
+    Atomics.wait(this.#bed, 0, 0, NAP_MS);
+    this.#takeBatch(listener);
+  }
+
+  /** @returns how many packets there were */
+  #takeBatch(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): number {
+    if (this.#closed !== undefined) return 0;
     let count = 0;
     try {
       count = this.#incoming.receive(this.#fd);
@@ -162,6 +173,7 @@ class BoundSocket implements DhcpSocket {
     for (let index = 0; index < count; index++) {
       listener(this.#incoming.packet(index), this.#incoming.sender(index));
     }
+    return count;
   }
 
   send(packet: Uint8Array, to: { address: string; port: number }): void {
