@@ -48,25 +48,34 @@ local function digits(number)
   return string.format('%d', number)
 end
 
--- Rows of a block, { created, modified, mask, session or '' } each.
+-- Rows of a block, { created, modified, mask, session or '', text } each, without the text once they are others.
 local function rowsOf(text)
   local rows = {}
-  for created, modified, mask, session in string.gmatch(text or '', '(%d+) (%d+) (%-?%d+) ?([^,]*)') do
-    rows[#rows + 1] = { created, modified, tonumber(mask), session }
+  for row, created, modified, mask, session in string.gmatch(text or '', '((%d+) (%d+) (%-?%d+) ?([^,]*))') do
+    rows[#rows + 1] = { created, modified, tonumber(mask), session, row }
   end
   return rows
 end
 
--- The rows of the blocks that this script is about, by their names.
+-- The blocks that this script is about, by their names: as text, or false, until their rows are asked for.
 local blocks = {}
 local function load(names)
   if #names == 0 then return end
-  for n, text in ipairs(redis.call('HMGET', BLOCKS, unpack(names))) do blocks[names[n]] = rowsOf(text) end
+  for n, text in ipairs(redis.call('HMGET', BLOCKS, unpack(names))) do blocks[names[n]] = text end
+end
+
+local function rowsIn(block)
+  local rows = blocks[block]
+  if type(rows) ~= 'table' then
+    rows = rowsOf(rows)
+    blocks[block] = rows
+  end
+  return rows
 end
 
 -- The row that a key is in, by its block and its bit there.
 local function rowOf(block, mask)
-  for _, row in ipairs(blocks[block]) do
+  for _, row in ipairs(rowsIn(block)) do
     if bit.band(row[3], mask) ~= 0 then return row end
   end
 end
@@ -185,7 +194,7 @@ end
 local function addRow(rows, created, modified, mask, session)
   for _, row in ipairs(rows) do
     if row[1] == created and row[2] == modified and row[4] == session then
-      row[3] = bit.bor(row[3], mask)
+      row[3], row[5] = bit.bor(row[3], mask), nil
       return
     end
   end
@@ -197,8 +206,12 @@ local function takeRows(rows, mask)
   local left, taken = {}, {}
   for _, row in ipairs(rows) do
     local hit = bit.band(row[3], mask)
-    if hit ~= row[3] then left[#left + 1] = { row[1], row[2], bit.bxor(row[3], hit), row[4] } end
-    if hit ~= 0 then taken[#taken + 1] = { row[1], row[2], hit, row[4] } end
+    if hit == 0 then
+      left[#left + 1] = row
+    else
+      if hit ~= row[3] then left[#left + 1] = { row[1], row[2], bit.bxor(row[3], hit), row[4] } end
+      taken[#taken + 1] = { row[1], row[2], hit, row[4] }
+    end
   end
   return left, taken
 end
@@ -228,14 +241,18 @@ end
 local function commit(packed, sets, put, deletes)
   local id = digits(revision + 1)
   local before, touched, written = {}, {}, {}
-  local kept, gone, made, tied = {}, {}, false, 0
+  -- tied, loose: a session has got a key, or lost one.
+  local kept, gone, made, tied, loose = {}, {}, false, 0, false
   local function touch(block, mask)
+    local rows = rowsIn(block)
     if not before[block] then
-      before[block] = blocks[block]
+      before[block] = rows
       touched[#touched + 1] = block
     end
     written[#written + 1], written[#written + 2] = block, mask
-    return takeRows(blocks[block], mask)
+    local left, taken = takeRows(rows, mask)
+    for _, row in ipairs(taken) do loose = loose or row[4] ~= '' end
+    return left, taken
   end
   for n = 1, #put, 3 do
     local block, mask, session = put[n], put[n + 1], put[n + 2]
@@ -274,7 +291,7 @@ local function commit(packed, sets, put, deletes)
   for _, block in ipairs(touched) do
     local rows, text = blocks[block], {}
     for n, row in ipairs(rows) do
-      text[n] = row[1] .. ' ' .. row[2] .. ' ' .. digits(row[3]) .. (row[4] == '' and '' or ' ' .. row[4])
+      text[n] = row[5] or row[1] .. ' ' .. row[2] .. ' ' .. digits(row[3]) .. (row[4] == '' and '' or ' ' .. row[4])
     end
     if #rows == 0 then
       empty[#empty + 1] = block
@@ -282,7 +299,7 @@ local function commit(packed, sets, put, deletes)
       texts[#texts + 1], texts[#texts + 2] = block, table.concat(text, ',')
       if #before[block] == 0 then new[#new + 1], new[#new + 2] = '0', block end
     end
-    compareTies(block, before[block], rows, come, untied)
+    if loose or tied == 1 then compareTies(block, before[block], rows, come, untied) end
   end
   if #texts > 0 then redis.call('HSET', BLOCKS, unpack(texts)) end
   if #new > 0 then redis.call('ZADD', INDEX, unpack(new)) end
@@ -310,7 +327,7 @@ local function reap()
     for n, tie in ipairs(ties) do names[n] = tie.block end
     load(names)
     for _, tie in ipairs(ties) do
-      for _, row in ipairs(blocks[tie.block]) do
+      for _, row in ipairs(rowsIn(tie.block)) do
         if row[4] == tie.session then
           local keys, bits = {}, {}
           for n = 1, appendKeys(keys, 0, tie.block, row[3], bits) do

@@ -29,18 +29,24 @@ local function values(keys)
 end
 
 local function hold(compares)
-  load(each(compares, 2, 5))
+  local named = {}
+  for n = 2, #compares, 5 do
+    if compares[n + 2] == 'created' or compares[n + 2] == 'modified' then named[#named + 1] = compares[n] end
+  end
+  load(named)
   for n, value in ipairs(values(each(compares, 1, 5))) do
     local _, block, mask, kind, operand = unpack(compares, 5 * n - 4, 5 * n)
     local actual
     if kind == 'exists' then
       actual = value and '1' or '0'
     elseif value then
-      -- Written by hand: as if it had been there from the start.
-      local row = rowOf(block, mask) or { '1', '1' }
-      if kind == 'created' then actual = row[1]
-      elseif kind == 'modified' then actual = row[2]
-      else actual = value end
+      if kind == 'value' then
+        actual = value
+      else
+        -- Written by hand: as if it had been there from the start.
+        local row = rowOf(block, mask) or { '1', '1' }
+        actual = kind == 'created' and row[1] or row[2]
+      end
     end
     if actual ~= operand then return false end
   end
