@@ -41,6 +41,9 @@ const times = {
   quarantine: "5s",
 } as const;
 
+/** A reclaim waits for a minute whenever the store may have lost writes. */
+const patienceMs = 240_000;
+
 const cli = fileURLToPath(import.meta.resolve("@cocoon-net/agent/package.json")).replace(
   /package\.json$/,
   "bin/cocoon-net.js",
@@ -342,20 +345,17 @@ export class ChaosCluster implements AsyncDisposable {
   }
 
   async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
-    const deadline = performance.now() + 60_000;
+    const deadline = performance.now() + patienceMs;
     while (!(await condition().catch(() => false))) {
-      if (performance.now() > deadline) throw new Error(`not within 60 s: ${what}`);
+      if (performance.now() > deadline) throw new Error(`not within ${patienceMs / 1_000} s: ${what}`);
       await pause(100, this.#options.signal);
     }
   }
 }
 
-/**
- * Again and again, as a service manager does. @throws the last failure, after four minutes: a reclaim waits for a minute
- * whenever the store may have lost writes
- */
+/** Again and again, as a service manager does. @throws the last failure, when it is too late */
 async function untilDone<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + 240_000;
+  const deadline = performance.now() + patienceMs;
   for (;;) {
     try {
       return await work();

@@ -60,7 +60,10 @@ export const drainNode: Fault = async (context) => {
       const to = dice.pick(others);
       const move = to && dice.roll() < 0.5 ? await beginMove(context, guest, to) : undefined;
       if (move) {
-        moves.push(move.follow());
+        const followed = move.follow();
+        // It is looked at when the disturbance ends.
+        followed.catch(() => {});
+        moves.push(followed);
         continue;
       }
       recorder.note({ kind: "lease-end", at: Date.now(), guest: guest.name, reason: "gone" });
@@ -74,16 +77,9 @@ export const drainNode: Fault = async (context) => {
     lastsMs: stays ? dice.between(1_000, 12_000) : 30_000,
     async end() {
       await Promise.all(moves);
-      // Too late where it has been drained, and its block is being taken.
-      const cancelled = await untilHeard(context, () => cancelDrain(store, node.name)).catch(
-        (error: unknown) => {
-          if (error instanceof ConflictError || error instanceof NotFoundError) return undefined;
-          throw error;
-        },
-      );
-      if (cancelled === undefined) await cluster.rejoin(node);
+      const stayed = await keep(context, node);
       for (const guest of left) await cluster.bootGuest(guest, true);
-      return cancelled === undefined ? "it has left, and joined again" : "it stays";
+      return stayed ? "it stays" : "it has left, and joined again";
     },
   };
 };
@@ -101,6 +97,26 @@ export const pauseFreeing: Fault = async (context) => {
     },
   };
 };
+
+/** Takes back what was asked for and may have been heard, though the answer was lost. */
+export async function withdrawRequests(context: Pick<ChaosContext, "cluster" | "signal">): Promise<void> {
+  const { cluster } = context;
+  await untilHeard(context, () => resumeReclaim(cluster.store));
+  for (const node of cluster.nodes) await keep(context, node);
+}
+
+/** The node stays; false: it had been drained by then, and has joined again. */
+async function keep(context: Pick<ChaosContext, "cluster" | "signal">, node: ChaosNode): Promise<boolean> {
+  const { cluster } = context;
+  try {
+    await untilHeard(context, () => cancelDrain(cluster.store, node.name));
+    return true;
+  } catch (error) {
+    if (!(error instanceof ConflictError || error instanceof NotFoundError)) throw error;
+    await cluster.rejoin(node);
+    return false;
+  }
+}
 
 interface BegunMove {
   readonly ip: string;

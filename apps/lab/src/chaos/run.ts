@@ -4,6 +4,7 @@ import { Dice } from "./dice.ts";
 import type { Disturbance } from "./disturbance.ts";
 import { pickFault } from "./faults.ts";
 import type { HistoryEntry } from "./history.ts";
+import { withdrawRequests } from "./operator-faults.ts";
 import { Recorder } from "./recorder.ts";
 
 export interface ChaosOptions extends Omit<ChaosClusterOptions, "onEnded"> {
@@ -101,6 +102,7 @@ async function disturb(
   await Promise.all(healing);
   for (const machine of [...cluster.nodes, ...cluster.controllers]) await cluster.setClock(machine, 0);
   if (failures.length > 0) throw new Error(`a disturbance could not be ended: ${describeError(failures[0])}`);
+  await withdrawRequests({ cluster, signal });
 }
 
 /** Empty when each node is heard, each guest has a lease that the store knows, and no job is left. */
