@@ -142,8 +142,8 @@ describe.concurrent.each(Object.entries(cases))("%s (G11)", (name, start) => {
     return stateOf(world);
   }
 
-  // Catalogue 11. Guard: packages/core/src/cloud-job-log.ts, JobLog.token: a request that is repeated is the same
-  // request.
+  // Catalogue 11. Guard: packages/cloud-volcengine/src/eni-changes.ts, change: after a lost answer the ENI is looked at
+  // before anything is asked again.
   it("ends the same wherever it was stopped, and whichever answer was lost", {
     timeout: 90_000,
   }, async () => {

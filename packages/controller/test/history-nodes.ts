@@ -14,6 +14,7 @@ import {
 import { MemoryLink, openMemoryStore } from "@cocoon-net/store-memory";
 import { isSure, type Member } from "./history-guarantees.ts";
 import { changesCluster, InterposedStore } from "./interposed-store.ts";
+import type { Nic } from "./scripted-cloud.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
 import type { TestCluster } from "./test-cluster.ts";
 
@@ -125,9 +126,11 @@ export class HistoryNodes {
     const registration = await registry.register({ ...request, eniIDs: nicsOf(uid) });
     await member.agent.stop();
     this.#former.push({ registration: former, member });
-    // What was kept warm in the block is attached instead of made.
-    const warm = [...vpc.warm].filter((id) => vpc.nics.get(id)?.subnet === registration.subnet);
-    const nics = warm.length > 0 ? warm : nicsOf(uid);
+    // What is left in the block, or was kept warm there, is attached instead of made.
+    const isLeft = ({ subnet, instanceID }: Nic) =>
+      subnet === registration.subnet && instanceID === undefined;
+    const left = [...vpc.nics].filter(([, nic]) => isLeft(nic)).map(([id]) => id);
+    const nics = left.length > 0 ? left : nicsOf(uid);
     for (const id of nics) {
       vpc.warm.delete(id);
       vpc.nics.set(id, { subnet: registration.subnet, instanceID: uid });
@@ -135,7 +138,7 @@ export class HistoryNodes {
     }
     member.node = { name, store, registration, session: undefined };
     member.agent = new SimulatedAgent(store, member.node);
-    if (warm.length > 0) await registration.update({ eniIDs: nics });
+    if (left.length > 0) await registration.update({ eniIDs: nics });
     await cluster.speak(member.node);
     // With a new epoch it serves none of the addresses that were moved to it before.
     for (const entry of this.#all("moved/")) {

@@ -112,7 +112,7 @@ test("a node that takes its block back keeps its leases", async () => {
   ]);
 });
 
-// Guard: packages/controller/src/reclaim.ts, Reclaim.#free: the slots are compared beside the quarantine (G1, G4).
+// Guard: packages/controller/src/reclaim-release.ts, free: the slots are compared beside the quarantine (G1, G4).
 test("a block whose slot has changed just before it is freed is not freed", async () => {
   await using cluster = await TestCluster.open();
   const node = await cluster.join("n1");
@@ -129,7 +129,7 @@ test("a block whose slot has changed just before it is freed is not freed", asyn
   expect(await cluster.history("n1")).not.toContain("subnet-freed");
 });
 
-// Guards: packages/controller/src/reclaim.ts, readFacts and Reclaim.#free: the quarantine is this reclaim's own (G1).
+// Guards: the quarantine and the slots are compared where the block is freed; either keeps it (G1).
 test("a node that takes its block back just before it is freed owns it", async () => {
   await using cluster = await TestCluster.open();
   const node = await cluster.join("n1");
