@@ -151,10 +151,13 @@ export class History implements AsyncDisposable {
     // Long enough for a block to be freed that must not be: its interfaces are still there.
     if (cluster.vpc.stuck.size > 0) await cluster.pass(150_000);
     cluster.vpc.stuck.clear();
+    let gone = 0;
     for (const [node, member] of this.#nodes.members.entries()) {
       member.agent.deaf = false;
       const isGone = cluster.vpc.instances.get(member.node.registration.uid) === "gone";
-      if (!isGone) await this.play({ what: "return", node, other: 0, ms: 0 });
+      // Not so many stay away that mass silence holds what has begun until an operator comes.
+      if (isGone) gone += 1;
+      if (!isGone || gone > 2) await this.play({ what: "return", node, other: 0, ms: 0 });
       await member.agent.look();
     }
     const rest = () =>
