@@ -163,9 +163,9 @@ describe("store copy", () => {
     const copied = await runCommand(["store", "copy", "--from", first, "--to", second, "--verify"]);
     expect(copied.failure).toBeUndefined();
     expect(copied.out[0]).toMatch(
-      /^cluster [0-9a-f-]{36} is in redis:.* now: 16 records written, 0 removed, verified$/,
+      /^cluster [0-9a-f-]{36} is in redis:.* now: 17 records written, 0 removed, verified$/,
     );
-    expect(copied.said).toContain("copying: 16 of 16 records");
+    expect(copied.said).toContain("copying: 17 of 17 records");
     expect(await contents(second)).toEqual(before);
 
     await using b = await openStore(second);

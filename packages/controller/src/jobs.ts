@@ -85,7 +85,8 @@ export class Jobs {
         if (keepWarm === 0 || !place) return 0;
         return warmRoom(await cloudFor(intent.platform), config, place, keepWarm, group.signal);
       },
-      massSilence: () => !isAskedFor(intent) && massSilence(),
+      // An operator may have asked for it since.
+      massSilence: () => !isAskedFor(log.intent) && massSilence(),
       paused: () => state.paused,
       recovering: () => state.recovering,
     });

@@ -6,19 +6,22 @@ import {
   type Entry,
   encode,
   InvalidError,
+  intentHeadSchema,
   keys,
+  listAll,
   type NodeRecord,
   NotFoundError,
   nodeSchema,
   type PauseRecord,
   pauseSchema,
+  prefixes,
   type Revision,
   requireCluster,
   type Store,
 } from "@cocoon-net/core";
 import { type OperatorOptions, type OperatorWrite, readAndWrite } from "./operator-write.ts";
 import { forcedQuarantineMs } from "./quarantine-length.ts";
-import { newReclaim } from "./reclaim-intent.ts";
+import { isAskedFor, newReclaim, type ReclaimIntent, reclaimIntentSchema } from "./reclaim-intent.ts";
 
 /**
  * What operators ask of the cluster. Each is one transaction, which any machine may make that reaches the store; the
@@ -140,8 +143,9 @@ export interface RequestedReclaim {
 }
 
 /**
- * Takes the block of a silent node without waiting for the policy. The cloud fences it first, and what it says is read
- * back. @throws {NotFoundError}; {@link ConflictError} for a node that is alive, or is being reclaimed already;
+ * Takes the block of a silent node without waiting for the policy, or for the end of a mass silence that holds a reclaim
+ * which has begun by itself (G13). The cloud fences it first, and what it says is read back.
+ * @throws {NotFoundError}; {@link ConflictError} for a node that is alive, or is being reclaimed already as was asked;
  * {@link InvalidError} for one that no cloud can fence, unless it is forced
  */
 export function requestReclaim(
@@ -154,7 +158,10 @@ export function requestReclaim(
     async () => {
       const { owner, alive, config } = await lookAt(store, node, options);
       const { record, subnet } = owner;
-      refuseReclaimed(owner);
+      const cause = force ? "operator-forced" : "operator";
+      const begun =
+        record.status === "fencing" ? await unaskedReclaim(store, owner, cause, options) : undefined;
+      if (!begun) refuseReclaimed(owner);
       if (alive) {
         throw new ConflictError(`node ${node} is alive: its session with the store holds`, {
           hint: `drain it, or stop its agent first`,
@@ -170,9 +177,8 @@ export function requestReclaim(
           hint: "make sure that it is off, then force it",
         });
       }
-      const cause = force ? "operator-forced" : "operator";
       const time = timeOf(options);
-      const { id, intent } = newReclaim(cause, owner, record.platform ?? config.platform, time);
+      const { id, intent } = begun ?? newReclaim(cause, owner, record.platform ?? config.platform, time);
       const message = force
         ? `an operator takes ${subnet} from ${node}, with or without a fence`
         : `an operator takes ${subnet} from ${node}`;
@@ -186,10 +192,15 @@ export function requestReclaim(
           cannotExclude: force ? cannotExclude(owner) : [],
         },
         write: {
-          if: [same(owner.claim), same(owner.entry), { key: keys.alive(node), exists: false }],
+          if: [
+            same(owner.claim),
+            same(owner.entry),
+            ...(begun ? [same(begun.entry)] : []),
+            { key: keys.alive(node), exists: false },
+          ],
           then: [
             { put: owner.entry.key, value: encode({ ...record, status: "fencing" }) },
-            { put: keys.intent(id), value: encode(intent) },
+            { put: keys.intent(id), value: encode({ ...intent, cause }) },
           ],
           event,
           about: { node, subnet, intent: id },
@@ -201,6 +212,25 @@ export function requestReclaim(
     `reclaiming ${node}`,
     options,
   );
+}
+
+/** The reclaim of a node that is being fenced, if nobody has asked yet for what `cause` stands for. */
+async function unaskedReclaim(
+  store: Store,
+  { node, epoch }: Owner,
+  cause: "operator" | "operator-forced",
+  { signal, timeoutMs }: OperatorOptions,
+): Promise<{ readonly id: string; readonly intent: ReclaimIntent; readonly entry: Entry } | undefined> {
+  const { entries } = await listAll(store, prefixes.intents, { signal, timeoutMs });
+  for (const entry of entries) {
+    const { kind } = decode(intentHeadSchema, entry);
+    if (kind !== "reclaim") continue;
+    const intent = decode(reclaimIntentSchema, entry);
+    if (intent.node !== node || intent.epoch !== epoch || intent.step !== "fencing") continue;
+    const isAsked = cause === "operator" ? isAskedFor(intent) : intent.cause === cause;
+    return isAsked ? undefined : { id: entry.key.slice(prefixes.intents.length), intent, entry };
+  }
+  return undefined;
 }
 
 function cannotExclude({ node, subnet }: Owner): string[] {

@@ -4,13 +4,37 @@ import { History, happenings, type Step } from "./histories.ts";
 
 const names = Object.keys(happenings) as Step["what"][];
 
-const step: fc.Arbitrary<Step> = fc.record({
-  what: fc.oneof(...names.map((what) => ({ weight: happenings[what], arbitrary: fc.constant(what) }))),
+const about = {
   // Mostly the same two, so that what happens meets.
   node: fc.oneof({ weight: 3, arbitrary: fc.nat({ max: 1 }) }, { weight: 2, arbitrary: fc.nat({ max: 4 }) }),
   other: fc.nat({ max: 4 }),
   ms: fc.integer({ min: 500, max: 40_000 }),
+};
+
+const step: fc.Arbitrary<Step> = fc.record({
+  what: fc.oneof(...names.map((what) => ({ weight: happenings[what], arbitrary: fc.constant(what) }))),
+  ...about,
 });
+
+/** What chance seldom brings together, on one node. */
+const scenes = fc
+  .record({
+    whats: fc.constantFrom<readonly Step["what"][]>(
+      ["move", "pass", "meets-write", "pass"],
+      ["move", "pass", "die", "pass", "pass"],
+      ["die", "pass", "pass", "heir", "teardown"],
+      ["die", "pass", "meets-write", "pass"],
+    ),
+    ...about,
+  })
+  .map(({ whats, ...rest }) => whats.map((what): Step => ({ what, ...rest })));
+
+const histories = fc
+  .array(fc.oneof({ weight: 9, arbitrary: step.map((one) => [one]) }, { weight: 1, arbitrary: scenes }), {
+    minLength: 1,
+    maxLength: 25,
+  })
+  .map((parts) => parts.flat());
 
 const runs = Number(process.env.COCOON_NET_HISTORIES ?? "2000");
 
@@ -21,7 +45,7 @@ test("in random histories no guarantee is ever broken, and every one comes to re
   const seed = Number(process.env.COCOON_NET_SEED ?? Date.now() % 2 ** 31);
   console.info(`histories: seed ${seed}, ${runs} runs`);
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+    fc.asyncProperty(histories, async (steps) => {
       await using history = await History.open();
       for (const each of steps) await history.play(each);
       const report = await history.heal();

@@ -151,13 +151,10 @@ export class History implements AsyncDisposable {
     // Long enough for a block to be freed that must not be: its interfaces are still there.
     if (cluster.vpc.stuck.size > 0) await cluster.pass(150_000);
     cluster.vpc.stuck.clear();
-    let gone = 0;
     for (const [node, member] of this.#nodes.members.entries()) {
       member.agent.deaf = false;
       const isGone = cluster.vpc.instances.get(member.node.registration.uid) === "gone";
-      // Not so many stay away that mass silence holds what has begun until an operator comes.
-      if (isGone) gone += 1;
-      if (!isGone || gone > 2) await this.play({ what: "return", node, other: 0, ms: 0 });
+      if (!isGone) await this.play({ what: "return", node, other: 0, ms: 0 });
       await member.agent.look();
     }
     const rest = () =>
@@ -395,7 +392,7 @@ export class History implements AsyncDisposable {
     const isBusy = this.#all("intents/").length > 0 || this.#all("quarantine/").length > 0;
     // Mass silence may hold a reclaim that has begun.
     if (isBusy && this.#cluster.clock.now() - this.#healedAt < 600_000) return false;
-    // An operator's mass silence: those that are dead have to be reclaimed by hand then.
+    // G13: where too many are dead, an operator has to ask for each.
     const dead = this.#nodes.members.filter(
       ({ node: { name, registration } }) =>
         vpc.instances.get(registration.uid) === "gone" && database.get(keys.subnet(name)),

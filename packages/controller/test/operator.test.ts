@@ -186,6 +186,56 @@ test("mass silence does not hold back what an operator asks for", async () => {
   expect(await isFree(cluster, "n2")).toBe(false);
 });
 
+// Guard: unaskedReclaim, and isAskedFor of the intent as it is now in Jobs.reclaim. The dead are the mass silence, which
+// therefore never ends by itself.
+test("an operator lets a reclaim through that had begun when mass silence stopped it", async () => {
+  await using cluster = await TestCluster.open();
+  const nodes: TestNode[] = [];
+  for (let index = 1; index <= 4; index++) nodes.push(await cluster.join(`n${index}`));
+  const a = cluster.start("a", { retryMaxMs: 2_000 });
+  await cluster.pass(1_000);
+  const [first, second, third] = nodes;
+  cluster.vpc.stale = true;
+  for (const node of [first, second]) {
+    if (node) await cluster.die(node);
+    const started = () =>
+      a.events.some(({ type, node: name }) => type === "reclaim-started" && name === node?.name);
+    await cluster.until("its fence has begun", started);
+  }
+  if (third) await cluster.die(third);
+  await cluster.until("it pauses", () => a.events.some(({ type }) => type === "reclaim-paused"));
+  cluster.vpc.stale = false;
+  await cluster.pass(600_000);
+  expect(await isFree(cluster)).toBe(false);
+  const asked = await requestReclaim(cluster.store, "n1", {}, now(cluster));
+  expect((await cluster.store.get(`intents/${asked.intent}`)).entry).toBeDefined();
+  await expect(requestReclaim(cluster.store, "n1")).rejects.toThrow("being reclaimed already (fencing)");
+  await cluster.until("n1 is free", () => isFree(cluster));
+  // Two are left, which are no mass.
+  await cluster.until(
+    "all are free",
+    async () => (await isFree(cluster, "n2")) && (await isFree(cluster, "n3")),
+  );
+});
+
+// Guard: unaskedReclaim.
+test("an operator forces a reclaim that no fence verifies", async () => {
+  await using cluster = await TestCluster.open();
+  const node = await cluster.join("n1");
+  const a = cluster.start("a", { retryMaxMs: 2_000 });
+  cluster.vpc.stale = true;
+  await cluster.die(node);
+  await cluster.until("the fence is not verified", () =>
+    a.events.some(({ type }) => type === "reclaim-retry"),
+  );
+  const { cannotExclude } = await requestReclaim(cluster.store, "n1", { force: true }, now(cluster));
+  expect(cannotExclude).toHaveLength(3);
+  await cluster.until("it is in quarantine", async () =>
+    (await cluster.history("n1")).includes("subnet-quarantined"),
+  );
+  expect((await cluster.records())["quarantine/10.0.0.0/24"]).toMatchObject({ fenced: false });
+});
+
 // Guard: Reclaim.#newQuarantine (G6). Leases of 24 min, and one that was published to end 30 min after its record.
 test.each([
   { published: undefined, silentMs: 0, minutes: 24 },
