@@ -48,28 +48,40 @@ export class Scene {
 
   /** @returns its subnet */
   async join(node: string): Promise<string> {
-    const start = this.timeline.seconds;
-    await this.world.addNode(node);
-    const subnet = await this.subnetOf(node);
-    const took = this.timeline.seconds - start;
-    this.slowest.join = Math.max(this.slowest.join, took);
-    this.timeline.done(`${node} is up with ${subnet} after ${took.toFixed(1)} s`);
+    const [subnet] = await this.joinAll([node]);
+    if (subnet === undefined) throw new Error(`${node} has not joined`);
     return subnet;
   }
 
   /** Each when the one before has its block, so that it takes the next. @returns their subnets */
   async joinAll(nodes: readonly string[]): Promise<string[]> {
-    const joining: Promise<string>[] = [];
+    const joining: { readonly node: string; readonly joined: Promise<number> }[] = [];
     for (const node of nodes) {
       const before = await this.subnetOf(node);
-      const joined = this.join(node);
+      const joined = this.#bringUp(node);
       // One that fails ends the story while others are still joining.
       joined.catch(() => {});
-      joining.push(joined);
+      joining.push({ node, joined });
       const owns = async (): Promise<boolean> => (await this.subnetOf(node)) !== before;
       await Promise.race([joined, this.eventually(`${node} owns a subnet`, owns)]);
     }
-    return Promise.all(joining);
+    const subnets: string[] = [];
+    for (const { node, joined } of joining) {
+      const seconds = await joined;
+      const subnet = await this.subnetOf(node);
+      this.timeline.done(`${node} is up with ${subnet} after ${seconds.toFixed(1)} s`);
+      subnets.push(subnet);
+    }
+    return subnets;
+  }
+
+  /** @returns how many seconds it took */
+  async #bringUp(node: string): Promise<number> {
+    const start = this.timeline.seconds;
+    await this.world.addNode(node);
+    const took = this.timeline.seconds - start;
+    this.slowest.join = Math.max(this.slowest.join, took);
+    return took;
   }
 
   async boot(node: string, name: string): Promise<VirtualMachine> {
