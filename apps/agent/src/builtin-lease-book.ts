@@ -33,7 +33,7 @@ import { OncePerMinute } from "./once-per-minute.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
 import { examineRoutes, putAside } from "./unaccounted-routes.ts";
 import { unknownLeases } from "./unknown-leases.ts";
-import { YoungGeneration } from "./young-generation.ts";
+import { GrantLoad } from "./v8-memory.ts";
 
 /** What the server asks of the kernel, and what stands there now. */
 export interface HostRoutes extends LeaseNetwork {
@@ -84,7 +84,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   #listener: ((address: string, lease: LeaseRecord | undefined) => void) | undefined;
   #onGuest: (mac: string, outcome: "served" | "refused") => void = () => {};
   readonly #refusals = new OncePerMinute();
-  readonly #youngGeneration = new YoungGeneration();
+  readonly #grantLoad = new GrantLoad();
   /** VMs by MAC, as they were told: a server that replaces this one is told again. */
   readonly #vms = new Map<string, string>();
   #dhcp: DhcpConfig;
@@ -346,7 +346,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
         if (log.isLevelEnabled("info")) {
           log.info({ ...leaseFields(event.lease), latencyMs: event.tookMs }, `lease ${event.type}`);
         }
-        this.#youngGeneration.noteGrant();
+        this.#grantLoad.noteGrant();
         this.#listener?.(event.lease.ip, this.#record(event.lease));
         this.#onGuest(event.lease.mac, "served");
         break;

@@ -1,6 +1,7 @@
 import { Backoff, describeError } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import type { ControllerFlags } from "../controller-run.ts";
+import { allowCompilers } from "../v8-memory.ts";
 import type { Assignment } from "./assignment.ts";
 
 /** A controller that cannot go on never stops the guests from being served. */
@@ -11,6 +12,7 @@ export async function startController(
   { drivers, cloud }: CommandContext,
   onMetrics: (render: () => string) => void,
 ): Promise<AsyncDisposable> {
+  allowCompilers();
   const [{ runController }, { cloudBudget }] = await Promise.all([
     import("../controller-run.ts"),
     import("../cloud-config.ts"),
