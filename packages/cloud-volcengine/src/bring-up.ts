@@ -29,15 +29,21 @@ export interface Risen {
   readonly vanished: readonly string[];
 }
 
+/** How long an attachment takes, in first pauses, before one has been seen. */
+const firstGuess = 4;
+
 /**
  * Attaches each ENI as soon as it is Available and waits until all are InUse, with one look at all of them at a time.
  * What was just made and cannot be attached is deleted.
  */
 export async function bringUp(steps: Steps, instanceID: string, rising: readonly Rising[]): Promise<Risen> {
   const { api, progress } = steps;
-  const waiting = new Map(rising.map((each) => [each.eniID, { ...each, attached: 0, stale: 0 }]));
+  const waiting = new Map(
+    rising.map((each) => [each.eniID, { ...each, attached: 0, attachedAt: 0, stale: 0 }]),
+  );
   const enis: Eni[] = [];
-  const attaching = api.changes("attach");
+  /** How long an attachment takes at most, as far as it has been seen: to look before that is in vain. */
+  let attachMs: number | undefined;
   let refusal: CocoonError | undefined;
   const giveUp = async (eni: Eni, error: CocoonError): Promise<void> => {
     progress(`skipping ${eni.eniID}: ${error.message}`);
@@ -56,6 +62,7 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
       if (!complete && state.stale++ < staleLooks) return false;
       enis.push(eni);
       waiting.delete(eni.eniID);
+      if (state.attached > 0) attachMs = Math.min(attachMs ?? Infinity, performance.now() - state.attachedAt);
       return true;
     }
     if (eni.status === "InUse") {
@@ -77,8 +84,9 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
     }
     progress(`attaching ${eni.eniID} (${eni.secondaryAddresses.length} addresses)`);
     try {
-      if (await attachEni(steps, eni, instanceID)) attaching.asked();
+      await attachEni(steps, eni, instanceID);
       state.attached++;
+      state.attachedAt = performance.now();
     } catch (error) {
       const refused =
         error instanceof ExhaustedError || error instanceof InvalidError || error instanceof ConflictError;
@@ -94,18 +102,20 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
       await advance(known);
     }
   }
-  const allAttach = (): boolean => [...waiting.values()].every(({ attached }) => attached > 0);
+  /** Once all are being attached: until the last of them is to be expected. */
+  const untilExpected = (): number => {
+    const states = [...waiting.values()];
+    if (states.some(({ attached }) => attached === 0)) return 0;
+    const last = Math.max(...states.map(({ attachedAt }) => attachedAt));
+    return last + (attachMs ?? firstGuess * api.timing.firstPauseMs) - performance.now();
+  };
   let pauses = api.pauses(api.timing.changeMs);
   let seen = new Map<string, Eni>();
-  while (waiting.size > 0 && (await (allAttach() ? attaching : pauses).next())) {
+  while (waiting.size > 0 && (await pauses.next(untilExpected()))) {
     seen = await findEnis(api, [...waiting.keys()]);
     let moving = false;
     for (const eni of seen.values()) moving = (await advance(eni)) || moving;
-    if (moving) {
-      pauses = api.pauses(api.timing.changeMs);
-      attaching.goOn();
-    }
-    if (waiting.size === 0) attaching.done();
+    if (moving) pauses = api.pauses(api.timing.changeMs);
   }
   const vanished = [...waiting.keys()].filter((id) => !seen.has(id));
   const [stuck] = [...waiting.keys()].filter((id) => seen.has(id));

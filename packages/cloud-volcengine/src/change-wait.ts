@@ -2,13 +2,13 @@ import { Pauses } from "@cocoon-net/core";
 import type { Timing } from "./timing.ts";
 
 /** What the cloud does some time after it was asked. */
-export type ChangeKind = "attach" | "detach" | "delete";
+export type ChangeKind = "detach" | "delete";
 
 /** How long each kind takes, in milliseconds, as this process has seen it last. */
 export type ChangeTimes = Map<ChangeKind, number>;
 
 /** How long one takes before any has been seen, in first pauses. */
-const firstGuess: Readonly<Record<ChangeKind, number>> = { attach: 4, detach: 4, delete: 2 };
+const firstGuess: Readonly<Record<ChangeKind, number>> = { detach: 4, delete: 2 };
 /** How much later another look is, in parts of the time since the request: after one that was nearly right, and else. */
 const nearly = 0.1;
 const growth = 0.3;
@@ -34,7 +34,7 @@ export interface ChangeWaitOptions {
  */
 export class ChangeWait {
   readonly #options: ChangeWaitOptions;
-  #pauses: Pauses;
+  readonly #pauses: Pauses;
   #askedAt: number;
   #asked = false;
   #looks = 0;
@@ -50,11 +50,6 @@ export class ChangeWait {
     this.#asked = true;
     this.#askedAt = this.#options.now();
     this.#looks = 0;
-  }
-
-  /** Some of it has come on: there is {@link Timing.changeMs} for the rest, from now on. */
-  goOn(): void {
-    this.#pauses = pausesOf(this.#options);
   }
 
   /** Pauses until the next look. False, at once, when {@link Timing.changeMs} are over. @throws the signal's reason */
