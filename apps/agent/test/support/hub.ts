@@ -42,7 +42,8 @@ export class Hub implements AsyncDisposable {
   static async create(): Promise<Hub> {
     await using parts = new DisposeStack();
     const namespace = parts.use(await Namespace.create());
-    await namespace.ip("link", "add", "hub0", "type", "bridge");
+    // A fixed MAC: else a node that joins may change it, and the others' ARP entries lead nowhere for half a minute.
+    await namespace.ip("link", "add", "hub0", "address", "02:00:00:00:fe:01", "type", "bridge");
     await namespace.ip("address", "add", `${address}/24`, "dev", "hub0");
     await namespace.ip("link", "set", "hub0", "up");
     const argv = [...namespace.enter, process.execPath, "--conditions=@cocoon-net/source", program, address];

@@ -10,6 +10,11 @@ import { formatAddress, parseAddress } from "@cocoon-net/core";
 import { ip, ipBatch } from "./ip-command.ts";
 
 export const fabricAddress = "172.31.0.1";
+/**
+ * Fixed, or the bridge takes the lowest of its ports: an instance that joins with a lower one then cuts others off from the
+ * cloud and the store until their ARP entries end, half a minute later.
+ */
+const fabricMAC = "02:00:00:00:ff:01";
 export const metadataAddress = "100.96.0.96";
 export const apiPort = 8080;
 const nodeSubnet = "172.31.0.0/20";
@@ -38,7 +43,7 @@ export class Fabric implements AsyncDisposable {
     await ipBatch([
       "link set lo up",
       `address add ${metadataAddress}/32 dev lo`,
-      "link add vpc0 type bridge",
+      `link add vpc0 address ${fabricMAC} type bridge`,
       `address add ${fabricAddress}/20 dev vpc0`,
       "link set vpc0 up",
     ]);

@@ -50,7 +50,8 @@ export class Lan {
     await need("ip", "apt-get install iproute2");
     const lan = new Lan(await scratchDirectory());
     await lan.#namespace(lan.host);
-    await lan.ip("link", "add", "cni0", "type", "bridge");
+    // A fixed MAC, as the agent gives it: else a client that comes may change it, and the others' ARP entries lead nowhere.
+    await lan.ip("link", "add", "cni0", "address", "02:00:00:00:fd:01", "type", "bridge");
     await lan.ip("addr", "add", "10.99.0.1/24", "dev", "cni0");
     await lan.ip("link", "set", "cni0", "up");
     await lan.ip("route", "add", "255.255.255.255/32", "dev", "cni0");
