@@ -225,8 +225,9 @@ describe("etcd outages", () => {
     await using server: TestServer = await startEtcd({ extraArgs: ["--quota-backend-bytes", "2000000"] });
     await using store = await openEtcdStore(urlOf(server));
     const value = "x".repeat(500_000);
+    // It learns its size when it commits, every 100 ms: a fast machine has put far more by then.
     const fill = async () => {
-      for (let n = 0; n < 20; n += 1) await put(store, `k/${n}`, value);
+      for (let n = 0; n < 400; n += 1) await put(store, `k/${n}`, value);
     };
     await expect(fill()).rejects.toMatchObject({
       code: "exhausted",

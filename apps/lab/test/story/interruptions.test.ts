@@ -16,7 +16,7 @@ test("a story whose store dies fails with that reason and the store's last words
 test("a story whose agent dies fails with that reason and the agent's log", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once"] });
   await lab.printed("n1 is up");
-  const daemon = lab.processes().find(({ command }) => command.includes("cocoon-net.js daemon"));
+  const daemon = lab.processes().find(({ command }) => /cocoon-net\.js daemon .*\/n1\//.test(command));
   process.kill(daemon?.pid ?? 0, "SIGKILL");
   expect(await lab.exitCode()).toBe(1);
   expect(lab.output).toMatch(/n1-daemon has ended: SIGKILL.*\n--- n1-daemon: SIGKILL\n/);
