@@ -16,9 +16,9 @@ interface EniChange {
   standing(eni: Eni | undefined): Standing;
 }
 
-/** Asks for Available → Attaching; the caller waits for InUse. False when that was under way or done already. */
-export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<boolean> {
-  return await change(steps, eni, {
+/** Asks for Available → Attaching; the caller waits for InUse. */
+export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
+  await change(steps, eni, {
     action: "AttachNetworkInterface",
     parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
     standing(now) {
