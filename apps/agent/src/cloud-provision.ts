@@ -1,4 +1,11 @@
-import type { Cloud, InstanceIdentity, NodeNetwork, NodeResources, Registration } from "@cocoon-net/core";
+import {
+  type Cloud,
+  counted,
+  type InstanceIdentity,
+  type NodeNetwork,
+  type NodeResources,
+  type Registration,
+} from "@cocoon-net/core";
 import { bringUpLinksByMAC } from "@cocoon-net/host-linux";
 import type { CommandContext } from "./command-context.ts";
 import type { FileJob } from "./job-file.ts";
@@ -50,7 +57,7 @@ export async function provisionPool(
   );
   if (network.short) {
     context.say(
-      `warning: ${network.short.addresses} addresses fewer than asked for: ${network.short.reason}`,
+      `warning: ${counted(network.short.addresses, "address", "addresses")} fewer than asked for: ${network.short.reason}`,
     );
   }
   return { pool: await recordNetwork(state, base, network, context), network };

@@ -101,12 +101,7 @@ export function optionsBelow(command: Command): Option[] {
 
 /** Whether an option may be given several times. */
 export function isList(option: Option): boolean {
-  if (!option.parseArg) return false;
-  try {
-    return Array.isArray(option.parseArg("x", undefined));
-  } catch {
-    return false;
-  }
+  return option.description.includes("(repeatable)");
 }
 
 function settingValue(option: Option, { at, value }: Setting): unknown {

@@ -1,11 +1,27 @@
-import { CocoonError, describeError } from "@cocoon-net/core";
+import { CocoonError, describeError, InvalidError } from "@cocoon-net/core";
+import { CommanderError } from "commander";
 
-/** Exit codes of the command. */
-export const exitCode: { readonly ok: 0; readonly problem: 1; readonly usage: 2 } = {
-  ok: 0,
-  problem: 1,
-  usage: 2,
-};
+/** The command line is wrong in itself, whatever the machine, the store and the cloud are like. */
+export class UsageError extends InvalidError {}
+
+/** What `parse` finds wrong with the command line. @throws {UsageError} */
+export function usage<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (!(error instanceof InvalidError)) throw error;
+    throw new UsageError(error.message, {
+      cause: error,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    });
+  }
+}
+
+/** 0 it was done; 1 it could not be done; 2 the command line is wrong. Commander's errors are of the command line. */
+export function exitCodeOf(error: unknown): 0 | 1 | 2 {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  return error instanceof UsageError ? 2 : 1;
+}
 
 /**
  * The one line a person gets for a failure, and the exit code. What is not an error of ours is a bug: its stack

@@ -1,11 +1,4 @@
-import {
-  contains,
-  InvalidError,
-  type LeaseRecord,
-  type PoolUse,
-  parseAddress,
-  parseCidr,
-} from "@cocoon-net/core";
+import { contains, type LeaseRecord, type PoolUse, parseAddress, parseCidr } from "@cocoon-net/core";
 import {
   type FollowedLeases,
   followLeasesFile,
@@ -13,6 +6,7 @@ import {
   leaseFileFormat,
   leaseFileFormatNames,
 } from "@cocoon-net/dhcp";
+import { UsageError, usage } from "./failure.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import type { Logger } from "./log.ts";
 import type { PoolFile } from "./state-directory.ts";
@@ -24,12 +18,13 @@ export interface LeaseFile {
   readonly format: LeaseFileFormat | undefined;
 }
 
-/** `builtin`, `file:PATH` or `file:FORMAT:PATH`. @returns undefined for the built-in server @throws {InvalidError} */
+/** `builtin`, `file:PATH` or `file:FORMAT:PATH`. @returns undefined for the built-in server @throws {UsageError} */
 export function parseLeaseSource(source: string): LeaseFile | undefined {
   if (source === "builtin") return undefined;
   const [, name, path] = /^file:(?:([a-z]+):)?(.+)$/.exec(source) ?? [];
-  if (path !== undefined) return { path, format: name === undefined ? undefined : leaseFileFormat(name) };
-  throw new InvalidError(`--lease-source "${source}" is neither builtin nor file:PATH`, {
+  if (path !== undefined)
+    return { path, format: name === undefined ? undefined : usage(() => leaseFileFormat(name)) };
+  throw new UsageError(`--lease-source "${source}" is neither builtin nor file:PATH`, {
     hint: `file:FORMAT:PATH names the format too: ${leaseFileFormatNames.join(", ")}`,
   });
 }

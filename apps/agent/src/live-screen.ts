@@ -1,3 +1,4 @@
+import { counted } from "@cocoon-net/core";
 /** A terminal that a command may draw on. */
 export interface Screen {
   readonly columns: number;
@@ -27,7 +28,7 @@ export class LiveScreen implements Disposable {
     const room = rows - 1;
     const shown = lines.length <= room ? lines : lines.slice(0, room - 1);
     const hidden = lines.length - shown.length;
-    const last = hidden > 0 ? [`… ${hidden} more lines`] : [];
+    const last = hidden > 0 ? [`… ${counted(hidden, "more line")}`] : [];
     const blank = Array.from({ length: room - shown.length - last.length }, () => "");
     const all = [...shown, ...last, ...blank, status].map((line) => `${line.slice(0, columns)}\x1b[K`);
     this.#screen.write(`\x1b[H${all.join("\r\n")}\x1b[J`);

@@ -1,5 +1,6 @@
-import { InvalidError } from "@cocoon-net/core";
 import { type Logger, pino } from "pino";
+import { UsageError, usage } from "./failure.ts";
+import { checkLevel } from "./log-level.ts";
 import { loggedError, redactor } from "./redaction.ts";
 
 export type { Logger } from "pino";
@@ -7,14 +8,14 @@ export type { Logger } from "pino";
 /**
  * Logs on stderr: lines for people on a terminal, else one JSON object a line; COCOON_NET_LOG_FORMAT forces either.
  * What the environment and the store's URL keep secret does not appear.
- * @throws {InvalidError} for an unknown level or COCOON_NET_LOG_FORMAT
+ * @throws {UsageError} for an unknown level or COCOON_NET_LOG_FORMAT
  */
 export function createLogger(env: NodeJS.ProcessEnv, store?: string, asked?: string): Logger {
   const level = asked || env.COCOON_NET_LOG_LEVEL || "info";
-  checkLevel(level);
+  usage(() => checkLevel(level));
   const format = env.COCOON_NET_LOG_FORMAT || (process.stderr.isTTY ? "pretty" : "json");
   if (format !== "json" && format !== "pretty") {
-    throw new InvalidError(`COCOON_NET_LOG_FORMAT "${format}" is neither json nor pretty`);
+    throw new UsageError(`COCOON_NET_LOG_FORMAT "${format}" is neither json nor pretty`);
   }
   const options = {
     level,
@@ -30,13 +31,6 @@ export function createLogger(env: NodeJS.ProcessEnv, store?: string, asked?: str
     stderr.write(format === "pretty" ? prettyLine(safe) : safe);
   };
   return pino(options, { write });
-}
-
-/** @throws {InvalidError} */
-export function checkLevel(level: string): void {
-  if (level in pino.levels.values || level === "silent") return;
-  const known = [...Object.keys(pino.levels.values), "silent"].join(", ");
-  throw new InvalidError(`log level "${level}" is not a level; choose one of ${known}`);
 }
 
 /** `10:00:00.000 WARN  what happened  name=value …`; a stack follows on lines of its own. */

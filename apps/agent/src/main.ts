@@ -1,6 +1,6 @@
 import { processContext } from "./command-context.ts";
-import { exitCode, failureLine } from "./failure.ts";
-import { createProgram, isUsageError } from "./program.ts";
+import { exitCodeOf, failureLine } from "./failure.ts";
+import { createProgram, isToldAlready } from "./program.ts";
 
 const lingerMs = 500;
 
@@ -18,14 +18,11 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     await createProgram(processContext(stop.signal)).parseAsync(argv);
   } catch (error) {
-    if (isUsageError(error)) {
-      process.exitCode = error.exitCode === 0 ? exitCode.ok : exitCode.usage;
-    } else if (stop.signal.aborted && isAbort(error, stop.signal)) {
+    process.exitCode = exitCodeOf(error);
+    if (stop.signal.aborted && isAbort(error, stop.signal)) {
       console.error("cocoon-net: stopped before it was done; running it again goes on from there");
-      process.exitCode = exitCode.problem;
-    } else {
+    } else if (!isToldAlready(error)) {
       console.error(failureLine(error));
-      process.exitCode = exitCode.problem;
     }
   } finally {
     process.off("SIGINT", onSignal);

@@ -1,7 +1,6 @@
 import {
   contains,
   formatAddress,
-  formatCidr,
   hostRange,
   InvalidError,
   parseAddress,
@@ -9,6 +8,7 @@ import {
   sizeOf,
 } from "@cocoon-net/core";
 import type { HostPlan } from "@cocoon-net/host-linux";
+import { UsageError, usage } from "./failure.ts";
 import { checkPolicy, type PoolPolicy } from "./pool-policy.ts";
 import type { PoolFile } from "./state-directory.ts";
 
@@ -50,27 +50,20 @@ export interface NodeSettings {
 
 const primaryNICs: Readonly<Record<string, string>> = { volcengine: "eth0", gke: "ens4" };
 
-/** Checks what can be checked before anything is touched. @throws {InvalidError} naming the flag. */
+/** Checks what can be checked before anything is touched. @throws {UsageError} naming the flag. */
 export function resolveSettings(flags: NodeFlags, platform: string): NodeSettings {
-  if (!Number.isInteger(flags.poolSize) || flags.poolSize < 1) {
-    throw new InvalidError(`--pool-size must be a whole number of at least 1`);
-  }
   const primaryNIC = flags.primaryNic ?? primaryNICs[platform];
   if (primaryNIC === undefined) {
-    throw new InvalidError(`platform "${platform}" has no default --primary-nic; name it`);
+    throw new UsageError(`platform "${platform}" has no default --primary-nic; name it`);
   }
   if (flags.subnet !== undefined) checkGateway(flags.subnet, flags.gateway);
   return {
     platform,
     primaryNIC,
-    dnsServers: flags.dns
-      .split(",")
-      .map((text) => text.trim())
-      .filter((text) => text !== "")
-      .map((text) => formatAddress(parseAddress(text, "--dns server"))),
+    dnsServers: addressesIn(flags.dns),
     dropInternalAccess: flags.dropInternalAccess,
     poolPolicy: policyOf(flags),
-    dropCIDRs: flags.dropCidr.map((text) => formatCidr(parseCidr(text, "--drop-cidr"))),
+    dropCIDRs: flags.dropCidr,
   };
 }
 
@@ -79,20 +72,30 @@ function policyOf({ poolMin, poolTarget, poolMax, poolReleaseAfter }: NodeFlags)
   if (poolMin === undefined && poolTarget === undefined && poolMax === undefined) return undefined;
   const max = poolMax ?? 253;
   const target = poolTarget ?? Math.min(16, max);
-  return checkPolicy({ min: poolMin ?? 0, target, max, releaseAfterMs: poolReleaseAfter ?? 600_000 });
+  const releaseAfterMs = poolReleaseAfter ?? 600_000;
+  return usage(() => checkPolicy({ min: poolMin ?? 0, target, max, releaseAfterMs }));
 }
 
-/** The gateway of a subnet: the one asked for, else the first host address. @throws {InvalidError} */
+/** The gateway of a subnet: the one asked for, else the first host address. @throws {UsageError} */
 export function checkGateway(subnetText: string, gatewayText: string | undefined): string {
   const subnet = parseCidr(subnetText, "--subnet");
   if (subnet.prefix > 30)
-    throw new InvalidError(`--subnet ${subnetText} has no room for VMs; use a /30 or wider`);
+    throw new UsageError(`--subnet ${subnetText} has no room for VMs; use a /30 or wider`);
   const hosts = hostRange(subnet);
   const gateway = gatewayText === undefined ? hosts.first : parseAddress(gatewayText, "--gateway");
   if (gateway < hosts.first || gateway > hosts.last) {
-    throw new InvalidError(`--gateway ${gatewayText} is not a host address of ${subnetText}`);
+    throw new UsageError(`--gateway ${gatewayText} is not a host address of ${subnetText}`);
   }
   return formatAddress(gateway);
+}
+
+/** What stands between commas. @throws {InvalidError} */
+export function addressesIn(list: string): string[] {
+  return list
+    .split(",")
+    .map((text) => text.trim())
+    .filter((text) => text !== "")
+    .map((text) => formatAddress(parseAddress(text)));
 }
 
 /** Every host address of the subnet but the gateway, ascending, at most `poolSize`. */

@@ -1,4 +1,4 @@
-import { Backoff, describeError, pause } from "@cocoon-net/core";
+import { Backoff, counted, describeError, pause } from "@cocoon-net/core";
 import type { Logger } from "./log.ts";
 import { nextStep, type PoolPolicy, type PoolState, unmet, wantedSize } from "./pool-policy.ts";
 
@@ -96,7 +96,8 @@ export class PoolKeeper implements AsyncDisposable {
     const { policy, pool, log, grow, release } = this.#options;
     const state = this.#state();
     const missing = unmet(state, policy);
-    const limit = missing > 0 ? `${missing} guests more than --pool-max ${policy.max} allows` : undefined;
+    const limit =
+      missing > 0 ? `${counted(missing, "guest")} more than --pool-max ${policy.max} allows` : undefined;
     const step = nextStep(state, policy);
     if (step !== "shrink") this.#surplusSince = undefined;
     if (step === "grow") {

@@ -5,12 +5,16 @@ import { slotStates } from "./cluster-views/slot-states.ts";
 import type { View } from "./cluster-views/view.ts";
 import type { CommandContext } from "./command-context.ts";
 import {
+  address,
+  block,
+  blockOrName,
+  blocks,
   checked,
-  collect,
   duration,
   oneOf,
   outputOption,
   storeOption,
+  storeUrl,
   wholeNumber,
 } from "./program-options.ts";
 
@@ -24,10 +28,10 @@ export function addClusterCommands(program: Command, context: CommandContext): v
     clusterCommand
       .command("init")
       .description("create the cluster in the store")
-      .requiredOption("--parent-cidr <cidr>", "the range all node subnets are cut from")
+      .requiredOption("--parent-cidr <cidr>", "the range all node subnets are cut from", block)
       .option("--node-prefix <bits>", "prefix length of a node's subnet (default: 24)", checked(wholeNumber))
       .option("--platform <name>", "volcengine or gke", "volcengine")
-      .option("--reserve <cidr>", "a block that no node gets (repeatable)", collect)
+      .option("--reserve <cidr>", "a block that no node gets (repeatable)", blocks)
       .addOption(duration("--lease-time", "how long a VM's lease lasts (default: 24h)"))
       .addOption(duration("--quarantine", "how long a freed subnet stays unused (default: 10m)"))
       .addOption(duration("--reclaim-after", "suspicion before the cloud is asked (default: 5m)")),
@@ -52,7 +56,7 @@ function addViews(clusterCommand: Command, context: CommandContext): void {
   const watched = (name: string, description: string): Command =>
     view(name, description).option("-w, --watch", "show it again whenever it changes", false);
   const node = ["--node <name>", "only this node's"] as const;
-  const subnet = ["--subnet <cidr>", "only what lies in this block"] as const;
+  const subnet = ["--subnet <cidr>", "only what lies in this block", block] as const;
 
   watched("nodes", "every node: status, subnet, use")
     .option("--node <name>", "only this node")
@@ -65,7 +69,7 @@ function addViews(clusterCommand: Command, context: CommandContext): void {
     .option(...subnet)
     .action((flags) => show(flags, ({ subnetsView }) => subnetsView(flags)));
   watched("subnet", "one subnet: whose it is, its use, a map of its addresses")
-    .argument("<subnet|node>", "its CIDR, or the name of its node")
+    .argument("<subnet|node>", "its CIDR, or the name of its node", blockOrName)
     .action((which, flags) => show(flags, ({ subnetView }) => subnetView(which)));
   watched("leases", "every lease of every node")
     .option(...node)
@@ -73,8 +77,8 @@ function addViews(clusterCommand: Command, context: CommandContext): void {
     .option("--vm <id>", "only this VM's")
     .action((flags) => show(flags, ({ leasesView }) => leasesView(flags)));
   watched("ip", "one address: who has it, since when, its history")
-    .argument("<address>")
-    .action((address, flags) => show(flags, ({ addressView }) => addressView(address)));
+    .argument("<address>", "an address of the cluster", address)
+    .action((which, flags) => show(flags, ({ addressView }) => addressView(which)));
   watched("vm", "one VM: the addresses that it has")
     .argument("<id>")
     .action((vm, flags) => show(flags, ({ vmView }) => vmView(vm)));
@@ -124,7 +128,7 @@ function addMigrations(clusterCommand: Command, context: CommandContext): void {
     clusterCommand
       .command("migrate")
       .description("let a guest keep its address on another node; the VM itself is moved by who runs it")
-      .option("--ip <address>", "the guest's address")
+      .option("--ip <address>", "the guest's address", address)
       .option("--vm <id>", "the guest, by its VM")
       .option("--to <node>", "the node that is to serve it")
       .option("--wait", "until it is done, or is not to be", false)
@@ -142,8 +146,8 @@ export function addStoreCommands(program: Command, context: CommandContext): voi
   storeCommand
     .command("copy")
     .description("move the whole cluster to another store, which is in use from then on")
-    .requiredOption("--from <url>", "the store that it is in")
-    .requiredOption("--to <url>", "an empty store, or one that an earlier try has begun to fill")
+    .requiredOption("--from <url>", "the store that it is in", storeUrl)
+    .requiredOption("--to <url>", "an empty store, or one that an earlier try has begun to fill", storeUrl)
     .option("--verify", "read both sides again before the new one is put to use", false)
     .option("--live", "while agents and controllers are running", false)
     .action(async (flags) => (await store()).storeCopy(flags, context));

@@ -1,7 +1,10 @@
-import { describeError, InvalidError } from "@cocoon-net/core";
+import { describeError, InvalidError, parseAddress, parseCidr, parseConnectionUrl } from "@cocoon-net/core";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { CommandContext } from "./command-context.ts";
 import { parseDuration } from "./duration.ts";
+import { parseListenAddress } from "./listen-address.ts";
+import { checkLevel } from "./log-level.ts";
+import { addressesIn } from "./node-plan.ts";
 import { parseFormat } from "./output-format.ts";
 import { defaultPidFile } from "./pid-file.ts";
 import { defaultStateDirectory } from "./state-directory.ts";
@@ -13,13 +16,13 @@ export function nodeOptions(command: Command, context: CommandContext, poolSize:
   command
     .option("--platform <name>", "gke or volcengine; default: whose metadata answers")
     .requiredOption("--node-name <name>", "this node's name in the cluster")
-    .option("--subnet <cidr>", "this node's block; optional with --store")
-    .option("--pool-size <count>", "how many addresses VMs may have", checked(wholeNumber), Number(poolSize))
-    .option("--gateway <address>", "default: the subnet's first host address")
+    .option("--subnet <cidr>", "this node's block; optional with --store", block)
+    .option("--pool-size <count>", "how many addresses VMs may have", checked(positive), Number(poolSize))
+    .option("--gateway <address>", "default: the subnet's first host address", address)
     .option("--primary-nic <name>", "default: eth0 (volcengine), ens4 (gke)")
-    .option("--dns <addresses>", "DNS servers for VMs, comma-separated", "8.8.8.8,1.1.1.1")
+    .option("--dns <addresses>", "DNS servers for VMs, comma-separated", addresses, "8.8.8.8,1.1.1.1")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
-    .option("--drop-cidr <cidr>", "a range that VMs must not reach (repeatable)", collect, [])
+    .option("--drop-cidr <cidr>", "a range that VMs must not reach (repeatable)", blocks, [])
     .option("--drop-internal-access", "VMs must not reach other VMs of this subnet", false)
     .option("--dry-run", "print what would be done", false)
     .option("--pid-file <file>", "pid file of the daemon", defaultPidFile)
@@ -32,20 +35,20 @@ export function parentOption(): Option {
   return new Option(
     "--parent-cidr <cidr>",
     "creates the cluster with this range when the store has none yet",
-  );
+  ).argParser(block);
 }
 
 export function metricsOption(byDefault = ":9092"): Option {
   return new Option("--metrics-addr <address>", "Prometheus metrics; empty disables them")
     .env("COCOON_NET_METRICS_ADDR")
+    .argParser(checkedText((text) => text === "" || parseListenAddress(text)))
     .default(byDefault);
 }
 
 export function logLevelOption(): Option {
-  return new Option(
-    "--log-level <level>",
-    "trace, debug, info, warn, error, fatal or silent (default: info)",
-  ).env("COCOON_NET_LOG_LEVEL");
+  return new Option("--log-level <level>", "trace, debug, info, warn, error, fatal or silent (default: info)")
+    .env("COCOON_NET_LOG_LEVEL")
+    .argParser(checkedText((text) => text === "" || checkLevel(text)));
 }
 
 export function outputOption(): Option {
@@ -60,7 +63,7 @@ export function conflistOption(): Option {
 
 export function storeOption(command: Command, context: CommandContext, required: boolean): Command {
   const description = "etcd://host:2379[,host…][/prefix] or redis://…; default: $COCOON_NET_STORE";
-  const option = new Option("--store <url>", description);
+  const option = new Option("--store <url>", description).argParser(storeUrl);
   // An empty variable is how a service file says "none".
   if (context.env.COCOON_NET_STORE) option.env("COCOON_NET_STORE");
   if (required) option.makeOptionMandatory();
@@ -73,13 +76,15 @@ export function duration(flag: string, description: string, byDefault?: string):
   return byDefault === undefined ? option : option.default(parseDuration(byDefault), byDefault);
 }
 
-export function collect(value: string, previous: readonly string[] = []): string[] {
-  return [...previous, value];
-}
-
 export function wholeNumber(text: string): number {
   if (/^\d+$/.test(text)) return Number(text);
-  throw new InvalidArgumentError(`"${text}" is not a whole number`);
+  throw new InvalidError(`"${text}" is not a whole number`);
+}
+
+function positive(text: string): number {
+  const count = wholeNumber(text);
+  if (count > 0) return count;
+  throw new InvalidError("it must be at least 1");
 }
 
 /** A value that does not parse is a mistake in the command line, and its option is named. */
@@ -92,6 +97,32 @@ export function checked<T>(parse: (text: string) => T): (text: string) => T {
     }
   };
 }
+
+/** The same, of a value that stays the text that it is. */
+function checkedText(parse: (text: string) => unknown): (text: string) => string {
+  return checked((text) => {
+    parse(text);
+    return text;
+  });
+}
+
+export const address: (text: string) => string = checkedText((text) => parseAddress(text));
+export const block: (text: string) => string = checkedText((text) => parseCidr(text));
+export const blockOrName: (text: string) => string = checkedText(
+  (text) => text.includes("/") && parseCidr(text),
+);
+/** Separated by commas. */
+export const addresses: (text: string) => string = checkedText(addressesIn);
+/** An option that may be given several times. */
+export function blocks(text: string, before: readonly string[] = []): string[] {
+  return [...before, block(text)];
+}
+
+/** Its form; which parameters it may have, and whether anybody answers, is for the store's driver to tell. */
+export const storeUrl: (text: string) => string = checkedText((text) =>
+  // What is in a password file is no matter of the command line.
+  parseConnectionUrl(text, { readSecretFile: () => "" }),
+);
 
 export function oneOf<T extends string>(names: readonly T[]): (text: string) => T {
   return checked((text) => {

@@ -9,6 +9,7 @@ import { addExamples } from "./examples.ts";
 import { defaultPidFile } from "./pid-file.ts";
 import { addClusterCommands, addStoreCommands } from "./program-cluster.ts";
 import {
+  addresses,
   checked,
   conflistOption,
   duration,
@@ -196,7 +197,11 @@ export function createProgram(given: CommandContext): Command {
   add(program, "resize", "change how many addresses the node has at the cloud, while its daemon runs")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .option("--pool-size <count>", "how many addresses VMs may have, in all", checked(wholeNumber))
-    .option("--release <addresses>", "addresses to give back, comma-separated; nobody may have them")
+    .option(
+      "--release <addresses>",
+      "addresses to give back, comma-separated; nobody may have them",
+      addresses,
+    )
     .option("--skip-iptables", "leave iptables alone", false)
     .addOption(conflistOption())
     .action(async (flags) => (await import("./commands/resize.ts")).resize(flags, context));
@@ -250,7 +255,7 @@ export function createProgram(given: CommandContext): Command {
 }
 
 /** Whether commander has already told the person what is wrong. */
-export function isUsageError(error: unknown): error is CommanderError {
+export function isToldAlready(error: unknown): error is CommanderError {
   return error instanceof CommanderError;
 }
 
@@ -278,6 +283,9 @@ function usageLine(text: string): string {
     .trim()
     .replace(/^error: /, "")
     .replaceAll(/\s*\n\s*/g, " ")
+    // What is wrong says so itself; a store's URL may hold a password.
+    .replace(/^(option '[^']*') (?:argument|value) '.*?'( from env '[^']*')? is invalid\. /, "$1$2: ")
+    .replace(/^command-argument value '.*' is invalid for argument ('[^']*')\. /, "argument $1: ")
     .replace(/\.$/, "");
   const what = line.startsWith("unknown command") ? "commands" : "options";
   return `cocoon-net: ${line}; --help lists the ${what}\n`;

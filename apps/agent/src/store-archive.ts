@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import {
   CocoonError,
   CorruptError,
+  counted,
   decode,
   describeError,
   type Entry,
@@ -104,7 +105,10 @@ export async function readArchive(path: string): Promise<Archive> {
   }
   const hint = "nothing was written; export again";
   if (!header) throw new CorruptError(`${path} is empty`, { hint });
-  if (!end) throw new CorruptError(`${path} ends in the middle, after ${entries.length} records`, { hint });
+  if (!end)
+    throw new CorruptError(`${path} ends in the middle, after ${counted(entries.length, "record")}`, {
+      hint,
+    });
   if (end.end !== entries.length || end.sha256 !== hash.digest("hex")) {
     throw new CorruptError(`${path} is not as it was written (${entries.length} of ${end.end} records)`, {
       hint,

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { AgentNode } from "./support/agent-node.ts";
 import { type Finished, finish, Running } from "./support/command.ts";
 import { Hub } from "./support/hub.ts";
+import { runCommand } from "./support/run-command.ts";
 
 const subnet = ["--subnet", "10.99.0.0/24"];
 
@@ -33,26 +34,26 @@ describe("bad input", { timeout: 90_000 }, () => {
   it("of adopt is told in one line, and nothing is touched", async () => {
     await using node = await AgentNode.create();
     const cases: [args: string[], code: number, pattern: RegExp][] = [
-      [["--subnet", "10.99.0.1/24"], 1, /10\.99\.0\.1\/24.*10\.99\.0\.0\/24/],
-      [["--subnet", "10.99.0.0/33"], 1, /10\.99\.0\.0\/33/],
-      [["--subnet", "fd00::/64"], 1, /fd00::\/64/],
-      [["--subnet", "10.99.0.0/31"], 1, /no room for VMs/],
-      [["--subnet", "lots"], 1, /--subnet "?lots/],
-      [[...subnet, "--gateway", "10.98.0.1"], 1, /--gateway 10\.98\.0\.1 is not a host address of/],
-      [[...subnet, "--gateway", "10.99.0.255"], 1, /--gateway 10\.99\.0\.255 is not a host address of/],
-      [[...subnet, "--pool-size", "0"], 1, /--pool-size must be/],
+      [["--subnet", "10.99.0.1/24"], 2, /10\.99\.0\.1\/24.*10\.99\.0\.0\/24/],
+      [["--subnet", "10.99.0.0/33"], 2, /10\.99\.0\.0\/33/],
+      [["--subnet", "fd00::/64"], 2, /fd00::\/64/],
+      [["--subnet", "10.99.0.0/31"], 2, /no room for VMs/],
+      [["--subnet", "lots"], 2, /'--subnet <cidr>': CIDR "lots" is not an IPv4 block/],
+      [[...subnet, "--gateway", "10.98.0.1"], 2, /--gateway 10\.98\.0\.1 is not a host address of/],
+      [[...subnet, "--gateway", "10.99.0.255"], 2, /--gateway 10\.99\.0\.255 is not a host address of/],
+      [[...subnet, "--pool-size", "0"], 2, /'--pool-size <count>': it must be at least 1/],
       [[...subnet, "--pool-size", "many"], 2, /'--pool-size <count>'.*"many" is not a whole number/],
-      [[...subnet, "--dns", "8.8.8.8,dns.google"], 1, /--dns server.*dns\.google/],
-      [[...subnet, "--drop-cidr", "10.0.0.0/40"], 1, /--drop-cidr.*10\.0\.0\.0\/40/],
-      [[], 1, /--subnet is missing; name the node's block, or give --store/],
+      [[...subnet, "--dns", "8.8.8.8,dns.google"], 2, /--dns.*dns\.google/],
+      [[...subnet, "--drop-cidr", "10.0.0.0/40"], 2, /--drop-cidr.*10\.0\.0\.0\/40/],
+      [[], 2, /--subnet is missing; name the node's block, or give --store/],
       [["--gateway", "10.99.0.1", "--store", "zk://a"], 1, /unknown store scheme "zk:".*etcd/],
       [["--store", "etcd://127.0.0.1:1?colour=red"], 1, /does not know the parameter "colour"/],
       [["--store", "redis://127.0.0.1:1?colour=red"], 1, /does not know the parameter "colour"/],
-      [["--store", "etcd://127.0.0.1:99999"], 1, /malformed host/],
-      [["--store", "nonsense"], 1, /store URL "nonsense" is not of the form/],
+      [["--store", "etcd://127.0.0.1:99999"], 2, /malformed host/],
+      [["--store", "nonsense"], 2, /'--store <url>': store URL "nonsense" is not of the form/],
       [["--store", "etcd://127.0.0.1:1"], 1, /127\.0\.0\.1:1/],
       [["--store", "redis://127.0.0.1:1"], 1, /127\.0\.0\.1:1/],
-      [[...subnet, "--platform", "azure"], 1, /platform "azure" has no default --primary-nic/],
+      [[...subnet, "--platform", "azure"], 2, /platform "azure" has no default --primary-nic/],
       [[...subnet, "--colour", "red"], 2, /unknown option '--colour'; --help lists the options/],
     ];
     for (const [args, code, pattern] of cases) {
@@ -63,23 +64,60 @@ describe("bad input", { timeout: 90_000 }, () => {
     expectOneLine(await node.run("cluster", "nodes"), 2, /'--store <url>' not specified/);
     const wrong = ["cluster", "nodes", "--store", "etcd://127.0.0.1:1"];
     expectOneLine(await node.run(...wrong, "-o", "xml"), 2, /"xml" is not table, json or yaml/);
+    // A password is not shown, wherever the URL comes from.
+    node.env.COCOON_NET_STORE = "etcd://root:hush@hush@127.0.0.1/";
+    const secret = await node.run("cluster", "nodes");
+    expectOneLine(secret, 2, /'--store <url>' from env 'COCOON_NET_STORE': store URL is not of the form/);
+    expect(secret.stderr).not.toContain("hush");
     await expectUntouched(node);
+  });
+
+  it("of the commands for the cluster is a usage error before any store is asked", async () => {
+    const store = ["--store", "etcd://127.0.0.1:1"];
+    const cases: [args: string[], pattern: RegExp][] = [
+      [["cluster", "ip", "10.0.0"], /argument 'address': address "10\.0\.0" is not an IPv4 address/],
+      [["cluster", "subnet", "10.0.0.1/24"], /'subnet\|node': .* did you mean 10\.0\.0\.0\/24\?/],
+      [["cluster", "leases", "--subnet", "x"], /'--subnet <cidr>': CIDR "x" is not/],
+      [["cluster", "migrate", "--ip", "x", "--to", "n2"], /'--ip <address>': address "x" is not/],
+      [["cluster", "migrate", "--ip", "10.0.0.1"], /^--to is missing/],
+      [["cluster", "migrate", "--to", "n2"], /^name the guest by --ip or by --vm/],
+      [["cluster", "migrate", "--cancel"], /^--cancel needs --ip/],
+      [["cluster", "init", "--parent-cidr", "10.0.0.0/25"], /^node prefix \/24 does not fit/],
+      [["cluster", "init", "--parent-cidr", "10.0.0.0"], /'--parent-cidr <cidr>': CIDR/],
+      [["cluster", "init", "--parent-cidr", "10.0.0.0/16", "--lease-time", "0s"], /^cluster config: leaseMs/],
+    ];
+    for (const [args, pattern] of cases) {
+      const { failure, code } = await runCommand([...args, ...store]);
+      expect({ args, code, failure: failure?.replace("cocoon-net: ", "") }).toEqual({
+        args,
+        code: 2,
+        failure: expect.stringMatching(pattern),
+      });
+    }
+    const copy = await runCommand(["store", "copy", "--from", "etcd://127.0.0.1:1", "--to", "memory:"]);
+    expect(copy).toMatchObject({
+      code: 2,
+      failure: expect.stringMatching(/^memory: ends with this command/),
+    });
+    expect((await runCommand(["config", "explain", "deamon"])).code).toBe(2);
+    expect((await runCommand(["cluster", "nodes", ...store])).code).toBe(1);
+    expect((await runCommand(["cluster", "nodes", "--help"])).code).toBe(0);
   });
 
   it("of the daemon is told in one line", async () => {
     await using node = await AgentNode.create();
     const daemon = (...more: string[]): Promise<Finished> => node.run(...node.daemonArgs(...more));
     expectOneLine(await daemon(), 1, /pool\.json does not exist: this node is not set up; run/);
-    expectOneLine(await daemon("--lease-source", "kea"), 1, /--lease-source "kea" is neither/);
-    expectOneLine(await daemon("--lease-source", "file:/x"), 1, /does nothing without a store/);
+    expectOneLine(await daemon("--lease-source", "kea"), 2, /--lease-source "kea" is neither/);
+    expectOneLine(await daemon("--lease-source", "file:/x"), 2, /does nothing without a store/);
     expectOneLine(await daemon("--session-ttl", "soon"), 2, /"soon" is not a duration/);
     expectOneLine(await daemon("--store", "zk://a"), 1, /unknown store scheme/);
     await expectUntouched(node);
 
     await node.write("state/pool.json", pool);
-    expectOneLine(await daemon("--metrics-addr", "9092"), 1, /metrics address "9092" is not host:port/);
+    expectOneLine(await daemon("--metrics-addr", "9092"), 2, /metrics address "9092" is not host:port/);
     node.env.COCOON_NET_LOG_LEVEL = "loud";
-    expectOneLine(await daemon(), 1, /log level "loud" is not a level/);
+    expectOneLine(await daemon(), 2, /'--log-level <level>' from env .*: log level "loud" is not a level/);
     node.env.COCOON_NET_LOG_LEVEL = "error";
     expectOneLine(await daemon("--pid-file", node.path("no/such.pid")), 1, /pid file .* cannot be written/);
     await node.write("state/pool.json", { ...pool, ips: ["10.98.0.7"] });

@@ -87,7 +87,7 @@ it("finds what contradicts itself, shows what would mend it, and mends what two 
     then: [{ put: keys.slot("10.0.9.0/24"), value: JSON.stringify({ node: "ghost", uid: "i-9" }) }],
   });
   const found = await run(["check", "--no-cloud", "-o", "json"]);
-  expect(found.failure).toMatch(/^1 findings$/);
+  expect(found.failure).toMatch(/^1 finding$/);
   expect(JSON.parse(found.out.join("\n"))).toMatchObject({
     findings: [
       { code: "slot-without-owner", guarantee: "G1", subject: expect.stringContaining("10.0.9.0/24") },

@@ -155,7 +155,7 @@ describe("--config", () => {
       "store: redis://h\nstoer: x\n": /c\.yaml:2: unknown key "stoer"/,
       "daemon:\n  poolSize: 3\n": /c\.yaml:2: unknown key "poolSize"/,
       "daemons: {}\n": /c\.yaml:1: unknown key "daemons"/,
-      "\nstore: 7\n": /c\.yaml:2: "store" is not a text/,
+      "\nstore: 7\n": /c\.yaml:2: "store" is wrong: store URL "7" is not of the form/,
       "store: {a: b}\n": /c\.yaml:1: "store" takes a value, not a mapping/,
       "store: [redis://h]\n": /c\.yaml:1: "store" takes one value, not a list/,
       "poolSize: many\n": /c\.yaml:1: "poolSize" is wrong: "many" is not a whole number/,

@@ -4,9 +4,10 @@ import { expect, it } from "vitest";
 import { CloudCallTimes } from "../src/cloud-calls.ts";
 import { renderControllerMetrics } from "../src/controller-metrics.ts";
 import { openStore } from "../src/drivers.ts";
+import { parseListenAddress } from "../src/listen-address.ts";
 import { createLogger } from "../src/log.ts";
 import { renderMetrics } from "../src/metrics.ts";
-import { type Pages, parseListenAddress, serveMetrics } from "../src/metrics-server.ts";
+import { type Pages, serveMetrics } from "../src/metrics-server.ts";
 import { reasonsNotReady } from "../src/readiness.ts";
 
 const log = createLogger({ COCOON_NET_LOG_LEVEL: "silent" });

@@ -1,4 +1,4 @@
-import { NotFoundError } from "@cocoon-net/core";
+import { counted, NotFoundError } from "@cocoon-net/core";
 import { isRefusal } from "./api-errors.ts";
 import { findEnis } from "./reads.ts";
 import type { Parameters } from "./signing.ts";
@@ -32,7 +32,7 @@ export async function fillEni(
     // What it has is part of the key: a repeat after a lost answer is the same request, the next filling is not.
     const what = "count" in left.wanted ? `${left.wanted.count}` : left.wanted.addresses.join(",");
     const key = `${eniID}:${left.has}+${what}`;
-    progress(`adding ${sizeOfWanted(left.wanted)} addresses to ${eniID}`);
+    progress(`adding ${counted(sizeOfWanted(left.wanted), "address", "addresses")} to ${eniID}`);
     if ("addresses" in left.wanted) await renewToken(steps, action, key);
     await job.intent(action, key);
     const parameters = {
@@ -86,7 +86,7 @@ export async function emptyEni(
   let left = [...addresses];
   while (left.length > 0) {
     const key = `${eniID}:${left.join(",")}`;
-    progress(`taking ${left.length} addresses from ${eniID}`);
+    progress(`taking ${counted(left.length, "address", "addresses")} from ${eniID}`);
     await renewToken(steps, action, key);
     await job.intent(action, key, detail);
     const parameters = {

@@ -1,4 +1,4 @@
-import { decode, type Entry, leaseSchema, type Store } from "@cocoon-net/core";
+import { counted, decode, type Entry, leaseSchema, type Store } from "@cocoon-net/core";
 import type { NodeView } from "./detection.ts";
 import type { Told } from "./durable-event.ts";
 import { leasesIn } from "./lease-deletion.ts";
@@ -34,7 +34,7 @@ export async function drainState(store: Store, view: NodeView, signal: AbortSign
   return {
     type: "drain-waiting",
     reason: "leases-left",
-    message: `${node} is to leave; it has ${left.length} leases left: ${namesOf(left)}`,
+    message: `${node} is to leave; it has ${counted(left.length, "lease")} left: ${namesOf(left)}`,
   };
 }
 

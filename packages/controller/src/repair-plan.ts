@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { encode, keys, type Store } from "@cocoon-net/core";
+import { counted, encode, keys, type Store } from "@cocoon-net/core";
 import type { CheckReport } from "./check.ts";
 import { type LoggedEvent, readEvents } from "./event-log.ts";
 import { type Finding, identity, isSameFinding } from "./finding.ts";
@@ -65,7 +65,7 @@ export async function runRepair(
     cloudSteps: [],
     ...newBase(now().toISOString()),
   };
-  const message = `an operator repairs ${plan.actions.length} findings`;
+  const message = `an operator repairs ${counted(plan.actions.length, "finding")}`;
   // Refused where another operator has asked for the same: it is one job.
   await operatorWrite(
     store,

@@ -1,6 +1,7 @@
 import {
   type Cloud,
   ConflictError,
+  counted,
   decode,
   encode,
   formatCidr,
@@ -61,7 +62,7 @@ export class Repair implements RunnableJob<RepairIntent> {
     if (paused() || recovering()) return "held";
     const current = this.#current;
     if (!current) {
-      const message = `${this.log.intent.actions.length} actions were looked at`;
+      const message = `the plan of ${counted(this.log.intent.actions.length, "action")} is carried out`;
       return (await this.log.end({ event: { type: "repair-ended", message } })) ? "ended" : "held";
     }
     const { action } = current;

@@ -55,7 +55,7 @@ export async function initCluster(
   init: ClusterInit,
   options?: CallOptions,
 ): Promise<ClusterView> {
-  const wanted = configOf(init);
+  const wanted = newClusterConfig(init);
   let lost: UnavailableError | undefined;
   // A store that has lost the caller's cluster never gets a new one in its place.
   if (init.clusterUID === undefined) {
@@ -102,7 +102,8 @@ const compared = [
   "recoveryMs",
 ] as const;
 
-function configOf(init: ClusterInit): ClusterConfig {
+/** What a new cluster with these values is. @throws {InvalidError} for values that cannot work */
+export function newClusterConfig(init: ClusterInit): ClusterConfig {
   const parent = parseCidr(init.parentCIDR, "parent CIDR");
   const nodePrefix = init.nodePrefix ?? 24;
   if (!Number.isInteger(nodePrefix) || nodePrefix < parent.prefix || nodePrefix > 30) {

@@ -12,6 +12,7 @@ export * from "./cluster-config.ts";
 export * from "./cluster-place.ts";
 export * from "./connection-url.ts";
 export { type CopyCounts, type CopyOrigin, CopyTarget, isCopied, type RawConfig } from "./copy-target.ts";
+export { counted } from "./counted.ts";
 export * from "./dispose-stack.ts";
 export * from "./election.ts";
 export * from "./errors.ts";

@@ -1,5 +1,5 @@
 import { type CheckReport, checkCluster, type Finding, planRepair, runRepair } from "@cocoon-net/controller";
-import { CocoonError, DisposeStack, InvalidError, pause, type Store } from "@cocoon-net/core";
+import { CocoonError, counted, DisposeStack, InvalidError, pause, type Store } from "@cocoon-net/core";
 import { cloudBudget } from "../cloud-config.ts";
 import { openCluster } from "../cluster-views/show.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -25,9 +25,9 @@ export async function clusterCheck(flags: CheckFlags, context: CommandContext): 
   );
   context.print(flags.output === "table" ? describe(report) : formatData(report, flags.output));
   const { findings, unchecked } = report;
-  if (findings.length > 0) throw new CocoonError("unsound", `${findings.length} findings`);
+  if (findings.length > 0) throw new CocoonError("unsound", counted(findings.length, "finding"));
   if (unchecked.length > 0 && flags.cloud) {
-    throw new CocoonError("unchecked", `${unchecked.length} things could not be looked at`);
+    throw new CocoonError("unchecked", `${counted(unchecked.length, "thing")} could not be looked at`);
   }
 }
 
@@ -48,7 +48,7 @@ export async function clusterRepair(flags: RepairFlags, context: CommandContext)
   context.say("first check");
   const first = await check(store, clouds, flags, context);
   if (first.findings.length === 0) return context.print("nothing is to be repaired");
-  context.say(`${first.findings.length} findings; looking again in ${flags.between / 1_000} s`);
+  context.say(`${counted(first.findings.length, "finding")}; looking again in ${flags.between / 1_000} s`);
   await pause(flags.between, context.signal);
   const plan = planRepair(first, await check(store, clouds, flags, context));
   for (const { finding, why } of plan.left)
@@ -96,9 +96,9 @@ function describe({ findings, unchecked, looked }: CheckReport): string {
   ]);
   for (const what of unchecked) lines.push(`not looked at: ${what}`);
   const { nodes, leases, resources } = looked;
-  const seen = `looked at ${nodes} nodes, ${leases} leases, ${resources} things at the cloud`;
+  const seen = `looked at ${counted(nodes, "node")}, ${counted(leases, "lease")}, ${counted(resources, "thing")} at the cloud`;
   return [
     ...lines,
-    `${findings.length === 0 ? "nothing is wrong" : `${findings.length} findings`}; ${seen}`,
+    `${findings.length === 0 ? "nothing is wrong" : counted(findings.length, "finding")}; ${seen}`,
   ].join("\n");
 }

@@ -1,6 +1,7 @@
-import { describeError, initCluster } from "@cocoon-net/core";
+import { type ClusterInit, describeError, initCluster, newClusterConfig } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { checkPlatform, openStore } from "../drivers.ts";
+import { usage } from "../failure.ts";
 
 export interface ClusterInitFlags {
   readonly store: string;
@@ -16,21 +17,19 @@ export interface ClusterInitFlags {
 }
 
 export async function clusterInit(flags: ClusterInitFlags, context: CommandContext): Promise<void> {
-  await using store = await openStore(flags.store, context);
   const { nodePrefix, reserve, leaseTime, quarantine, reclaimAfter } = flags;
-  const { config } = await initCluster(
-    store,
-    {
-      parentCIDR: flags.parentCidr,
-      platform: flags.platform,
-      ...(nodePrefix === undefined ? {} : { nodePrefix }),
-      ...(reserve === undefined ? {} : { reserved: reserve }),
-      ...(leaseTime === undefined ? {} : { leaseMs: leaseTime }),
-      ...(quarantine === undefined ? {} : { quarantineMs: quarantine }),
-      ...(reclaimAfter === undefined ? {} : { reclaimAfterMs: reclaimAfter }),
-    },
-    { signal: context.signal },
-  );
+  const wanted: ClusterInit = {
+    parentCIDR: flags.parentCidr,
+    platform: flags.platform,
+    ...(nodePrefix === undefined ? {} : { nodePrefix }),
+    ...(reserve === undefined ? {} : { reserved: reserve }),
+    ...(leaseTime === undefined ? {} : { leaseMs: leaseTime }),
+    ...(quarantine === undefined ? {} : { quarantineMs: quarantine }),
+    ...(reclaimAfter === undefined ? {} : { reclaimAfterMs: reclaimAfter }),
+  };
+  usage(() => newClusterConfig(wanted));
+  await using store = await openStore(flags.store, context);
+  const { config } = await initCluster(store, wanted, { signal: context.signal });
   context.print(
     `cluster in ${store.label}: ${config.parentCIDR} in /${config.nodePrefix} subnets on ${config.platform}`,
   );

@@ -1,7 +1,8 @@
-import { InvalidError, parseConnectionUrl } from "@cocoon-net/core";
+import { parseConnectionUrl } from "@cocoon-net/core";
 import type { Command, Option } from "commander";
 import type { CommandContext } from "../command-context.ts";
 import { isList, optionsBelow, type SettingPlaces, sectionsOf, settable } from "../config-settings.ts";
+import { UsageError } from "../failure.ts";
 import { renderTable } from "../output.ts";
 
 /** Prints each option of a command with its value and where that comes from. */
@@ -14,7 +15,7 @@ export function configExplain(
   const command = names.reduce((outer, name) => {
     const inner = outer.commands.find((one) => one.name() === name);
     if (inner) return inner;
-    throw new InvalidError(`there is no command "${names.join(" ")}"`, {
+    throw new UsageError(`there is no command "${names.join(" ")}"`, {
       hint: `\`cocoon-net ${[...pathOf(outer), "--help"].join(" ")}\` lists those that there are`,
     });
   }, program);

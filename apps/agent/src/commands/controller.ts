@@ -2,8 +2,9 @@ import { DisposeStack } from "@cocoon-net/core";
 import { cloudBudget } from "../cloud-config.ts";
 import type { CommandContext } from "../command-context.ts";
 import { type ControllerFlags, runController } from "../controller-run.ts";
+import { parseListenAddress } from "../listen-address.ts";
 import { createLogger } from "../log.ts";
-import { parseListenAddress, serveMetrics } from "../metrics-server.ts";
+import { serveMetrics } from "../metrics-server.ts";
 
 export async function controller(
   flags: ControllerFlags & { readonly store: string; readonly metricsAddr: string },

@@ -1,4 +1,4 @@
-import { CocoonError, describeError, NotFoundError } from "@cocoon-net/core";
+import { CocoonError, counted, describeError, NotFoundError } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { cloud, store } from "../doctor/cluster-checks.ts";
 import { type Diagnosis, ok, problem, warning } from "../doctor/diagnosis.ts";
@@ -62,7 +62,7 @@ export async function doctor(flags: DoctorFlags, context: CommandContext): Promi
   context.print(flags.output === "table" ? describe(found) : formatData(found, flags.output));
   const problems = found.filter((one) => one.state === "problem").length;
   if (problems > 0)
-    throw new CocoonError("unhealthy", `${problems} of ${found.length} checks found a problem`);
+    throw new CocoonError("unhealthy", `${problems} of ${counted(found.length, "check")} found a problem`);
 }
 
 async function readNode(
@@ -75,7 +75,7 @@ async function readNode(
     checkPool(pool, state.poolPath);
     const registered = await state.readRegistration();
     const { nodeName, subnet, ips } = pool;
-    const how = `${nodeName}: ${ips.length} addresses of ${subnet}`;
+    const how = `${nodeName}: ${counted(ips.length, "address", "addresses")} of ${subnet}`;
     found.push(ips.length > 0 ? ok(check, how) : warning(check, how, "init did not finish; run it again"));
     return { pool, registered };
   } catch (error) {

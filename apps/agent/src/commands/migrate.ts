@@ -5,17 +5,10 @@ import {
   readEvents,
   requestMigration,
 } from "@cocoon-net/controller";
-import {
-  ConflictError,
-  decode,
-  InvalidError,
-  keys,
-  movedSchema,
-  parseAddress,
-  type Store,
-} from "@cocoon-net/core";
+import { ConflictError, decode, keys, movedSchema, type Store } from "@cocoon-net/core";
 import { openCluster } from "../cluster-views/show.ts";
 import type { CommandContext } from "../command-context.ts";
+import { UsageError } from "../failure.ts";
 import { sayIfNobodyLeads } from "./operate.ts";
 
 export interface MigrateFlags {
@@ -29,9 +22,8 @@ export interface MigrateFlags {
 
 export async function clusterMigrate(flags: MigrateFlags, context: CommandContext): Promise<void> {
   const { ip, vm, to } = flags;
-  if (ip !== undefined) parseAddress(ip, "--ip");
   if (flags.cancel) {
-    if (ip === undefined) throw new InvalidError("--cancel needs --ip");
+    if (ip === undefined) throw new UsageError("--cancel needs --ip");
     await using store = await openCluster(flags.store, context);
     const cancelled = await cancelMigration(store, ip, context);
     context.print(
@@ -50,10 +42,10 @@ export async function clusterMigrate(flags: MigrateFlags, context: CommandContex
 
 function requestOf(ip: string | undefined, vm: string | undefined, to: string | undefined): MigrationRequest {
   if (to === undefined)
-    throw new InvalidError("--to is missing", { hint: "name the node that is to serve it" });
+    throw new UsageError("--to is missing", { hint: "name the node that is to serve it" });
   if (ip !== undefined && vm === undefined) return { to, ip };
   if (vm !== undefined && ip === undefined) return { to, vm };
-  throw new InvalidError("name the guest by --ip or by --vm, and by one of them only");
+  throw new UsageError("name the guest by --ip or by --vm, and by one of them only");
 }
 
 /** The move is a job of the controllers: it goes on whether or not anybody waits. */

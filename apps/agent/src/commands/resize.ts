@@ -1,4 +1,4 @@
-import { InvalidError, parseAddress } from "@cocoon-net/core";
+import { counted, InvalidError } from "@cocoon-net/core";
 import { cloudBudget } from "../cloud-config.ts";
 import { provisionPool, recordNetwork, resourcesOf } from "../cloud-provision.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -6,7 +6,7 @@ import { openCloud } from "../drivers.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
 import { movedAwayFrom } from "../moved-file.ts";
-import { hostPlanOf } from "../node-plan.ts";
+import { addressesIn, hostPlanOf } from "../node-plan.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
 export interface ResizeFlags {
@@ -28,9 +28,7 @@ export async function resize(flags: ResizeFlags, context: CommandContext): Promi
   const registration = await state.readRegistration();
   await finishLeft(state, pool, registration, context);
   if (flags.release !== undefined) {
-    const addresses = flags.release.split(",").map((text) => text.trim());
-    for (const address of addresses) parseAddress(address, "--release");
-    await releaseAddresses(state, await state.readPool(), registration, addresses, context);
+    await releaseAddresses(state, await state.readPool(), registration, addressesIn(flags.release), context);
   }
   let short: string | undefined;
   if (flags.poolSize !== undefined) {
@@ -52,7 +50,7 @@ async function growTo(
   context: CommandContext,
 ): Promise<string | undefined> {
   if (poolSize < pool.ips.length) {
-    throw new InvalidError(`the node has ${pool.ips.length} addresses already`, {
+    throw new InvalidError(`the node has ${counted(pool.ips.length, "address", "addresses")} already`, {
       hint: "name those to give back with --release",
     });
   }

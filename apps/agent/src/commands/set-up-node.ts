@@ -3,9 +3,9 @@ import {
   CocoonError,
   ConflictError,
   contains,
+  counted,
   decode,
   type InstanceIdentity,
-  InvalidError,
   listAll,
   movedSchema,
   parseAddress,
@@ -22,6 +22,7 @@ import { hasCloudResources, releaseAtCloud } from "../cloud-release.ts";
 import { joinCluster } from "../cluster-membership.ts";
 import type { CommandContext } from "../command-context.ts";
 import { detectPlatform, openCloud, openStore } from "../drivers.ts";
+import { UsageError } from "../failure.ts";
 import { applyFixes, fixesOf } from "../guest-agent.ts";
 import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
@@ -67,7 +68,7 @@ async function setUpNode(
   context: CommandContext,
 ): Promise<void> {
   if (flags.subnet === undefined && flags.store === undefined) {
-    throw new InvalidError("--subnet is missing", {
+    throw new UsageError("--subnet is missing", {
       hint: "name the node's block, or give --store URL to get the next free one",
     });
   }
@@ -76,7 +77,7 @@ async function setUpNode(
   context.requireRoot();
   const daemon = await runningDaemon(flags.pidFile);
   if (daemon !== undefined) {
-    throw new InvalidError(`the daemon is running (pid ${daemon}); a node is set up while it is stopped`, {
+    throw new ConflictError(`the daemon is running (pid ${daemon}); a node is set up while it is stopped`, {
       hint: "stop it, repeat this, start it again",
     });
   }
@@ -84,7 +85,7 @@ async function setUpNode(
   await state.create();
   const registered = await state.readRegistration();
   if (!store && registered) {
-    throw new InvalidError(`${state.registrationPath} says that this node belongs to a cluster`, {
+    throw new ConflictError(`${state.registrationPath} says that this node belongs to a cluster`, {
       hint: "give its --store URL, or tear the node down first",
     });
   }
@@ -92,7 +93,7 @@ async function setUpNode(
     // Before anything is registered: a refusal afterwards would leave half a node behind.
     const subnet = flags.subnet ?? registered?.subnet;
     if (subnet === undefined) {
-      throw new InvalidError("--gateway needs --subnet: which subnet this node gets is not known before");
+      throw new UsageError("--gateway needs --subnet: which subnet this node gets is not known before");
     }
     checkGateway(subnet, flags.gateway);
   }
@@ -141,7 +142,7 @@ async function setUpNode(
   for (const warning of host.warnings) context.say(`warning: ${warning}`);
   if (setUp.provision) await applyFixes(pool, context);
   context.print(
-    `${flags.nodeName} is set up: ${pool.ips.length} addresses of ${pool.subnet}, gateway ${pool.gateway}`,
+    `${flags.nodeName} is set up: ${counted(pool.ips.length, "address", "addresses")} of ${pool.subnet}, gateway ${pool.gateway}`,
   );
 }
 

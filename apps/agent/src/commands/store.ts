@@ -5,7 +5,7 @@ import {
   CopyTarget,
   checkRecords,
   copyCluster,
-  InvalidError,
+  counted,
   isCopied,
   keys,
   placeOf,
@@ -13,6 +13,7 @@ import {
 } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
+import { UsageError } from "../failure.ts";
 import { readArchive, writeArchive } from "../store-archive.ts";
 
 export interface StoreCopyFlags {
@@ -29,8 +30,9 @@ export interface StoreFileFlags {
 
 export async function storeCopy(flags: StoreCopyFlags, context: CommandContext): Promise<void> {
   const { signal } = context;
+  const to = lasting(flags.to);
   await using source = await openStore(flags.from, context);
-  await using target = await openStore(lasting(flags.to), context);
+  await using target = await openStore(to, context);
   if (!target.capabilities.trustworthy) {
     context.say(`warning: ${target.label} may lose acknowledged writes: ${target.capabilities.durability}`);
   }
@@ -42,21 +44,21 @@ export async function storeCopy(flags: StoreCopyFlags, context: CommandContext):
   });
   if (result.overtaken > 0) {
     context.say(
-      `${result.overtaken} records were written in ${source.label} after it was left; agents write them anew`,
+      `${counted(result.overtaken, "record")} came to ${source.label} after it was left; agents write that anew`,
     );
   }
   context.print(
-    `cluster ${result.clusterUID} is in ${target.label} now: ${result.written} records written, ${result.removed} removed${
+    `cluster ${result.clusterUID} is in ${target.label} now: ${counted(result.written, "record")} written, ${result.removed} removed${
       flags.verify ? ", verified" : ""
     }`,
   );
   context.print(`${source.label} gives nothing out any more: point agents and controllers to the new store`);
 }
 
-/** What a cluster is put into must outlive this command. @throws {InvalidError} */
+/** What a cluster is put into must outlive this command. @throws {UsageError} */
 function lasting(url: string): string {
   if (!url.startsWith("memory:")) return url;
-  throw new InvalidError(`${url} ends with this command, and the cluster with it; nothing was changed`, {
+  throw new UsageError(`${url} ends with this command, and the cluster with it`, {
     hint: "name a server",
   });
 }
@@ -81,14 +83,17 @@ export async function storeExport(flags: StoreFileFlags, context: CommandContext
     { clusterUID, store: store.label, revision, time: new Date().toISOString() },
     kept,
   );
-  context.print(`${flags.file}: ${kept.length} records of cluster ${clusterUID} at revision ${revision}`);
+  context.print(
+    `${flags.file}: ${counted(kept.length, "record")} of cluster ${clusterUID} at revision ${revision}`,
+  );
 }
 
 export async function storeImport(flags: StoreFileFlags, context: CommandContext): Promise<void> {
   const { signal } = context;
+  const to = lasting(flags.store);
   const archive = await readArchive(flags.file);
   const { clusterUID, store: exportedFrom, time } = archive.header;
-  await using store = await openStore(lasting(flags.store), context);
+  await using store = await openStore(to, context);
   const origin = { label: `${basename(flags.file)} (${exportedFrom}, ${time})`, config: archive.config };
   const target = await CopyTarget.open(store, origin, { signal });
   const report = progressLines((line) => context.say(line));
@@ -97,7 +102,7 @@ export async function storeImport(flags: StoreFileFlags, context: CommandContext
   );
   await target.commission();
   context.print(
-    `cluster ${clusterUID} is in ${store.label} now, as it was at ${time}: ${written} records written, ${removed} removed`,
+    `cluster ${clusterUID} is in ${store.label} now, as it was at ${time}: ${counted(written, "record")} written, ${removed} removed`,
   );
   context.say(
     `what happened after ${time} is not in it: start the agents now; while the store recovers they say again what they own`,
@@ -110,12 +115,17 @@ export async function storeCheck(flags: { readonly store: string }, context: Com
   const { records, findings, unknown } = checkRecords(entries);
   for (const { key, reason } of findings) context.print(`${key}: ${reason}`);
   if (unknown.length > 0) {
-    context.say(`${unknown.length} keys of a kind that this version does not know: ${shortList(unknown)}`);
+    context.say(
+      `${counted(unknown.length, "key")} of a kind that this version does not know: ${shortList(unknown)}`,
+    );
   }
   if (findings.length > 0) {
-    throw new CocoonError("findings", `${findings.length} findings in ${records} records of ${store.label}`);
+    throw new CocoonError(
+      "findings",
+      `${counted(findings.length, "finding")} in ${counted(records, "record")} of ${store.label}`,
+    );
   }
-  context.print(`${records} records in ${store.label} are in order`);
+  context.print(`${counted(records, "record")} of ${store.label}: all in order`);
 }
 
 function shortList(items: readonly string[]): string {
@@ -133,13 +143,14 @@ function progressLines(say: (line: string) => void): (progress: CopyProgress) =>
       stage = progress.stage;
       begun = now;
       said = now;
-      if (progress.stage === "verifying") return say(`verifying ${progress.done} records`);
+      if (progress.stage === "verifying") return say(`verifying ${counted(progress.done, "record")}`);
     }
     const finished = progress.done === progress.total;
     if (!finished && now - said < 1_000) return;
     said = now;
     const perSecond = Math.round(progress.done / Math.max((now - begun) / 1_000, 0.001));
-    const of = progress.total === undefined ? " changes made meanwhile" : ` of ${progress.total} records`;
+    const of =
+      progress.total === undefined ? " changes made meanwhile" : ` of ${counted(progress.total, "record")}`;
     say(`${progress.stage}: ${progress.done}${of}${now - begun > 1_000 ? `, ${perSecond}/s` : ""}`);
   };
 }

@@ -2,6 +2,7 @@ import { ConflictError, InvalidError } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import type { DhcpConfig } from "../dhcp-settings.ts";
 import { checkStoreUrl } from "../drivers.ts";
+import { UsageError } from "../failure.ts";
 import { type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
 import type { MovedGuests } from "../moved-guests.ts";
@@ -40,15 +41,15 @@ export interface Assignment {
   readonly signal: AbortSignal;
 }
 
-/** @throws {InvalidError} for flags and files that do not fit; {@link ConflictError} when the subnet was lost */
+/** @throws {UsageError} for flags, {@link InvalidError} for files that do not fit; {@link ConflictError} when the subnet was lost */
 export async function readAssignment(flags: DaemonFlags, context: CommandContext): Promise<Assignment> {
   const logger = createLogger(context.env, flags.store, flags.logLevel);
   const follow = parseLeaseSource(flags.leaseSource);
   if (follow !== undefined && flags.store === undefined) {
-    throw new InvalidError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
+    throw new UsageError("--lease-source file: does nothing without a store", { hint: "give --store URL" });
   }
   if (flags.controller && flags.store === undefined) {
-    throw new InvalidError("--controller does nothing without a store", { hint: "give --store URL" });
+    throw new UsageError("--controller does nothing without a store", { hint: "give --store URL" });
   }
   if (follow === undefined) context.requireRoot();
   if (flags.store !== undefined) checkStoreUrl(flags.store, context.drivers);

@@ -3,7 +3,7 @@ import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import type { ClusterLink } from "../cluster-link.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { LeaseBook } from "../lease-book.ts";
-import { checkLevel } from "../log.ts";
+import { checkLevel } from "../log-level.ts";
 import type { Assignment, DaemonFlags } from "./assignment.ts";
 
 /** SIGHUP: what the config file says of DHCP and the log's level counts from now on; the rest is named. */

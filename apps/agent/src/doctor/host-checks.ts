@@ -11,7 +11,7 @@ import {
   ownersOfUdpPort,
   readSysctl,
 } from "@cocoon-net/host-linux";
-import { parseListenAddress } from "../metrics-server.ts";
+import { parseListenAddress } from "../listen-address.ts";
 import type { PoolFile } from "../state-directory.ts";
 import { type Diagnosis, ok, problem, warning } from "./diagnosis.ts";
 

@@ -1,6 +1,7 @@
 import { describeError } from "@cocoon-net/core";
+import { exitCodeOf } from "../../src/failure.ts";
 import type { Screen } from "../../src/live-screen.ts";
-import { createProgram, isUsageError } from "../../src/program.ts";
+import { createProgram, isToldAlready } from "../../src/program.ts";
 
 export interface Outcome {
   readonly out: readonly string[];
@@ -8,6 +9,7 @@ export interface Outcome {
   readonly said: readonly string[];
   /** The one line that a person gets; undefined when it succeeded. */
   readonly failure: string | undefined;
+  readonly code: 0 | 1 | 2;
 }
 
 /** Runs `cocoon-net ARGS` in this process. */
@@ -37,9 +39,10 @@ export async function runCommand(
     const program = createProgram(context);
     silence(program, said);
     await program.parseAsync([...args], { from: "user" });
-    return { out, said, failure: undefined };
+    return { out, said, failure: undefined, code: 0 };
   } catch (error) {
-    return { out, said, failure: isUsageError(error) ? said.at(-1) : describeError(error) };
+    const failure = isToldAlready(error) ? said.at(-1) : describeError(error);
+    return { out, said, failure, code: exitCodeOf(error) };
   }
 }
 
