@@ -14,6 +14,7 @@ export default defineConfig({
     hookTimeout: 30_000,
     // Most tests wait for timers and servers more than they compute.
     maxWorkers: 3,
+    maxConcurrency: 8,
     retry: 0,
     // A busy machine is no failure: what is waited for has time.
     expect: { poll: { timeout: 10_000, interval: 25 } },

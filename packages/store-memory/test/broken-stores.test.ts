@@ -363,7 +363,7 @@ describe.concurrent("the suite", () => {
     const subject = subjectOf(() => ({}));
     const checks = checkGroups.flatMap((group) => group.checks).filter((check) => applies(check, subject));
     await Promise.all(checks.map((check) => runCheck(check, subject)));
-  });
+  }, 90_000);
 });
 
 /** Blind retries, as clients do by default. */

@@ -61,10 +61,10 @@ describe("memory store", () => {
     for (let turn = 1; turn <= 10; turn += 1) await store.txn({ then: [{ put: "k", value: `${turn}` }] });
     await assert.rejects(store.list("", { revision: first }), InvalidError);
     await using log = new WatchLog(store, "", { fromRevision: first });
-    await log.until("the snapshot", 1_000, () => log.batches.length > 0);
+    await log.until("the snapshot", 10_000, () => log.batches.length > 0);
     assert.equal(log.batches[0]?.type, "snapshot");
     await using late = new WatchLog(store, "", { fromRevision: database.revision - 3 });
-    await late.until("the changes", 1_000, () => late.changes.length === 3);
+    await late.until("the changes", 10_000, () => late.changes.length === 3);
     assert.ok(late.batches.every((batch) => batch.type === "changes"));
   });
 
@@ -93,13 +93,13 @@ describe("memory store", () => {
     await using store = openMemoryStore({ database });
     await using log = new WatchLog(store, "");
     await store.txn({ then: [{ put: "k", value: "1" }] });
-    await log.until("the change", 1_000, () => log.state.has("k"));
+    await log.until("the change", 10_000, () => log.state.has("k"));
     const before = await store.incarnation();
     database.wipe();
     assert.notEqual(await store.incarnation(), before);
     assert.equal((await store.get("k")).entry, undefined);
     await store.txn({ then: [{ put: "new", value: "1" }] });
-    await log.until("the snapshot", 1_000, () => log.state.has("new"));
+    await log.until("the snapshot", 10_000, () => log.state.has("new"));
     assert.deepEqual([...log.state.keys()], ["new"]);
   });
 

@@ -27,8 +27,11 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   return proxy;
 }
 
-/** An answer counts as complete, and as swallowed, when the server has sent nothing more for this long. */
-const quietMs = 250;
+/**
+ * An answer counts as complete, and as swallowed, when the server has sent nothing more for this long. A server that
+ * acknowledges a request at once may need a while to carry it out.
+ */
+const quietMs = 1_000;
 /** What waits in one direction before the sender is held back. */
 const bufferBytes = 1_048_576;
 

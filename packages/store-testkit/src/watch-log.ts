@@ -47,7 +47,7 @@ export class WatchLog implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await this.ended(5_000);
+    await this.ended(15_000);
   }
 
   async #follow(watch: AsyncIterable<WatchBatch>): Promise<void> {

@@ -1,12 +1,15 @@
 import type { CallOptions, Revision, Session, Store } from "@cocoon-net/core";
 
+/** Writes that only prepare a check have longer than a backend gives a call by itself. */
+const patient: CallOptions = { timeoutMs: 10_000 };
+
 /** Puts one key and returns the revision of that. */
 export async function put(
   store: Store,
   key: string,
   value: string,
   session?: Session,
-  options?: CallOptions,
+  options: CallOptions = patient,
 ): Promise<Revision> {
   const operation = session === undefined ? { put: key, value } : { put: key, value, session };
   return (await store.txn({ then: [operation] }, options)).revision;
@@ -16,6 +19,7 @@ export async function put(
 export async function putMany(store: Store, items: readonly (readonly [string, string])[]): Promise<void> {
   const size = store.capabilities.maxOperations;
   for (let at = 0; at < items.length; at += size) {
-    await store.txn({ then: items.slice(at, at + size).map(([key, value]) => ({ put: key, value })) });
+    const then = items.slice(at, at + size).map(([key, value]) => ({ put: key, value }));
+    await store.txn({ then }, patient);
   }
 }

@@ -63,7 +63,7 @@ describe.concurrent.each(Object.entries(servers))("the launcher of %s", (_name, 
     server.pause();
     await assert.rejects(within("an answer", 300, has(server)), /not within 300 ms/);
     server.resume();
-    await until("an answer", 5_000, () => has(server));
+    await until("an answer", 15_000, () => has(server));
     server.pause();
     await within("the end", 9_000, server.stop());
     assert.equal(server.pid, undefined);
@@ -98,17 +98,18 @@ describe.concurrent("launchers", () => {
       });
       let dataDir: string | undefined;
       try {
-        const [line] = await within("the parent's server", 15_000, once(parent.stdout, "data"));
+        const [line] = await within("the parent's server", 25_000, once(parent.stdout, "data"));
         const started = JSON.parse(String(line)) as { pid: number; dataDir: string };
         dataDir = started.dataDir;
         assert.ok(isRunning(started.pid));
         parent.kill(signal);
-        await until("the server's end", 5_000, () => !isRunning(started.pid));
+        await until("the server's end", 15_000, () => !isRunning(started.pid));
       } finally {
         parent.kill("SIGKILL");
         if (dataDir !== undefined) rmSync(dataDir, { recursive: true, force: true });
       }
     },
+    60_000,
   );
 });
 

@@ -15,7 +15,7 @@ export const namespaces: CheckGroup = {
           ),
         );
         const logs = stores.map((store) => bench.use(new WatchLog(store, "")));
-        for (const log of logs) await log.until("the snapshot", 5_000, () => log.batches.length > 0);
+        for (const log of logs) await log.until("the snapshot", 15_000, () => log.batches.length > 0);
         for (const [at, store] of stores.entries()) {
           await put(store, "k", `${at}`);
           await put(store, "b/k", `${at}`);
@@ -33,7 +33,7 @@ export const namespaces: CheckGroup = {
         });
         await put(stores[2] ?? assert.fail("three stores"), "last", "");
         for (const [at, log] of logs.entries()) {
-          await log.until("the last write", 5_000, () => log.state.has("last"));
+          await log.until("the last write", 15_000, () => log.state.has("last"));
           const expected = [`k=${at}`, `b/k=${at}`, ...(at === 0 ? ["-k"] : []), "last="];
           assert.deepEqual(summary(log.changes).toSorted(), expected.toSorted());
         }
@@ -43,7 +43,7 @@ export const namespaces: CheckGroup = {
       name: "a session's keys vanish from its own prefix only",
       async run(bench) {
         const [a, ab] = [await bench.open(`${bench.prefix}/a`), await bench.open(`${bench.prefix}/ab`)];
-        const [one, two] = [await a.session(2_000), bench.use(await ab.session(2_000))];
+        const [one, two] = [await a.session(60_000), bench.use(await ab.session(60_000))];
         await put(a, "k", "", one);
         await put(ab, "k", "", two);
         await one[Symbol.asyncDispose]();

@@ -8,7 +8,8 @@ import { until, within } from "../waiting.ts";
 import { summary, WatchLog } from "../watch-log.ts";
 import { put } from "../writing.ts";
 
-const ttlMs = 2_000;
+/** A holder that renews it outlives a machine that stops for 2 s. */
+const ttlMs = 4_000;
 /** Time after which a server must have ended a session that it no longer hears from. */
 const ending = 4 * ttlMs + 4_000;
 /** Time for a process to start, on a busy machine too. */
@@ -36,15 +37,15 @@ export const processes: CheckGroup = {
         const other = await bench.open();
         await using holder = await Holder.start(bench);
         const log = bench.use(new WatchLog(other, "s/"));
-        await log.until("the holder's key", 5_000, () => log.state.has("s/beat"));
+        await log.until("the holder's key", 15_000, () => log.state.has("s/beat"));
         holder.kill("SIGSTOP");
         await log.until("its key to vanish", ending, () => !log.state.has("s/beat"));
         const told = log.changes.length;
         holder.kill("SIGCONT");
-        await until("it to know", 2_000, () => holder.said.includes("over"));
+        await until("it to know", 10_000, () => holder.said.includes("over"));
         await holder.dispose();
         await put(other, "s/last", "");
-        await log.until("the last write", 5_000, () => log.state.has("s/last"));
+        await log.until("the last write", 15_000, () => log.state.has("s/last"));
         assert.deepEqual(summary(log.changes.slice(told)), ["s/last="]);
       },
     },
@@ -54,13 +55,13 @@ export const processes: CheckGroup = {
       async run(bench) {
         const log = bench.use(new WatchLog(await bench.open(), "s/"));
         await using holder = await Holder.start(bench);
-        await log.until("the holder's key", 5_000, () => log.state.has("s/beat"));
+        await log.until("the holder's key", 15_000, () => log.state.has("s/beat"));
         holder.kill("SIGKILL");
         const killedAt = performance.now();
         await log.until("its key to vanish", ending, () => !log.state.has("s/beat"));
         const lived = performance.now() - killedAt;
-        // Renewed at a third of its time, it was last renewed up to half of it before.
-        assert.ok(lived >= ttlMs / 2, `vanished ${Math.round(lived)} ms after the kill`);
+        // Not with the connection. Renewed at a third of its time, and later on a busy machine.
+        assert.ok(lived >= ttlMs / 8, `vanished ${Math.round(lived)} ms after the kill`);
       },
     },
   ],
@@ -117,8 +118,8 @@ class Holder implements AsyncDisposable {
   async dispose(): Promise<void> {
     const exited = once(this.#child, "exit");
     this.#child.stdin?.write("dispose\n");
-    await until("the disposal", 5_000, () => this.said.includes("disposed"));
-    const [code] = await within("the end of the process", 2_000, exited);
+    await until("the disposal", 15_000, () => this.said.includes("disposed"));
+    const [code] = await within("the end of the process", 5_000, exited);
     assert.equal(code, 0, this.#errors);
     assert.equal(this.#errors, "", "it complains about nothing");
   }

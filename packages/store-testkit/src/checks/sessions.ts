@@ -5,8 +5,10 @@ import { until } from "../waiting.ts";
 import { WatchLog } from "../watch-log.ts";
 import { put } from "../writing.ts";
 
-/** etcd grants no less than two seconds with its default election timeout. */
-const ttlMs = 2_000;
+/** Of sessions that are to end, or not, by their time: one that is renewed outlives a machine that stops for 2 s. */
+const ttlMs = 4_000;
+/** Of sessions that shall not end by it. */
+const longTtlMs = 60_000;
 /** Time after which a server must have ended a session that it no longer hears from. */
 const ending = 4 * ttlMs + 4_000;
 /** What a busy machine may add to a timer. */
@@ -19,8 +21,8 @@ export const sessions: CheckGroup = {
       name: "disposing a session removes its keys at once, and twice is as good as once",
       async run(bench) {
         const [store, other] = [await bench.open(), await bench.open()];
-        const session = await store.session(ttlMs);
-        assert.ok(session.ttlMs >= ttlMs, `a TTL of ${session.ttlMs} ms was granted for ${ttlMs} ms`);
+        const session = await store.session(longTtlMs);
+        assert.ok(session.ttlMs >= longTtlMs, `${session.ttlMs} ms were granted for ${longTtlMs} ms`);
         assert.equal(session.signal.aborted, false);
         const log = bench.use(new WatchLog(other, "s/"));
         await put(store, "s/a", "1", session);
@@ -32,14 +34,14 @@ export const sessions: CheckGroup = {
         assert.deepEqual(await keysOf(other), ["s/c"]);
         await session[Symbol.asyncDispose]();
         const seen = () => [...log.state.keys()].join(" ");
-        await log.until("the watcher to see only s/c", 5_000, () => seen() === "s/c");
+        await log.until("the watcher to see only s/c", 15_000, () => seen() === "s/c");
       },
     },
     {
       name: "sessions do not touch each other's keys",
       async run(bench) {
         const store = await bench.open();
-        const [one, two] = [await store.session(ttlMs), bench.use(await store.session(ttlMs))];
+        const [one, two] = [await store.session(longTtlMs), bench.use(await store.session(longTtlMs))];
         assert.notEqual(one.id, two.id);
         await store.txn({
           then: [
@@ -57,7 +59,7 @@ export const sessions: CheckGroup = {
       name: "a key hangs on the session of its newest put only",
       async run(bench) {
         const store = await bench.open();
-        const [one, two] = [await store.session(ttlMs), bench.use(await store.session(ttlMs))];
+        const [one, two] = [await store.session(longTtlMs), bench.use(await store.session(longTtlMs))];
         await put(store, "s/freed", "1", one);
         await put(store, "s/freed", "2");
         await put(store, "s/handed", "1", one);
@@ -75,7 +77,7 @@ export const sessions: CheckGroup = {
       name: "putting with a session that is over is refused, and nothing of it is applied",
       async run(bench) {
         const store = await bench.open();
-        const session = await store.session(ttlMs);
+        const session = await store.session(longTtlMs);
         await session[Symbol.asyncDispose]();
         await assert.rejects(
           store.txn({
@@ -93,7 +95,7 @@ export const sessions: CheckGroup = {
       name: "closing the store ends its sessions",
       async run(bench) {
         const [store, other] = [await bench.open(), await bench.open()];
-        const session = await store.session(ttlMs);
+        const session = await store.session(longTtlMs);
         await put(store, "s/a", "", session);
         await store[Symbol.asyncDispose]();
         assert.equal(session.signal.aborted, true);
@@ -104,7 +106,7 @@ export const sessions: CheckGroup = {
       name: "a session of another handle is refused",
       async run(bench) {
         const [store, other] = [await bench.open(), await bench.open()];
-        const session = bench.use(await other.session(ttlMs));
+        const session = bench.use(await other.session(longTtlMs));
         await assert.rejects(put(store, "s/a", "", session), InvalidError);
         assert.deepEqual(await keysOf(store), []);
       },
@@ -129,12 +131,12 @@ export const sessions: CheckGroup = {
       needs: ["faults"],
       async run(bench) {
         const { store, faults } = await bench.openFaulty();
-        const session = bench.use(await store.session(2 * ttlMs));
+        const session = bench.use(await store.session(ttlMs));
         const log = bench.use(new WatchLog(await bench.open(), "s/"));
         await put(store, "s/a", "", session);
         await faults.cut();
         await pause(1.5 * session.ttlMs, session);
-        await log.until("the watch", 5_000, () => log.batches.length > 0);
+        await log.until("the watch", 15_000, () => log.batches.length > 0);
         assert.deepEqual([...log.state.keys()], ["s/a"]);
       },
     },
@@ -148,10 +150,14 @@ export const sessions: CheckGroup = {
         await put(store, "s/a", "", session);
         await put(store, "s/b", "", session);
         await put(store, "s/free", "");
-        const bystander = bench.use(await other.session(ttlMs));
+        const bystander = bench.use(await other.session(longTtlMs));
         await put(other, "s/bystander", "", bystander);
         await faults[fault]();
-        const cutAt = performance.now();
+        // Whatever time the machine takes, timers run in their order: by this one the session's own has.
+        let silentTooLong = false;
+        const late = setTimeout(() => {
+          silentTooLong = !session.signal.aborted;
+        }, session.ttlMs + timerSlack);
         let endedAt = Number.POSITIVE_INFINITY;
         session.signal.addEventListener("abort", () => {
           endedAt = performance.now();
@@ -168,8 +174,8 @@ export const sessions: CheckGroup = {
           );
           return keys.length === 2;
         });
-        const after = Math.round(endedAt - cutAt);
-        assert.ok(after <= session.ttlMs + timerSlack, `the signal came ${after} ms after the cut`);
+        clearTimeout(late);
+        assert.equal(silentTooLong, false, "its time is over, and the session's signal was silent");
         assert.deepEqual(await keysOf(other), ["s/bystander", "s/free"]);
         assert.equal(bystander.signal.aborted, false);
         await faults.pass();

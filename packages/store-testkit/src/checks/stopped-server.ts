@@ -20,10 +20,10 @@ export const stoppedServer: CheckGroup = {
       needs: ["server"],
       async run(bench) {
         const store = await bench.open();
-        const session = bench.use(await store.session(3_000));
+        const session = bench.use(await store.session(5_000));
         const log = bench.use(new WatchLog(store, "s/"));
         await put(store, "s/held", "1", session);
-        await log.until("the key", 5_000, () => log.state.has("s/held"));
+        await log.until("the key", 15_000, () => log.state.has("s/held"));
         bench.server.pause();
         try {
           await assert.rejects(put(store, "elsewhere", "", undefined, { timeoutMs: 800 }), UnavailableError);
@@ -43,10 +43,10 @@ export const stoppedServer: CheckGroup = {
       needs: ["server"],
       async run(bench) {
         const [store, other] = [await bench.open(), await bench.open()];
-        const session = await store.session(2_000);
+        const session = await store.session(4_000);
         const log = bench.use(new WatchLog(other, "s/"));
         await put(store, "s/held", "1", session);
-        await log.until("the key", 5_000, () => log.state.has("s/held"));
+        await log.until("the key", 15_000, () => log.state.has("s/held"));
         bench.server.pause();
         try {
           await until("the holder to know", session.ttlMs + timerSlack, () => session.signal.aborted);

@@ -202,7 +202,7 @@ export const transactions: CheckGroup = {
         assert.equal((await store.get("k")).entry?.modRevision, second);
         await store.txn({ then: [{ delete: "absent" }] });
         await put(store, "last", "");
-        await log.until("the last change", 5_000, () => log.changes.length >= 2);
+        await log.until("the last change", 15_000, () => log.changes.length >= 2);
         assert.deepEqual(summary(log.changes), ["k=v", "last="]);
       },
     },

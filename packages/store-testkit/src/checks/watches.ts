@@ -109,7 +109,7 @@ export const watches: CheckGroup = {
         const [expected, late] = await Promise.all([written, join()]);
         for (const log of [first, late.log]) {
           const end = expected.at(-1)?.revision;
-          await log.until("the last write", 10_000, () => lastRevision(log) === end);
+          await log.until("the last write", 20_000, () => lastRevision(log) === end);
           assertOrdered(log);
         }
         assert.deepEqual(
@@ -132,14 +132,14 @@ export const watches: CheckGroup = {
         assert.equal((await within("the snapshot", arrival, watch.next())).done, false);
         const pending = watch.next();
         stop.abort();
-        assert.equal((await within("the end", 1_000, pending)).done, true);
+        assert.equal((await within("the end", 5_000, pending)).done, true);
         const never = store.watch("w/", { signal: AbortSignal.abort() })[Symbol.asyncIterator]();
-        assert.equal((await within("the end", 1_000, never.next())).done, true);
+        assert.equal((await within("the end", 5_000, never.next())).done, true);
         const open = store.watch("w/")[Symbol.asyncIterator]();
         assert.equal((await within("the snapshot", arrival, open.next())).done, false);
         const last = open.next();
         await within("the closing", 5_000, store[Symbol.asyncDispose]());
-        assert.equal((await within("the end", 1_000, last)).done, true);
+        assert.equal((await within("the end", 5_000, last)).done, true);
       },
     },
     {
