@@ -1,10 +1,10 @@
 import { campaign, InvalidError, keys, type Leadership, type Store } from "@cocoon-net/core";
 import { type Bench, until, within } from "@cocoon-net/store-testkit";
 import { interceptTxn, loseAnswers } from "./intercepted-store.ts";
-import type { Rule } from "./rule.ts";
+import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
 
-/** etcd grants no less with its default election timeout. */
-const ttlMs = 2_000;
+/** For who shall fall silent. etcd grants no less with its default election timeout. */
+const shortTtlMs = 2_000;
 
 /** Whether a write under this fence would go through. */
 const holds = async (store: Store, { fence }: Leadership): Promise<boolean> =>
@@ -14,19 +14,17 @@ const holds = async (store: Store, { fence }: Leadership): Promise<boolean> =>
 class Candidates implements AsyncDisposable {
   readonly won: { readonly id: string; readonly leadership: Leadership; readonly at: number }[] = [];
   readonly #bench: Bench;
-  readonly #ttlMs: number;
   readonly #stop = new AbortController();
   readonly #campaigns: Promise<void>[] = [];
 
-  constructor(bench: Bench, sessionTtlMs: number = ttlMs) {
+  constructor(bench: Bench) {
     this.#bench = bench;
-    this.#ttlMs = sessionTtlMs;
     bench.use(this);
   }
 
-  async add(id: string, store?: Store): Promise<void> {
+  async add(id: string, store?: Store, ttlMs: number = lastingTtlMs): Promise<void> {
     const own = store ?? (await this.#bench.open());
-    const run = campaign(own, { id, ttlMs: this.#ttlMs, signal: this.#stop.signal }).then((leadership) => {
+    const run = campaign(own, { id, ttlMs, signal: this.#stop.signal }).then((leadership) => {
       this.won.push({ id, leadership, at: performance.now() });
     });
     this.#campaigns.push(run);
@@ -35,7 +33,7 @@ class Candidates implements AsyncDisposable {
 
   /** The `count`th win. */
   async winner(count: number): Promise<(typeof this.won)[number]> {
-    return until(`leader number ${count}`, 20_000, () => this.won[count - 1]);
+    return until(`leader number ${count}`, patienceMs, () => this.won[count - 1]);
   }
 
   /** The ids of those who lead by their own account. */
@@ -53,8 +51,7 @@ class Candidates implements AsyncDisposable {
 export function electionRules(rule: Rule): void {
   rule("of five candidates exactly one leads, and when it resigns the next does", async (bench, expect) => {
     const store = await bench.open();
-    const longTtlMs = 15_000;
-    const candidates = new Candidates(bench, longTtlMs);
+    const candidates = new Candidates(bench);
     for (const id of ["a", "b", "c", "d", "e"]) await candidates.add(id);
     for (let term = 1; term <= 5; term++) {
       const { id, leadership } = await candidates.winner(term);
@@ -68,7 +65,7 @@ export function electionRules(rule: Rule): void {
       if (term === 5) break;
       await candidates.winner(term + 1);
       // Told by the store, not found at the end of a pause or a TTL.
-      expect(performance.now() - started).toBeLessThan(longTtlMs / 3);
+      expect(performance.now() - started).toBeLessThan(lastingTtlMs / 9);
     }
     expect(new Set(candidates.won.map(({ id }) => id)).size).toBe(5);
     expect((await store.get(keys.leader)).entry).toBeUndefined();
@@ -78,10 +75,11 @@ export function electionRules(rule: Rule): void {
     const { store: path, faults } = await bench.openFaulty();
     const store = await bench.open();
     const candidates = new Candidates(bench);
-    await candidates.add("first", path);
+    await candidates.add("first", path, shortTtlMs);
     const first = await candidates.winner(1);
-    let lostAt = 0;
-    first.leadership.signal.addEventListener("abort", () => {
+    const { signal } = first.leadership;
+    let lostAt = signal.aborted ? performance.now() : 0;
+    signal.addEventListener("abort", () => {
       lostAt = performance.now();
     });
     await candidates.add("second");
@@ -131,11 +129,11 @@ export function electionRules(rule: Rule): void {
 
   rule("a campaign ends with its signal, and leaves nothing behind", async (bench, expect) => {
     const store = await bench.open();
-    const leader = bench.use(await campaign(store, { id: "a", ttlMs }));
+    const leader = bench.use(await campaign(store, { id: "a", ttlMs: lastingTtlMs }));
     const stop = new AbortController();
-    const waiting = campaign(await bench.open(), { id: "b", ttlMs, signal: stop.signal });
+    const waiting = campaign(await bench.open(), { id: "b", ttlMs: lastingTtlMs, signal: stop.signal });
     stop.abort(new Error("enough"));
-    await expect(within("the end", 5_000, waiting)).rejects.toThrow("enough");
+    await expect(within("the end", patienceMs, waiting)).rejects.toThrow("enough");
     await leader[Symbol.asyncDispose]();
     expect((await store.get(keys.leader)).entry).toBeUndefined();
   });

@@ -4,7 +4,9 @@ import { fileURLToPath } from "node:url";
 import { within } from "@cocoon-net/store-testkit";
 import { expect, it } from "vitest";
 
-it("a process whose heartbeat and campaign were stopped ends by itself: no timer is left", async () => {
+it("a process whose heartbeat and campaign were stopped ends by itself: no timer is left", {
+  timeout: 90_000,
+}, async () => {
   const program = fileURLToPath(new URL("stop-and-end.ts", import.meta.url));
   const child = spawn(process.execPath, ["--conditions=@cocoon-net/source", program], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -12,7 +14,7 @@ it("a process whose heartbeat and campaign were stopped ends by itself: no timer
   try {
     const [[line]] = await within(
       "the stop",
-      15_000,
+      60_000,
       Promise.all([once(child.stdout, "data"), once(child, "exit")]),
     );
     expect(String(line)).toBe("stopped\n");

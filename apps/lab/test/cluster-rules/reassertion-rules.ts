@@ -11,7 +11,6 @@ import {
   nodeSchema,
   type RawConfig,
   Registration,
-  Registry,
   readCluster,
   type Store,
 } from "@cocoon-net/core";
@@ -28,11 +27,11 @@ import {
   takeAway,
 } from "./cluster-fixture.ts";
 import { beforeWriting, loseAnswers } from "./intercepted-store.ts";
-import { onChangingServer } from "./recovery-rules.ts";
-import type { Rule } from "./rule.ts";
+import { type ChangingServer, onChangingServer } from "./recovery-rules.ts";
+import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
 
-const register = (store: Store, node: string, subnet?: string): Promise<Registration> =>
-  new Registry(store).register(requestOf(node, subnet));
+const register = ({ registry }: ChangingServer, node: string, subnet?: string): Promise<Registration> =>
+  registry().register(requestOf(node, subnet));
 
 /** The same registration in another process: of what it knows only what is on its disk. */
 function restarted(
@@ -42,19 +41,20 @@ function restarted(
   return new Registration(store, { node, uid, subnet, epoch, incarnation, config });
 }
 
-/** Waits until the window is over. Nodes that confirm end it. */
-async function recovered(store: Store): Promise<void> {
-  const registry = new Registry(store);
-  await registry.register({ ...requestOf("waits"), node: `waits-${crypto.randomUUID()}` });
+/** Lets the window pass: a node that joins waits for that. */
+async function recovered({ registry, clock }: ChangingServer): Promise<void> {
+  clock.run();
+  await registry().register(requestOf("waits"));
 }
 
 export function reassertionRules(rule: Rule): void {
   rule(
     "a lost claim is made again under a new epoch, with its record, by whichever write comes first",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
+      const it = await onChangingServer(bench);
+      const { plain, server } = it;
       const kept: [number, string | undefined][] = [];
-      const registry = new Registry(store, {
+      const registry = it.registry({
         onChanged: ({ epoch, incarnation }) => void kept.push([epoch, incarnation]),
       });
       const request = { ...requestOf("a", "10.64.4.0/22"), instanceID: "i-1", eniIDs: ["eni-1"], zone: "z" };
@@ -83,8 +83,9 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "a node that ends before it has written its new epoch down goes on with the old one",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const a = await register(store, "a");
+      const it = await onChangingServer(bench);
+      const { store, plain, server } = it;
+      const a = await register(it, "a");
       const early = restarted(store, a);
       await loseClaim(plain, a);
       server.name = "2";
@@ -99,16 +100,17 @@ export function reassertionRules(rule: Rule): void {
   );
 
   rule("a node that was away for the whole window asserts what nobody has taken", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const [a, b] = [await register(store, "a"), await register(store, "b")];
+    const it = await onChangingServer(bench);
+    const { plain, server } = it;
+    const [a, b] = [await register(it, "a"), await register(it, "b")];
     await loseClaim(plain, a);
     await loseClaim(plain, b);
     server.name = "2";
     // Takes the lowest slot, a's.
-    await recovered(store);
+    await recovered(it);
     await b.confirm();
     expect((await ownersIn(plain)).get("b")).toBe(b.subnet);
-    await expect(a.confirm()).rejects.toThrow(/belongs to node waits-/);
+    await expect(a.confirm()).rejects.toThrow(/belongs to node waits/);
     await expect(a.confirm()).rejects.toThrow(FencedError);
     expect(await eventsOf(plain, "a")).toContain("ownership-conflict");
   });
@@ -116,14 +118,15 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "while the store recovers nobody is fenced; whoever is on record keeps the slot",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const a = await register(store, "a", "10.64.8.0/24");
+      const it = await onChangingServer(bench);
+      const { plain, server } = it;
+      const a = await register(it, "a", "10.64.8.0/24");
       await loseClaim(plain, a);
-      const b = await register(store, "b", "10.64.8.0/24");
+      const b = await register(it, "b", "10.64.8.0/24");
       server.name = "2";
       await expect(a.confirm()).rejects.toThrow(ConflictError);
       await expect(a.confirm()).rejects.toThrow(/10\.64\.8\.0\/24 belongs to node b; it is decided when/);
-      await recovered(store);
+      await recovered(it);
       await expect(a.mirror([["10.64.8.1", leaseOf("a")]])).rejects.toThrow(FencedError);
       await b.verify();
       expect(await eventsOf(plain, "a")).toEqual(["node-registered", "ownership-conflict"]);
@@ -135,8 +138,9 @@ export function reassertionRules(rule: Rule): void {
     rule(
       `a node that was reclaimed asserts nothing, whether or not its slot is free: its record ${record} (G3, G5)`,
       async (bench, expect) => {
-        const { store, plain, server } = await onChangingServer(bench);
-        const a = await register(store, "a");
+        const it = await onChangingServer(bench);
+        const { store, plain, server } = it;
+        const a = await register(it, "a");
         await takeAway(plain, a);
         if (record === "is of a version before") {
           const { entry } = await plain.get(keys.node("a"));
@@ -147,7 +151,7 @@ export function reassertionRules(rule: Rule): void {
         await expect(restarted(store, a).confirm()).rejects.toThrow(FencedError);
         await endQuarantine(plain, a.subnet);
         await expect(restarted(store, a).confirm()).rejects.toThrow(FencedError);
-        await recovered(store);
+        await recovered(it);
         await expect(restarted(store, a).confirm()).rejects.toThrow(FencedError);
         expect((await ownersIn(plain)).has("a")).toBe(false);
       },
@@ -155,25 +159,27 @@ export function reassertionRules(rule: Rule): void {
   }
 
   rule("a reclaimed node whose record is lost loses to the one that has its slot", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const a = await register(store, "a");
+    const it = await onChangingServer(bench);
+    const { plain, server } = it;
+    const a = await register(it, "a");
     await takeAway(plain, a);
     await endQuarantine(plain, a.subnet);
-    const b = await register(store, "b", a.subnet);
+    const b = await register(it, "b", a.subnet);
     await plain.txn({ then: [{ delete: keys.node("a") }] });
     server.name = "2";
     await expect(a.confirm()).rejects.toThrow(ConflictError);
     await b.confirm();
-    await recovered(store);
+    await recovered(it);
     await expect(a.confirm()).rejects.toThrow(FencedError);
     await b.verify();
   });
 
   rule("an ended ownership ends none that came after it under the same name", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const first = await register(store, "a");
+    const it = await onChangingServer(bench);
+    const { plain, server } = it;
+    const first = await register(it, "a");
     await first.leave();
-    const second = await register(store, "a");
+    const second = await register(it, "a");
     const { entry } = await plain.get(keys.node("a"));
     expect(decode(nodeSchema, entry ?? { key: "", value: "" }).ended).toEqual([first.epoch]);
     await loseClaim(plain, second);
@@ -189,13 +195,14 @@ export function reassertionRules(rule: Rule): void {
   });
 
   rule("a name that another instance has meanwhile is not taken from it (G12)", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const old = await register(store, "a");
+    const it = await onChangingServer(bench);
+    const { plain, server } = it;
+    const old = await register(it, "a");
     await loseClaim(plain, old);
-    const other = await new Registry(store).register(requestOf("a", "10.64.9.0/24", "uid-other"));
+    const other = await it.registry().register(requestOf("a", "10.64.9.0/24", "uid-other"));
     server.name = "2";
     await expect(old.confirm()).rejects.toThrow(ConflictError);
-    await recovered(store);
+    await recovered(it);
     await expect(old.confirm()).rejects.toThrow(/registered anew with "10.64.9.0\/24"/);
     await other.verify();
   });
@@ -203,8 +210,9 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "a slot that is taken just before it is asserted stays with whoever took it (G1)",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const a = await register(store, "a");
+      const it = await onChangingServer(bench);
+      const { store, plain, server } = it;
+      const a = await register(it, "a");
       await loseClaim(plain, a);
       const slot = keys.slot(a.subnet);
       const raced = beforeWriting(store, keys.subnet("a"), async () => {
@@ -236,19 +244,20 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "a node that registers anew gets back what it has on record, before anything else",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const a = await register(store, "a", "10.64.7.0/24");
-      const b = await register(store, "b");
+      const it = await onChangingServer(bench);
+      const { plain, server } = it;
+      const a = await register(it, "a", "10.64.7.0/24");
+      const b = await register(it, "b");
       await loseClaim(plain, a);
       server.name = "2";
-      const again = (node: Registration) =>
-        new Registry(store).register({ ...requestOf(node.node), former: node });
+      const again = (node: Registration) => it.registry().register({ ...requestOf(node.node), former: node });
       expect(await again(a)).toMatchObject({ subnet: a.subnet });
       expect(await again(b)).toMatchObject({ subnet: b.subnet, epoch: b.epoch });
       // One that has really lost it gets another one.
       await takeAway(plain, b);
       await endQuarantine(plain, b.subnet);
-      const c = await register(store, "c", b.subnet);
+      it.clock.run();
+      const c = await register(it, "c", b.subnet);
       expect((await again(b)).subnet).not.toBe(c.subnet);
     },
   );
@@ -256,14 +265,15 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "a store that is empty, or holds another cluster, is refused and never made a new one of",
     async (bench, expect) => {
-      const { store, plain } = await onChangingServer(bench);
-      const a = await register(store, "a");
+      const it = await onChangingServer(bench);
+      const { store, plain } = it;
+      const a = await register(it, "a");
       const { clusterUID } = a.config;
       const init = { parentCIDR: "10.64.0.0/16", platform: "test" };
       const calls = [
         () => initCluster(store, { ...init, clusterUID }),
         () => readCluster(store, { clusterUID }),
-        () => new Registry(store).register({ ...requestOf("a"), clusterUID, former: a }),
+        () => it.registry().register({ ...requestOf("a"), clusterUID, former: a }),
         () => a.confirm(),
         () => a.mirror([["10.64.0.1", leaseOf("a")]]),
       ];
@@ -289,16 +299,17 @@ export function reassertionRules(rule: Rule): void {
   rule(
     "a node on an emptied store is unsure until the data is back, and then owns what it had (G8)",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const early = await register(store, "a");
+      const it = await onChangingServer(bench);
+      const { store, plain, server } = it;
+      const early = await register(it, "a");
       const { entries } = await listAll(plain, "");
-      const late = await register(store, "b");
+      const late = await register(it, "b");
       const said: string[] = [];
       const problems: unknown[] = [];
       const stop = new AbortController();
       const beats = [early, late].map((registration) =>
         heartbeat(store, registration, {
-          ttlMs: 2_000,
+          ttlMs: lastingTtlMs,
           signal: stop.signal,
           onOwned: () => void said.push(`${registration.node} owned`),
           onUnsure: () => void said.push(`${registration.node} unsure`),
@@ -306,19 +317,20 @@ export function reassertionRules(rule: Rule): void {
         }),
       );
       try {
-        await until("both to be sure", 5_000, () => said.length === 2);
+        await until("both to be sure", patienceMs, () => said.length === 2);
         await clear(plain);
         server.name = "2";
-        await until("both to be unsure", 10_000, () => said.length === 4 && problems.length === 2);
+        await until("both to be unsure", patienceMs, () => said.length === 4 && problems.length === 2);
         expect(said.slice(2).sort()).toEqual(["a unsure", "b unsure"]);
         expect(problems).toEqual(Array(2).fill(expect.objectContaining({ code: "conflict" })));
         await importInto(plain, entries);
-        await until("both to be sure again", 15_000, () => said.length === 6);
+        await until("both to be sure again", patienceMs, () => said.length === 6);
         expect(said.slice(4).sort()).toEqual(["a owned", "b owned"]);
         expect(await ownersIn(plain)).toEqual(
           new Map([early, late].map(({ node, subnet }) => [node, subnet])),
         );
-        expect((await register(store, "c")).subnet).toBe("10.64.2.0/24");
+        it.clock.run();
+        expect((await register(it, "c")).subnet).toBe("10.64.2.0/24");
       } finally {
         stop.abort();
         await Promise.all(beats);

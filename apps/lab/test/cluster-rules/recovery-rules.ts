@@ -7,46 +7,70 @@ import {
   type RegisterOptions,
   type Registration,
   Registry,
+  type RegistryOptions,
   type Store,
   UnavailableError,
 } from "@cocoon-net/core";
 import { type Bench, until, within } from "@cocoon-net/store-testkit";
 import { contentsOf, incarnationIn, loseClaim, openCluster, ownersIn, requestOf } from "./cluster-fixture.ts";
 import { interceptTxn, onServer, type ServerName } from "./intercepted-store.ts";
-import type { Rule } from "./rule.ts";
+import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
 
-/** Short, so that a test can wait for its end; long enough for a few calls on a busy machine. */
+/** Short, so that a test can wait for its end. */
 const recoveryMs = 1_500;
 
-/** A cluster with a short window, on a server that can be another one from some moment on. */
-export async function onChangingServer(
-  bench: Bench,
-  windowMs = recoveryMs,
-): Promise<{ readonly store: Store; readonly plain: Store; readonly server: ServerName }> {
-  const plain = await openCluster(bench, { recoveryMs: windowMs });
-  const server: ServerName = { name: "" };
-  return { plain, server, store: onServer(plain, server) };
+/** What windows are measured by: it stands still until the test has done what belongs into the window. */
+export class WindowClock {
+  #runningSince: number | undefined;
+
+  readonly now = (): number =>
+    this.#runningSince === undefined ? 0 : performance.now() - this.#runningSince;
+
+  run(): void {
+    this.#runningSince ??= performance.now();
+  }
 }
 
-const register = (store: Store, node: string, options?: RegisterOptions): Promise<Registration> =>
-  new Registry(store).register(requestOf(node), options);
+export interface ChangingServer {
+  readonly store: Store;
+  /** The same without the server's changes. */
+  readonly plain: Store;
+  readonly server: ServerName;
+  readonly clock: WindowClock;
+  /** Goes by that clock, on `store` where no other is named. */
+  registry(options?: RegistryOptions, over?: Store): Registry;
+  register(node: string, options?: RegisterOptions): Promise<Registration>;
+}
+
+/** A cluster with a short window, on a server that can be another one from some moment on. */
+export async function onChangingServer(bench: Bench, windowMs = recoveryMs): Promise<ChangingServer> {
+  const plain = await openCluster(bench, { recoveryMs: windowMs });
+  const server: ServerName = { name: "" };
+  const store = onServer(plain, server);
+  const clock = new WindowClock();
+  const registry = (options: RegistryOptions = {}, over: Store = store): Registry =>
+    new Registry(over, { ...options, monotonic: clock.now });
+  const register = (node: string, options?: RegisterOptions): Promise<Registration> =>
+    registry().register(requestOf(node), options);
+  return { plain, server, store, clock, registry, register };
+}
 
 export function recoveryRules(rule: Rule): void {
   rule(
     "a node that joins waits while the others say what they own, and gets another subnet",
     async (bench, expect) => {
-      const { store, plain, server } = await onChangingServer(bench);
-      const a = await register(store, "a");
-      const b = await register(store, "b");
+      const { plain, server, clock, register } = await onChangingServer(bench);
+      const a = await register("a");
+      const b = await register("b");
       await loseClaim(plain, b);
       server.name = "2";
       const told: string[] = [];
-      const started = performance.now();
-      const joining = register(store, "c", { onWait: (message) => told.push(message) });
-      await until("the window", 5_000, async () => (await incarnationIn(plain)).recovering);
+      const joining = register("c", { onWait: (message) => told.push(message) });
+      await until("the window", patienceMs, async () => (await incarnationIn(plain)).recovering);
       await b.confirm();
+      clock.run();
       const c = await joining;
-      expect(performance.now() - started).toBeGreaterThanOrEqual(recoveryMs);
+      expect(clock.now()).toBeGreaterThanOrEqual(recoveryMs);
       expect(told).toEqual([expect.stringContaining("may have lost writes")]);
       await a.verify();
       expect([a, b, c].map(({ subnet }) => subnet)).toEqual(["10.64.0.0/24", "10.64.1.0/24", "10.64.2.0/24"]);
@@ -58,21 +82,22 @@ export function recoveryRules(rule: Rule): void {
   );
 
   rule("a node that is registered is found while the store recovers", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const a = await register(store, "a");
+    const { plain, server, register } = await onChangingServer(bench);
+    const a = await register("a");
     server.name = "2";
-    expect(await register(store, "a")).toMatchObject({ subnet: a.subnet, epoch: a.epoch });
+    expect(await register("a")).toMatchObject({ subnet: a.subnet, epoch: a.epoch });
     expect((await incarnationIn(plain)).recovering).toBe(true);
   });
 
   rule("waiting has an end, and can be aborted", async (bench, expect) => {
-    const { store, server } = await onChangingServer(bench);
-    await register(store, "a");
+    const { server, clock, register } = await onChangingServer(bench);
+    await register("a");
     server.name = "2";
-    const late = register(store, "b", { maxWaitMs: 100 });
+    clock.run();
+    const late = register("b", { maxWaitMs: 100 });
     await expect(late).rejects.toThrow(UnavailableError);
     await expect(late).rejects.toThrow(/may have lost writes .*: new nodes wait until/);
-    await expect(register(store, "b", { signal: AbortSignal.timeout(100) })).rejects.toThrow("aborted");
+    await expect(register("b", { signal: AbortSignal.timeout(100) })).rejects.toThrow("aborted");
   });
 
   // G1: the claim is made on a server that has lost b's, before anybody has noticed.
@@ -80,9 +105,9 @@ export function recoveryRules(rule: Rule): void {
     rule(
       `a claim that meets a changed server, and whose answer ${answer}, is undone`,
       async (bench, expect) => {
-        const { store, plain, server } = await onChangingServer(bench);
-        const a = await register(store, "a");
-        const b = await register(store, "b");
+        const { store, plain, server, clock, registry, register } = await onChangingServer(bench);
+        const a = await register("a");
+        const b = await register("b");
         let claims = 0;
         let made = false;
         const overtaken = interceptTxn(store, async ({ then = [] }, pass) => {
@@ -98,10 +123,15 @@ export function recoveryRules(rule: Rule): void {
           if (answer === "comes") return result;
           throw new UnavailableError("the answer was lost", { outcome: "unknown" });
         });
-        const joining = new Registry(overtaken).register(requestOf("c", b.subnet));
+        const joining = registry({}, overtaken).register(requestOf("c", b.subnet));
         joining.catch(() => {});
-        await until("the claim to be undone", 5_000, async () => made && !(await ownersIn(plain)).has("c"));
+        await until(
+          "the claim to be undone",
+          patienceMs,
+          async () => made && !(await ownersIn(plain)).has("c"),
+        );
         await b.confirm();
+        clock.run();
         await expect(joining).rejects.toThrow(/belongs to node b/);
         expect(await ownersIn(plain)).toEqual(new Map([a, b].map(({ node, subnet }) => [node, subnet])));
       },
@@ -123,30 +153,30 @@ export function recoveryRules(rule: Rule): void {
       return pass();
     });
     const started = performance.now();
-    await register(overtaken, "a");
+    await new Registry(overtaken).register(requestOf("a"));
     expect(performance.now() - started).toBeGreaterThanOrEqual(recoveryMs);
   });
 
   rule("heartbeats alone end the window, and not before time", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const a = await register(store, "a");
+    const { store, plain, server, clock, register } = await onChangingServer(bench);
+    const a = await register("a");
     const stop = new AbortController();
     let owned = 0;
     const beating = heartbeat(store, a, {
-      ttlMs: 2_000,
+      ttlMs: lastingTtlMs,
       signal: stop.signal,
       onOwned: () => void owned++,
       onUnsure: () => {},
     });
     try {
-      await until("the first time", 5_000, () => owned === 1);
+      await until("the first time", patienceMs, () => owned === 1);
       server.name = "2";
-      await until("the window", 5_000, async () => (await incarnationIn(plain)).recovering);
-      const opened = performance.now();
+      await until("the window", patienceMs, async () => (await incarnationIn(plain)).recovering);
       // Its leases may be missing too.
-      await until("the catch-up", 5_000, () => owned === 2);
-      await until("its end", 10_000, async () => !(await incarnationIn(plain)).recovering);
-      expect(performance.now() - opened).toBeGreaterThan(recoveryMs - 100);
+      await until("the catch-up", patienceMs, () => owned === 2);
+      clock.run();
+      await until("its end", patienceMs, async () => !(await incarnationIn(plain)).recovering);
+      expect(clock.now()).toBeGreaterThanOrEqual(recoveryMs);
       expect(owned).toBe(2);
     } finally {
       stop.abort();
@@ -193,8 +223,9 @@ export function recoveryRules(rule: Rule): void {
   );
 
   rule("observers to whom the server says different things agree all the same", async (bench, expect) => {
-    const { plain, store, server } = await onChangingServer(bench);
-    const [seen, fresh] = [new Recovery(store), new Recovery(plain)];
+    const { plain, store, server, clock } = await onChangingServer(bench);
+    const options = { monotonic: clock.now };
+    const [seen, fresh] = [new Recovery(store, options), new Recovery(plain, options)];
     await seen.look();
     // Only this one has seen the history fall back.
     server.name = "+1";
@@ -207,11 +238,11 @@ export function recoveryRules(rule: Rule): void {
   });
 
   rule("of many that notice a loss at once, one opens the window", async (bench, expect) => {
-    const { store, plain, server } = await onChangingServer(bench);
-    const nodes = await Promise.all(Array.from({ length: 20 }, (_, i) => register(store, `n${i}`)));
+    const { plain, server, register } = await onChangingServer(bench);
+    const nodes = await Promise.all(Array.from({ length: 20 }, (_, i) => register(`n${i}`)));
     for (const node of nodes.slice(10)) await loseClaim(plain, node);
     server.name = "2";
-    await within("all", 20_000, Promise.all(nodes.map((node) => node.confirm())));
+    await within("all", patienceMs, Promise.all(nodes.map((node) => node.confirm())));
     const { id } = await incarnationIn(plain);
     expect(new Set(nodes.map(({ incarnation }) => incarnation))).toEqual(new Set([id]));
     expect(await ownersIn(plain)).toEqual(new Map(nodes.map(({ node, subnet }) => [node, subnet])));
@@ -220,8 +251,8 @@ export function recoveryRules(rule: Rule): void {
   });
 
   rule("without a loss a missing claim is a lost subnet (G3)", async (bench, expect) => {
-    const { store, plain } = await onChangingServer(bench);
-    const a = await register(store, "a");
+    const { plain, register } = await onChangingServer(bench);
+    const a = await register("a");
     await loseClaim(plain, a);
     await expect(a.confirm()).rejects.toThrow(FencedError);
     await expect(a.verify()).rejects.toThrow(FencedError);
