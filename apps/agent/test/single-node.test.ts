@@ -43,6 +43,22 @@ describe("a node without a store", { timeout: 60_000 }, () => {
     expect(await node.routes()).toEqual([address]);
     expect(await guest.renew()).toBe(address);
 
+    // The kernel has taken the routes, and the address with them that goes with the bridge.
+    const { namespace } = node;
+    const isBack = async (): Promise<boolean> =>
+      (await node.routes()).includes(address) &&
+      (await namespace.ip("address", "show", "cni0")).includes("10.99.0.1/24");
+    await namespace.ip("link", "set", "cni0", "down");
+    expect(await node.routes()).toEqual([]);
+    await namespace.ip("link", "set", "cni0", "up");
+    await until("the route on the bridge that was down", 5_000, isBack);
+    const port = JSON.parse(await namespace.ip("-j", "link", "show", "master", "cni0"))[0].ifname;
+    await namespace.ip("link", "delete", "cni0");
+    await namespace.ip("link", "add", "cni0", "type", "bridge");
+    await until("the route on the bridge made anew", 5_000, isBack);
+    await namespace.ip("link", "set", port, "master", "cni0");
+    expect(await guest.renew()).toBe(address);
+
     await guest.release();
     await until("the lease's end", 5_000, async () => (await node.leases()).length === 0);
     await until("the route's end", 5_000, async () => (await node.routes()).length === 0);

@@ -5,6 +5,7 @@ import { DatagramBatch } from "./datagram-batch.ts";
 import { checkInterfaceName } from "./interface-name.ts";
 import { codeOf, kernelError } from "./kernel-errors.ts";
 import * as libc from "./libc.ts";
+import { LinkWatch } from "./link-watch.ts";
 import { ownersOfUdpPort } from "./port-owner.ts";
 
 export interface DhcpSocketOptions {
@@ -14,16 +15,17 @@ export interface DhcpSocketOptions {
   readonly port?: number | undefined;
   /** Called for a packet that could not be sent, or received. Default: a process warning. */
   readonly onError?: ((error: Error) => void) | undefined;
-  /** Called after the socket has moved to a link that was made anew; what belonged to the old one went with it. */
-  readonly onNewLink?: (() => void) | undefined;
-  /** How often the link is looked at. Default 1,000. */
-  readonly linkCheckMs?: number | undefined;
+  /**
+   * Called when the link is back: made anew, after the socket has moved to it, or up after it was down. Its routes went
+   * meanwhile, and with an old link its addresses.
+   */
+  readonly onLinkBack?: (() => void) | undefined;
 }
 
 /**
  * A UDP socket that hears and speaks on one device only, broadcasts included. What it sends carries the device's own
  * address as its source, because the kernel takes it from the device. To the kernel it belongs to a link, not to a name:
- * when the link is deleted and made anew, it is moved to the new one within `linkCheckMs`.
+ * when the link is deleted and made anew, it is moved to the new one.
  */
 export interface DhcpSocket extends AsyncDisposable {
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void;
@@ -44,7 +46,6 @@ const BATCH = 64;
 const LONGEST_DATAGRAM = 65_507;
 /** The longest that goes out in a batch. Longer ones go alone. */
 const LONGEST_REPLY = 2_048;
-const LINK_CHECK_MS = 1_000;
 /** When packets come with less than this between them … */
 const BUSY_GAP_MS = 0.1;
 /** … and fewer than this are there, … */
@@ -122,14 +123,14 @@ class BoundSocket implements DhcpSocket {
     this.#device = device;
     this.#onError = options.onError;
     socket.on("error", (error) => this.#fail(`receive on ${device}`, error));
-    this.#link = new LinkWatch(device, options.linkCheckMs ?? LINK_CHECK_MS, () => {
+    this.#link = new LinkWatch(device, () => {
       try {
         libc.bindToDevice(fd, device);
       } catch (error) {
         this.#fail(`listen on the new ${device}`, error);
         return false;
       }
-      options.onNewLink?.();
+      options.onLinkBack?.();
       return true;
     });
   }
@@ -223,25 +224,6 @@ class BoundSocket implements DhcpSocket {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-}
-
-/** Notices that a name has come to belong to another link. */
-class LinkWatch implements Disposable {
-  readonly #timer: NodeJS.Timeout;
-
-  /** @param onNewLink false when the link could not be used, so that it is tried again */
-  constructor(device: string, everyMs: number, onNewLink: () => boolean) {
-    let known = libc.indexOfLink(device);
-    this.#timer = setInterval(() => {
-      const index = libc.indexOfLink(device);
-      if (index === 0 || index === known) return;
-      if (onNewLink()) known = index;
-    }, everyMs).unref();
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#timer);
   }
 }
 

@@ -18,6 +18,13 @@ const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const RTMGRP_LINK = 1;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+const F_SETSIG = 10;
+const O_ASYNC = 0o20000;
+const SIOCGIFFLAGS = 0x8913;
+const IFF_UP = 1;
 const EAGAIN = 11;
 /** Room for a refusal of each request of a batch: the kernel counts about 1 KiB for one. */
 const NETLINK_RECEIVE_BYTES = 2 ** 20;
@@ -36,6 +43,7 @@ const libc: {
   recvmmsg: (fd: number, messages: bigint, count: number, flags: number, timeout: null) => number;
   sendmmsg: (fd: number, messages: bigint, count: number, flags: number) => number;
   if_nametoindex: (name: string) => number;
+  fcntl: (fd: number, command: number, value: number) => number;
 } = {
   socket: library.func("int socket(int, int, int)"),
   setsockopt: library.func("int setsockopt(int, int, int, const void *, uint32_t)"),
@@ -46,6 +54,7 @@ const libc: {
   recvmmsg: library.func("int recvmmsg(int, uintptr_t, unsigned int, int, void *)"),
   sendmmsg: library.func("int sendmmsg(int, uintptr_t, unsigned int, int)"),
   if_nametoindex: library.func("unsigned int if_nametoindex(const char *)"),
+  fcntl: library.func("int fcntl(int, int, int)"),
 };
 
 const sendCall = library.func("intptr_t send(int, const void *, size_t, int)");
@@ -109,6 +118,28 @@ export function openNetlinkSocket(): number {
   }
 }
 
+/**
+ * A socket that hears of every change of a link: rtnetlink(7) RTMGRP_LINK. The process gets `signal` when something has
+ * arrived, or was lost: fcntl(2) O_ASYNC.
+ */
+export function openLinkSocket(signal: number): number {
+  const fd = check("socket", libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  try {
+    check("fcntl F_SETSIG", libc.fcntl(fd, F_SETSIG, signal));
+    check("fcntl F_SETOWN", libc.fcntl(fd, F_SETOWN, process.pid));
+    check("fcntl F_SETFL", libc.fcntl(fd, F_SETFL, O_ASYNC));
+    // Last, so that nothing comes without a signal. struct sockaddr_nl.
+    const address = Buffer.alloc(12);
+    new Uint16Array(address.buffer, address.byteOffset, 1)[0] = AF_NETLINK;
+    new Uint32Array(address.buffer, address.byteOffset + 8, 1)[0] = RTMGRP_LINK;
+    check("bind", libc.bind(fd, address, address.length));
+    return fd;
+  } catch (error) {
+    closeSocket(fd);
+    throw error;
+  }
+}
+
 /** Sends on a worker thread. @throws {SystemCallError} */
 export function send(fd: number, message: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -153,6 +184,21 @@ export function sendMany(fd: number, messages: bigint, count: number): number {
 /** The index of the link that has this name now; 0 when there is none. */
 export function indexOfLink(name: string): number {
   return libc.if_nametoindex(name);
+}
+
+/** Whether the link that has this name now is administratively up; false when there is none. */
+export function isLinkUp(name: string): boolean {
+  const request = Buffer.alloc(40); // struct ifreq
+  request.write(name, 0, 15);
+  const fd = openUdpSocket();
+  try {
+    const ioctl = library.func("int ioctl(int, unsigned long, void *)");
+    if (ioctl(fd, SIOCGIFFLAGS, request) !== 0) return false;
+    const [flags = 0] = new Uint16Array(request.buffer, request.byteOffset + 16, 1);
+    return (flags & IFF_UP) !== 0;
+  } finally {
+    closeSocket(fd);
+  }
 }
 
 /** Sends one datagram to a Unix socket. A path that begins with `@` is of the abstract namespace: unix(7). */

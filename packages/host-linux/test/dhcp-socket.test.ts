@@ -33,6 +33,11 @@ const packetOf = (resident: Resident, text: string): Promise<{ address: string; 
     (await resident.call("packets")).find((packet) => packet.text === text),
   );
 
+const noticed = (server: Resident, times: number): Promise<unknown> =>
+  eventually(`the link was back ${times} times`, async () =>
+    (await server.call("linksBack")) >= times ? true : undefined,
+  );
+
 test("a broadcast of a guest without an address is heard and answered from the gateway's address", async () => {
   await using world = await nodeAndGuest();
   const { guest, server, client } = world;
@@ -149,9 +154,9 @@ test("missing device and missing privilege are said in one line", async () => {
   });
 });
 
-test("200 rounds of opening and closing leave no descriptor behind", async () => {
+test("50 rounds of opening and closing leave no descriptor behind", async () => {
   await using world = await nodeAndGuest();
-  const { before, after } = await world.server.call("descriptorsAfterCycles", "cni0", 200);
+  const { before, after } = await world.server.call("descriptorsAfterCycles", "cni0", 50);
   expect(after).toBe(before);
 });
 
@@ -162,15 +167,13 @@ test("a bridge that is deleted and made anew is heard again, and said to be new"
   await client.call("openSocket", "eth0", 68);
   await client.call("send", "eth0", "before", "255.255.255.255", 67);
   await packetOf(server, "before");
-  expect(await server.call("newLinks")).toBe(0);
+  expect(await server.call("linksBack")).toBe(0);
   await node.ip("link", "del", "cni0");
   await server.call("ensureBridge", "cni0", "02:c0:ac:14:64:01");
   await server.call("network", "ensureAddress", "172.20.100.1/24", "cni0");
   await server.call("network", "setLinkUp", "cni0");
   await node.ip("link", "set", "port0", "master", "cni0");
-  await eventually("the new bridge is noticed", async () =>
-    (await server.call("newLinks")) === 1 ? true : undefined,
-  );
+  await noticed(server, 1);
   await eventually("the guest is heard", async () => {
     await client.call("send", "eth0", "after", "255.255.255.255", 67);
     return (await server.call("packets")).find(({ text }) => text === "after");
@@ -179,6 +182,67 @@ test("a bridge that is deleted and made anew is heard again, and said to be new"
     await server.call("send", "cni0", "answer", "255.255.255.255", 68);
     return (await client.call("packets")).find(({ text }) => text === "answer");
   });
+});
+
+test("a bridge is heard again that another link of its name has replaced, or whose deletion was not", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server, client } = world;
+  await server.call("openSocket", "cni0", 67);
+  await client.call("openSocket", "eth0", 68);
+  await node.ip("link", "add", "other", "type", "bridge");
+  await node.ip("link", "set", "cni0", "down");
+  await node.ip("link", "set", "cni0", "name", "before");
+  await node.ip("link", "set", "other", "name", "cni0");
+  await noticed(server, 1);
+  const heard = async (text: string): Promise<void> => {
+    await node.ip("link", "set", "cni0", "up");
+    await node.ip("link", "set", "port0", "master", "cni0");
+    await eventually("the guest is heard", async () => {
+      await client.call("send", "eth0", text, "255.255.255.255", 67);
+      return (await server.call("packets")).find((packet) => packet.text === text);
+    });
+  };
+  await heard("on the other");
+  const index = (await server.call("getLink", "cni0"))?.index;
+  const back = await server.call("linksBack");
+  const sleeping = server.call("sleep", 500);
+  await node.ip("link", "del", "cni0");
+  await node.ip("link", "add", "cni0", "index", String(index), "type", "bridge");
+  await sleeping;
+  await noticed(server, back + 1);
+  await heard("on one with the same number");
+});
+
+test("a bridge that was down is said to be back when it is up, also where the kernel could not tell all", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server } = world;
+  await server.call("openSocket", "cni0", 67);
+  await node.ip("link", "set", "cni0", "down");
+  await node.ip("link", "set", "cni0", "alias", "changed");
+  expect(await server.call("linksBack")).toBe(0);
+  await node.ip("link", "set", "cni0", "up");
+  await noticed(server, 1);
+
+  // More than the socket's buffer holds, so that the kernel drops what follows.
+  const much = Array.from({ length: 400 }, (_, turn) => `link set port0 alias turn${turn}\n`).join("");
+  const sleeping = server.call("sleep", 500);
+  await node.exec("sh", "-c", `printf '${much}link set cni0 down\nlink set cni0 up\n' | ip -batch -`);
+  await sleeping;
+  await noticed(server, 2);
+});
+
+test("a socket that hears nothing lets the process sleep, and leaves no listener behind", async () => {
+  await using world = await nodeAndGuest();
+  const { server } = world;
+  await server.call("openSocket", "cni0", 67);
+  await server.call("openSocket", "port0", 67);
+  expect(await server.call("signalListeners")).toBe(1);
+  // Once its start has been tidied up. A look a second would show.
+  await expect.poll(() => server.wakeUps(1_200), { timeout: 20_000, interval: 0 }).toBe(0);
+  await server.call("closeSocket", "cni0");
+  expect(await server.call("signalListeners")).toBe(1);
+  await server.call("closeSocket", "port0");
+  expect(await server.call("signalListeners")).toBe(0);
 });
 
 test("a burst is heard and answered whole and in order", async () => {

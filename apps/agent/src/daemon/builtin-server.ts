@@ -44,11 +44,16 @@ export async function startBuiltinServer(
   if (ports) parts.use(ports);
   const probe = parts.use(openArpProbe({ device: bridge }));
   let serving: BuiltinLeaseBook | undefined;
+  let settingUp = Promise.resolve();
   const setUpAgain = async (): Promise<void> => {
-    log.warn(`${bridge} was made anew; it is set up again`);
-    await setUpThisHost(plan, state, { network, signal });
-    await serving?.restoreRoutes();
-    await moved?.restore();
+    log.warn(`${bridge} was made anew, or down; it is set up again`);
+    try {
+      await setUpThisHost(plan, state, { network, signal });
+      await serving?.restoreRoutes();
+      await moved?.restore();
+    } catch (error) {
+      log.error({ err: error }, `${bridge} cannot be set up`);
+    }
   };
   const book = await BuiltinLeaseBook.start(
     {
@@ -74,8 +79,8 @@ export async function startBuiltinServer(
         openDhcpSocket({
           device: bridge,
           onError: (error) => log.warn({ err: error }, "DHCP socket"),
-          onNewLink: () => {
-            setUpAgain().catch((error: unknown) => log.error({ err: error }, `${bridge} cannot be set up`));
+          onLinkBack: () => {
+            settingUp = settingUp.then(setUpAgain);
           },
         }),
     },

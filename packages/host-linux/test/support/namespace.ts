@@ -1,6 +1,7 @@
 import { type ChildProcessByStdio, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
@@ -130,6 +131,17 @@ export class Resident implements AsyncDisposable {
       throw new CocoonError(code, message, hint === undefined ? {} : { hint });
     }
     return answer.result as Awaited<ReturnType<Api[M]>>;
+  }
+
+  /** How often its main thread wakes within a time. */
+  async wakeUps(ms: number): Promise<number> {
+    const count = async (): Promise<number> => {
+      const status = await readFile(`/proc/${this.#child.pid}/status`, "utf8");
+      return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
+    };
+    const before = await count();
+    await pause(ms);
+    return (await count()) - before;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

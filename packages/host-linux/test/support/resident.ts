@@ -24,7 +24,7 @@ const network: HostNetwork = openHostNetwork();
 const sockets: Map<string, DhcpSocket> = new Map();
 const packets: { text: string; address: string; port: number }[] = [];
 const socketErrors: string[] = [];
-let newLinks = 0;
+let linksBack = 0;
 
 const api = {
   network: async (method: NetworkMethod, ...args: string[]): Promise<unknown> => {
@@ -75,10 +75,10 @@ const api = {
   bringUpLinksByMAC: (macs: string[], timeoutMs: number) => bringUpLinksByMAC(macs, { timeoutMs, network }),
   openSocket: async (device: string, port: number): Promise<void> => {
     const onError = (error: Error): unknown => socketErrors.push(error.message);
-    const onNewLink = (): void => {
-      newLinks++;
+    const onLinkBack = (): void => {
+      linksBack++;
     };
-    const socket = await openDhcpSocket({ device, port, onError, onNewLink, linkCheckMs: 50 });
+    const socket = await openDhcpSocket({ device, port, onError, onLinkBack });
     socket.onPacket((packet, from) => {
       packets.push({ text: Buffer.from(packet).toString(), address: from.address, port: from.port });
     });
@@ -90,7 +90,7 @@ const api = {
   sendAll: async (device: string, texts: string[], address: string, port: number): Promise<void> => {
     for (const text of texts) sockets.get(device)?.send(Buffer.from(text), { address, port });
   },
-  newLinks: async () => newLinks,
+  linksBack: async () => linksBack,
   packets: async () => packets,
   /** What each address answers, asked at once, and how long that took. */
   probe: async (device: string, ips: string[]): Promise<{ users: (string | null)[]; ms: number }> => {
@@ -104,6 +104,10 @@ const api = {
     return macs.map((mac) => ports.portOf(mac) ?? null);
   },
   socketErrors: async () => socketErrors,
+  /** Lets nothing else of this process run for so long. */
+  sleep: async (ms: number): Promise<unknown> =>
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms),
+  signalListeners: async (): Promise<number> => process.listenerCount("SIGURG"),
   closeSocket: async (device: string): Promise<void> => {
     const socket = sockets.get(device);
     await Promise.all([socket?.close(), socket?.close()]);
