@@ -15,6 +15,8 @@ import { openEtcdStore } from "@cocoon-net/store-etcd";
 import { startEtcd, type TestServer, until } from "@cocoon-net/store-testkit";
 import { expect, it } from "vitest";
 import { incarnationIn, leaseOf, ownersIn, requestOf } from "./cluster-fixture.ts";
+import { WindowClock } from "./recovery-rules.ts";
+import { patienceMs } from "./rule.ts";
 
 /** Hearts that beat, and what the nodes were told since the last look. */
 class Nodes implements AsyncDisposable {
@@ -38,7 +40,7 @@ class Nodes implements AsyncDisposable {
   }
 
   async allSay(what: string): Promise<void> {
-    await until(`all to be ${what}`, 30_000, () =>
+    await until(`all to be ${what}`, patienceMs, () =>
       [...this.said.values()].every((said) => said.at(-1) === what),
     );
   }
@@ -54,12 +56,13 @@ async function wipe(server: TestServer): Promise<void> {
 }
 
 it("an etcd that comes back without its data costs no node its subnet, and is filled from a file", {
-  timeout: 90_000,
+  timeout: 180_000,
 }, async () => {
   await using server = await startEtcd();
   const url = `etcd://127.0.0.1:${server.port}/wiped`;
   await using store = await openEtcdStore(url);
-  const registry = new Registry(store);
+  const clock = new WindowClock();
+  const registry = new Registry(store, { monotonic: clock.now });
   await initCluster(store, { parentCIDR: "10.64.0.0/16", platform: "test", recoveryMs: 2_000 });
   await using nodes = new Nodes();
   const early = await registry.register(requestOf("early"));
@@ -72,7 +75,7 @@ it("an etcd that comes back without its data costs no node its subnet, and is fi
   await wipe(server);
   await server.start();
   await nodes.allSay("unsure");
-  await until("the nodes to say why", 30_000, () =>
+  await until("the nodes to say why", patienceMs, () =>
     nodes.problems.some(
       (error) => error instanceof Error && /is empty, but this node belongs to cluster/.test(error.message),
     ),
@@ -85,15 +88,18 @@ it("an etcd that comes back without its data costs no node its subnet, and is fi
   const target = await CopyTarget.open(other, { label: "a file", config: JSON.parse(config) as RawConfig });
   await target.reconcile(entries);
   await target.commission();
-  const joined = await new Registry(other).register(requestOf("new"));
+  // It waits for those that live, however late they hear that the data is back.
+  const joining = new Registry(other, { monotonic: clock.now }).register(requestOf("new"));
   await nodes.allSay("owned");
+  clock.run();
+  const joined = await joining;
   expect(await ownersIn(other)).toEqual(
     new Map([early, late, joined].map(({ node, subnet }) => [node, subnet])),
   );
   expect(joined.subnet).toBe("10.64.2.0/24");
 });
 
-it("an etcd that restarts with its data opens no window", { timeout: 60_000 }, async () => {
+it("an etcd that restarts with its data opens no window", { timeout: 120_000 }, async () => {
   await using server = await startEtcd();
   await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}/restarted`);
   await initCluster(store, { parentCIDR: "10.64.0.0/16", platform: "test" });
@@ -103,7 +109,7 @@ it("an etcd that restarts with its data opens no window", { timeout: 60_000 }, a
   nodes.live(store, a);
   await nodes.allSay("owned");
   await server.restart("SIGKILL");
-  await until("the store to answer", 20_000, () => store.get(keys.config).then(() => true));
+  await until("the store to answer", patienceMs, () => store.get(keys.config).then(() => true));
   expect((await new Registry(store).register(requestOf("b"))).subnet).toBe("10.64.1.0/24");
   await a.verify();
   expect(await incarnationIn(store)).toEqual(before);
