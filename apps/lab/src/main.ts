@@ -109,7 +109,7 @@ async function outside([, script = ""]: readonly string[], flags: LabFlags): Pro
         ],
         ...["--store", flags.store, "--story", flags.story, ...(flags.once ? ["--once"] : [])],
       ],
-      { graceMs: 15_000, limitMs: flags.once ? (flags.story === "all" ? 420_000 : 165_000) : undefined },
+      { graceMs: 15_000, limitMs: flags.once ? (flags.story === "all" ? 620_000 : 320_000) : undefined },
     );
   } finally {
     await removeNamespaces(prefix);

@@ -17,9 +17,11 @@ export interface Show {
   start(signal: AbortSignal): Promise<World>;
 }
 
-/** From the start of the world to the end of the story, or of all; an idle machine needs a fifth of it. */
-const limitMs = (story: string): number => (story === "all" ? 400_000 : 150_000);
+/** From the start of the world to the end of the story, or of all; an idle machine needs a tenth of it. */
+const limitMs = (story: string): number => (story === "all" ? 600_000 : 300_000);
 const cleanUpLimitMs = 12_000;
+/** A part's end is heard of after what it made fail. */
+const endHeardMs = 1_000;
 /** Why everything stops when the user wants it to. */
 const wish: Error = new Error("interrupted");
 
@@ -106,6 +108,8 @@ async function explain(
   world: World | undefined,
   timeline: Timeline,
 ): Promise<void> {
+  const heard = performance.now() + endHeardMs;
+  while (world?.ended().length === 0 && performance.now() < heard) await pause(20);
   const ended = world?.ended() ?? [];
   // What a part's end made fail says less than that it ended.
   const reason = ended.length > 0 ? ended.join("; ") : describeError(signal.aborted ? signal.reason : error);

@@ -21,10 +21,11 @@ export async function ip(...args: readonly string[]): Promise<string> {
 /** Many changes in one process; with `force`, one that fails does not stop the rest. */
 export async function ipBatch(
   lines: readonly string[],
-  options: { readonly netns?: string } = {},
+  options: { readonly netns?: string; readonly force?: boolean } = {},
 ): Promise<void> {
   if (lines.length === 0) return;
-  const child = spawn("ip", [...(options.netns ? ["-n", options.netns] : []), "-batch", "-"], {
+  const flags = [...(options.netns ? ["-n", options.netns] : []), ...(options.force ? ["-force"] : [])];
+  const child = spawn("ip", [...flags, "-batch", "-"], {
     stdio: ["pipe", "ignore", "pipe"],
     timeout: 20_000,
   });

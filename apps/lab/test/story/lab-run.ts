@@ -6,11 +6,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pause } from "@cocoon-net/core";
+import { until } from "@cocoon-net/store-testkit";
+import { expect } from "vitest";
 
 /** Of this repository. */
 export const checkout: string = fileURLToPath(new URL("../../../../", import.meta.url));
 const mark = "COCOON_LAB_TEST";
-const limitMs = 185_000;
+const limitMs = 340_000;
+/** For a test of one run. */
+export const timeout: number = limitMs + 5_000;
 
 export interface LabRunOptions {
   readonly args: readonly string[];
@@ -20,6 +24,8 @@ export interface LabRunOptions {
   readonly checkout?: string;
   /** Directory for temporary files; default a new one. */
   readonly temporary?: string;
+  /** Where its namespaces are to be seen; default where `ip netns` keeps this machine's. */
+  readonly netns?: string;
 }
 
 /** One run of the lab as a user starts it, in a process group of its own, as a terminal gives it. */
@@ -28,10 +34,15 @@ export class LabRun implements AsyncDisposable {
   readonly temporary: string;
   output = "";
   readonly #id = randomUUID();
+  readonly #netns: string;
   readonly #child: ChildProcess;
   readonly #end: Promise<unknown>;
+  /** All that it printed has been read. */
+  #ended = false;
 
-  constructor({ args, through = [], checkout: root = checkout, temporary }: LabRunOptions) {
+  constructor(options: LabRunOptions) {
+    const { args, through = [], checkout: root = checkout, temporary, netns = "/run/netns" } = options;
+    this.#netns = netns;
     this.temporary = temporary ?? mkdtempSync(join(tmpdir(), "lab-test-"));
     const [program = "", ...rest] = [
       ...through,
@@ -46,7 +57,9 @@ export class LabRun implements AsyncDisposable {
         this.output += text;
       });
     }
-    this.#end = once(this.#child, "close");
+    this.#end = once(this.#child, "close").then(() => {
+      this.#ended = true;
+    });
   }
 
   get pid(): number {
@@ -62,7 +75,7 @@ export class LabRun implements AsyncDisposable {
   async printed(text: string): Promise<void> {
     const deadline = performance.now() + limitMs;
     while (!this.output.includes(text)) {
-      if (this.#child.exitCode !== null || performance.now() > deadline) {
+      if (this.#ended || performance.now() > deadline) {
         throw new Error(`the lab did not print "${text}", but:\n${this.output}`);
       }
       await pause(20);
@@ -85,11 +98,25 @@ export class LabRun implements AsyncDisposable {
       .map((pid) => ({ pid: Number(pid), command: readProc(pid, "cmdline").replaceAll("\0", " ") }));
   }
 
-  /** What is left of it: processes, namespaces, files. Empty is what everybody wants. */
+  /** The first process of this run with such a command line, once it is there. @returns its pid */
+  async process(command: RegExp): Promise<number> {
+    return until(
+      `a process ${command}`,
+      10_000,
+      () => this.processes().find((each) => command.test(each.command))?.pid,
+    );
+  }
+
+  /** That nothing is left of it. A process that was killed may take a moment to be gone. */
+  async leavesNothing(): Promise<void> {
+    await expect.poll(() => this.traces()).toEqual([]);
+  }
+
+  /** What is left of it: processes, namespaces, files. */
   traces(): string[] {
     return [
       ...this.processes().map(({ command }) => command),
-      ...namespaces().filter((name) => name.startsWith(`cocoon${this.pid}-`)),
+      ...readdir(this.#netns).filter((name) => name.startsWith(`cocoon${this.pid}-`)),
       ...readdirSync(this.temporary),
     ];
   }
@@ -101,9 +128,9 @@ export class LabRun implements AsyncDisposable {
   }
 }
 
-function namespaces(): string[] {
+function readdir(path: string): string[] {
   try {
-    return readdirSync("/run/netns");
+    return readdirSync(path);
   } catch {
     return [];
   }

@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
-import { LabRun } from "./lab-run.ts";
+import { LabRun, timeout } from "./lab-run.ts";
 
-test("an address moves three times with its VM, and a connection goes on", { timeout: 190_000 }, async () => {
+test("an address moves three times with its VM, and a connection goes on", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once", "--story", "migration"] });
   const code = await lab.exitCode();
   expect(code, lab.output).toBe(0);
   expect(lab.output.match(/the connection went on/g)).toHaveLength(3);
   expect(lab.output).toMatch(/the story is over and every step held: three moves/);
-  expect(lab.traces()).toEqual([]);
+  await lab.leavesNothing();
 });
 
-test("a story that needs namespaces is refused where there are none", async () => {
+test("a story that needs namespaces is refused where there are none", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once", "--story", "migration", "--embedded"] });
   expect(await lab.exitCode()).toBe(1);
   expect(lab.output).toContain("the story migration needs network namespaces");

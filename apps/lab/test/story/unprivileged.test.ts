@@ -3,7 +3,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { checkout, LabRun } from "./lab-run.ts";
+import { checkout, LabRun, timeout } from "./lab-run.ts";
 
 const nobody = "65534";
 
@@ -20,7 +20,7 @@ const becomeNobody = [
 ];
 
 test("without root it plays in namespaces where the kernel allows them, and leaves nothing", {
-  timeout: 90_000,
+  timeout,
 }, async () => {
   const isRoot = process.getuid?.() === 0;
   const temporary = mkdtempSync(join(tmpdir(), "lab-test-"));
@@ -37,5 +37,5 @@ test("without root it plays in namespaces where the kernel allows them, and leav
   expect(lab.output).toContain(allowed ? "the VPC and etcd" : "Playing in one process");
   lab.signal("SIGTERM", "process");
   expect(await lab.exitCode()).toBe(130);
-  expect(lab.traces()).toEqual([]);
+  await lab.leavesNothing();
 });
