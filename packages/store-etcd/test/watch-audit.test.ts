@@ -29,7 +29,7 @@ class LossyConnection extends EtcdConnection {
   }
 }
 
-describe.concurrent("the audit of a watch", () => {
+describe.concurrent("the audit of a watch", { timeout: 90_000 }, () => {
   it("is for the servers that need it", ({ expect }) => {
     const lossy = ["3.3.27", "3.4.0", "3.4.23", "3.4.30", "3.5.0", "3.5.12", "3.5.0-rc.1"];
     expect(lossy.filter(losesChanges)).toEqual(lossy);
@@ -67,7 +67,7 @@ describe.concurrent("the audit of a watch", () => {
       try {
         // While it looks again and again, every change comes once and in its place.
         const told: string[] = [];
-        if (from === "a snapshot") await until("the snapshot", 5_000, () => batches.length === 1);
+        if (from === "a snapshot") await until("the snapshot", 15_000, () => batches.length === 1);
         for (let turn = 0; turn < 40; turn += 1) {
           await put(`k/${turn % 5}`, `${turn}`);
           told.push(`k/${turn % 5}=${turn}`);
@@ -75,7 +75,7 @@ describe.concurrent("the audit of a watch", () => {
             await store.txn({ then: [{ delete: `k/${turn % 5}` }] });
             told.push(`-k/${turn % 5}`);
           }
-          await until("the change", 5_000, () => changes().length >= told.length);
+          await until("the change", 15_000, () => changes().length >= told.length);
           // Spreads the writes over several looks.
           await new Promise((resolve) => setTimeout(resolve, 50));
         }
@@ -85,7 +85,7 @@ describe.concurrent("the audit of a watch", () => {
         await put("k/1", "lost");
         await store.txn({ then: [{ delete: "k/old" }] });
         await put("k/told", "1");
-        await until("what was lost", 20_000, () => changes().length >= told.length + 4);
+        await until("what was lost", 30_000, () => changes().length >= told.length + 4);
         expect(changes().slice(told.length).toSorted()).toEqual([
           "-k/old",
           "k/1=lost",
