@@ -10,8 +10,9 @@ export default defineConfig({
   ssr: { resolve: { conditions: [source, "node"], externalConditions: [source] } },
   test: {
     include: ["packages/*/test/**/*.test.ts", "apps/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // What is waited for has its own deadline; these are for what hangs, on a busy machine too.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // Most tests wait for timers and servers more than they compute.
     maxWorkers: 3,
     maxConcurrency: 8,

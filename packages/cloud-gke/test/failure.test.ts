@@ -170,7 +170,7 @@ describe("other writers of the same interface", () => {
 
 it("somebody who undoes the work again and again is not fought for ever", async () => {
   await using world = await GkeWorld.open();
-  const node = await NodeFixture.start(world, {}, { changeMs: 200 });
+  const node = await NodeFixture.start(world, {}, { changeMs: 1_000 });
   world.simulator.onChange((change) => {
     if (change.kind !== "alias" || change.what !== "added") return;
     world.simulator.removeAlias(change.instance.id, change.alias);
@@ -209,12 +209,15 @@ describe("operations", () => {
   });
 
   it("that end after the instance was deleted are no success", async () => {
-    await using world = await GkeWorld.open({ delays: { operationMs: 60, instanceMs: 5 } });
+    const clock = new HeldClock();
+    await using world = await GkeWorld.open({ clock, delays: { operationMs: HeldClock.heldMs } });
     const node = await NodeFixture.start(world);
     const failure = node.provision();
     const done = expect(failure).rejects.toThrow(/has no instance/);
     await expect.poll(() => world.simulator.calls[update], patience).toBe(1);
     world.deleteInstance(node.instanceID);
+    await expect.poll(() => world.simulator.describeState().instances, patience).toEqual([]);
+    clock.release();
     await done;
   });
 });

@@ -20,14 +20,14 @@ import type { Timing } from "../src/timing.ts";
 
 /** Changes take a few milliseconds here, so the driver may look as often. */
 export const impatient: Timing = {
-  requestMs: 5_000,
+  requestMs: 15_000,
   waitRequestMs: 5_000,
-  retryMs: 5_000,
-  budgetMs: 10_000,
-  changeMs: 10_000,
+  retryMs: 15_000,
+  budgetMs: 20_000,
+  changeMs: 20_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
-  metadataMs: 3_000,
+  metadataMs: 10_000,
   watchMs: 5_000,
 };
 
@@ -39,7 +39,7 @@ export function generousBudget(): CloudBudget {
 }
 
 /** For `expect.poll`, on a busy machine. */
-export const patience = { timeout: 10_000 };
+export const patience = { timeout: 20_000 };
 
 const delays = { pendingMs: 1, operationMs: 3, instanceMs: 4 };
 

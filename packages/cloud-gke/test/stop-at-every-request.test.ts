@@ -148,7 +148,7 @@ const without1 = (address: (host: number) => string) =>
   ].map(([host = 0, prefix]) => `${address(host)}/${prefix}`);
 
 // They only wait, each in a world of its own.
-const longMs = 120_000;
+const longMs = 240_000;
 
 it.concurrent(
   "provision, with a range to be made and an earlier block to be taken off, ends as if it had not been stopped",

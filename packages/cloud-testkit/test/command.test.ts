@@ -1,11 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
 import { SignedClient } from "./signed-client.ts";
+
+// Each starts a program, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url));
 
+/** Its output is whole when it closes, not when it exits. */
 function command(...args: string[]): { child: ChildProcess; output: () => string } {
   const child = spawn(process.execPath, ["--conditions=@cocoon-net/source", main, ...args]);
   onTestFinished(() => void child.kill("SIGKILL"));
@@ -17,7 +21,7 @@ function command(...args: string[]): { child: ChildProcess; output: () => string
 it("serves API and metadata, prints how to use them, and ends on Ctrl-C", async () => {
   const at = ["--listen", "127.0.0.1:0", "--metadata-listen", "127.0.0.1:0"];
   const { child, output } = command("volcengine", ...at, "--instance", "i-lab", "--region", "cn-shanghai");
-  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  await expect.poll(output, { timeout: 25_000 }).toContain("Ctrl-C ends it.");
   const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
   const client = new SignedClient(setting("COCOON_NET_VOLCENGINE_ENDPOINT"));
   const { body } = await client.call("DescribeInstances", {}, { service: "ecs", region: "cn-shanghai" });
@@ -25,7 +29,7 @@ it("serves API and metadata, prints how to use them, and ends on Ctrl-C", async 
   const metadata = await fetch(`${setting("COCOON_NET_METADATA_ENDPOINT")}/latest/instance_id`);
   expect(await metadata.text()).toBe("i-lab");
   child.kill("SIGINT");
-  expect(await once(child, "exit")).toEqual([0, null]);
+  expect(await once(child, "close")).toEqual([0, null]);
 });
 
 it("serves the Compute Engine API and its metadata server", async () => {
@@ -38,7 +42,7 @@ it("serves the Compute Engine API and its metadata server", async () => {
     "--secondary-range",
     "pods=10.4.0.0/16",
   );
-  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  await expect.poll(output, { timeout: 25_000 }).toContain("Ctrl-C ends it.");
   const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
   const metadata = `${setting("COCOON_NET_METADATA_ENDPOINT")}/computeMetadata/v1/instance`;
   const headers = { "metadata-flavor": "Google" };
@@ -53,7 +57,7 @@ it("serves the Compute Engine API and its metadata server", async () => {
     secondaryIpRanges: [{ rangeName: "pods", ipCidrRange: "10.4.0.0/16" }],
   });
   child.kill("SIGTERM");
-  expect(await once(child, "exit")).toEqual([0, null]);
+  expect(await once(child, "close")).toEqual([0, null]);
 });
 
 it("plays what it is told: limits, delays, open questions, faults, a role", async () => {
@@ -73,7 +77,7 @@ it("plays what it is told: limits, delays, open questions, faults, a role", asyn
     ...["--play", "throttleStatus=400", "--play", "unknownIDs=refuse", "--reads-per-second", "1:2"],
     ...["--fault", '{"kind": "refuse", "action": "CreateSubnet", "code": "QuotaExceeded.Subnet"}'],
   );
-  await expect.poll(output, { timeout: 10_000 }).toContain("Ctrl-C ends it.");
+  await expect.poll(output, { timeout: 25_000 }).toContain("Ctrl-C ends it.");
   const setting = (name: string) => new RegExp(`export ${name}=(\\S+)`).exec(output())?.[1];
   expect(setting("VOLCENGINE_ECS_METADATA")).toBe("net");
   expect(setting("VOLCENGINE_ACCESS_KEY_ID")).toBeUndefined();
@@ -89,7 +93,7 @@ it("plays what it is told: limits, delays, open questions, faults, a role", asyn
   await client.call("DescribeVpcs");
   expect((await client.call("DescribeVpcs")).status).toBe(400);
   child.kill("SIGTERM");
-  expect(await once(child, "exit")).toEqual([0, null]);
+  expect(await once(child, "close")).toEqual([0, null]);
 });
 
 it("tells in its help what there is to set", async () => {
@@ -98,7 +102,7 @@ it("tells in its help what there is to set", async () => {
     ["gce", ["aliasRangesPerNic", "listLagMs", "busyStatus=400|412"]],
   ] as const) {
     const { child, output } = command(platform, "--help");
-    expect(await once(child, "exit")).toEqual([0, null]);
+    expect(await once(child, "close")).toEqual([0, null]);
     for (const name of names) expect(output()).toContain(name);
   }
 });
@@ -121,7 +125,7 @@ it.each([
   [["gce", "--metadata-listen", "127.0.0.1:0"], /name it with one --instance/],
 ])("%j is one clear line", async (args, message) => {
   const { child, output } = command(...args);
-  expect(await once(child, "exit")).toEqual([1, null]);
+  expect(await once(child, "close")).toEqual([1, null]);
   expect(output().trim()).toMatch(message);
   expect(output().trim().split("\n")).toHaveLength(1);
 });

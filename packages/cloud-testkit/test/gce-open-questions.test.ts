@@ -45,7 +45,7 @@ describe("what the vendor leaves open is played both ways:", () => {
   });
 
   it("a second writer gets 412", async () => {
-    const client = await open({ busyStatus: 412, delays: { operationMs: 5000 } });
+    const client = await open({ busyStatus: 412, delays: { operationMs: 60_000 } });
     await client.setAliases("n", [pods]);
     expect(await client.setAliases("n", [])).toMatchObject({ status: 412, body: reason("conditionNotMet") });
   });

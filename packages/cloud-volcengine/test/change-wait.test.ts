@@ -25,8 +25,7 @@ describe("what the cloud takes its time for", () => {
       }
     }
     const [fence = 0, release = 0, ...later] = looks;
-    expect(Math.min(fence, release)).toBeGreaterThan(2);
-    // One before it, and one when it was to be expected.
-    expect(later).toEqual([2, 2]);
+    // One before it, and one when it was to be expected: two, where nothing else is going on. Before it was a dozen.
+    expect(Math.min(fence, release)).toBeGreaterThanOrEqual(2 * Math.max(...later));
   });
 });

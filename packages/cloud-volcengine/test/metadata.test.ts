@@ -7,7 +7,7 @@ import { Metadata } from "../src/metadata.ts";
 import type { Timing } from "../src/timing.ts";
 import { impatient } from "./volcengine-world.ts";
 
-const timing = { ...impatient, metadataMs: 1_000 };
+const timing = { ...impatient, metadataMs: 10_000 };
 /** For those who wait in vain. */
 const brief = { ...timing, metadataMs: 50 };
 

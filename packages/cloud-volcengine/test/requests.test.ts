@@ -127,7 +127,7 @@ describe("every request", () => {
 
   it("waits for the budget that all clouds of a process share, each purpose in its queue", async () => {
     await using world = await VolcengineWorld.open();
-    const read = { perSecond: 20, burst: 1 };
+    const read = { perSecond: 5, burst: 1 };
     const budget = new CloudBudget({ rates: { volcengine: { read } } });
     const clouds = [
       await world.cloudOn(world.addInstance(), {}, budget),
@@ -137,7 +137,7 @@ describe("every request", () => {
     await Promise.all(
       clouds.flatMap((cloud) => [cloud.describeInstance("i-1"), cloud.describeInstance("i-2")]),
     );
-    expect(performance.now() - started).toBeGreaterThanOrEqual(145);
+    expect(performance.now() - started).toBeGreaterThanOrEqual(590);
     expect(Math.max(...world.requests.map((call) => call.waitedMs))).toBeGreaterThan(100);
   });
 

@@ -12,14 +12,14 @@ import { VolcengineCloud } from "../src/volcengine-cloud.ts";
 
 /** Changes take a few milliseconds here, so the driver may look as often. */
 export const impatient: Timing = {
-  requestMs: 2_000,
+  requestMs: 15_000,
   budgetMs: 60_000,
-  retryMs: 5_000,
-  busyMs: 5_000,
-  changeMs: 5_000,
+  retryMs: 15_000,
+  busyMs: 15_000,
+  changeMs: 15_000,
   firstPauseMs: 4,
   maxPauseMs: 50,
-  metadataMs: 3_000,
+  metadataMs: 10_000,
   throttledTries: 30,
 };
 
@@ -30,7 +30,7 @@ export function unlimited(): CloudBudget {
 }
 
 /** For `expect.poll`, on a busy machine. */
-export const patience = { timeout: 10_000 };
+export const patience = { timeout: 20_000 };
 
 export const delays = {
   createEniMs: 4,

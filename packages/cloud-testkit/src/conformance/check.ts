@@ -9,10 +9,10 @@ export type Check<W extends CloudWorld = CloudWorld> = (
 ) => void;
 
 /** For tests that do the same work many times. */
-export const longMs = 120_000;
+export const longMs = 240_000;
 
 export function checkWith<W extends CloudWorld>(open: () => Promise<W>): Check<W> {
-  return (name, run, timeoutMs = 30_000) =>
+  return (name, run, timeoutMs = 60_000) =>
     it(
       name,
       async () => {

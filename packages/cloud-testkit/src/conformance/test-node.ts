@@ -132,7 +132,7 @@ export function parentOf(blocks: readonly string[]): string {
 }
 
 /** Asks until the answer is true. */
-export async function until(what: string, probe: () => Promise<boolean>, ms = 10_000): Promise<void> {
+export async function until(what: string, probe: () => Promise<boolean>, ms = 20_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await probe())) {
     assert.ok(performance.now() < end, `${what}: not within ${ms} ms`);
