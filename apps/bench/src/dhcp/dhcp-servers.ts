@@ -5,11 +5,13 @@ import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { bridge, clientAddress, gateway, type Lan, subnet } from "./lan.ts";
+import { nodeCommand } from "./guests-process.ts";
+import { bridge, gateway, type Lan, leaseSeconds, relayEndpoint, serverEndpoint, subnet } from "./lan.ts";
 
 const run = promisify(execFile);
 
-export type ServerName = "cocoon-net" | "kea" | "dnsmasq";
+export type ServerName = "cocoon-net" | "kea" | "dnsmasq" | "echo";
+/** Those that are compared. The echo does no work at all: it shows what can be measured. */
 export const serverNames: readonly ServerName[] = ["cocoon-net", "kea", "dnsmasq"];
 
 /** A server in the node's namespace, with empty files. */
@@ -35,6 +37,7 @@ const starters: Readonly<Record<ServerName, (options: StartOptions) => Promise<C
   "cocoon-net": cocoonNet,
   kea,
   dnsmasq,
+  echo,
 };
 
 interface Command {
@@ -131,7 +134,7 @@ async function cocoonNet({ lan, directory, poolSize, nodeFlags = [] }: StartOpti
   const inNode = ["netns", "exec", lan.node, process.execPath];
   await run("ip", [...inNode, program, "adopt", ...node, ...block, ...files, ...conflist]);
   const config = join(directory, "config.yaml");
-  const relays = [clientAddress];
+  const relays = [relayEndpoint.address];
   const [perClient, total] = [1_000, 100_000].map((limit) => ({ perSecond: limit, burst: limit }));
   writeFileSync(config, JSON.stringify({ dhcp: { limits: { relays, perClient, total } } }));
   const leaseFile = ["--lease-file", join(directory, "leases.json")];
@@ -154,7 +157,7 @@ async function kea({ directory, poolSize }: StartOptions): Promise<Command> {
         "lfc-interval": 0,
       },
       "multi-threading": { "enable-multi-threading": true },
-      "valid-lifetime": 86_400,
+      "valid-lifetime": leaseSeconds,
       subnet4: [
         {
           subnet,
@@ -185,7 +188,7 @@ async function dnsmasq({ directory, poolSize }: StartOptions): Promise<Command> 
       "--user=root",
       `--interface=${bridge}`,
       "--bind-interfaces",
-      `--dhcp-range=${poolRange(poolSize).join(",")},255.255.0.0,24h`,
+      `--dhcp-range=${poolRange(poolSize).join(",")},255.255.0.0,${leaseSeconds}`,
       `--dhcp-leasefile=${join(directory, "dnsmasq.leases")}`,
       "--dhcp-lease-max=65536",
       "--dhcp-authoritative",
@@ -195,6 +198,11 @@ async function dnsmasq({ directory, poolSize }: StartOptions): Promise<Command> 
       "--log-facility=/dev/null",
     ],
   };
+}
+
+async function echo(): Promise<Command> {
+  const options = { server: serverEndpoint, relay: relayEndpoint, firstAddress: "10.77.0.2", leaseSeconds };
+  return { args: nodeCommand("echo-server", JSON.stringify(options)) };
 }
 
 /** First and last address, beginning at .2. */

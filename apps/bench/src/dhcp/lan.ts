@@ -2,6 +2,7 @@ import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
+import type { Endpoint } from "./batch-socket.ts";
 
 const run = promisify(execFile);
 
@@ -12,6 +13,10 @@ export const gateway = "10.77.0.1";
 export const clientAddress = "10.77.254.1";
 export const bridge = "cni0";
 export const clientDevice = "eth0";
+export const serverEndpoint: Endpoint = { address: gateway, port: 67 };
+export const relayEndpoint: Endpoint = { address: clientAddress, port: 67 };
+/** What all servers give; it is the agent's own. */
+export const leaseSeconds = 86_400;
 
 const receiveBuffer = "/proc/sys/net/core/rmem_default";
 const signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"];
@@ -22,8 +27,9 @@ export class Lan implements Disposable {
   readonly node: string;
   readonly guests: string;
   readonly #earlierReceiveBuffer: string;
+  /** Stays until the process exits: a terminal and `npm` send the signal once each, and the second must not end the clearing. */
   readonly #onSignal = (): void => {
-    this[Symbol.dispose]();
+    this.#clear();
     process.exit(130);
   };
 
@@ -31,7 +37,7 @@ export class Lan implements Disposable {
     this.node = `bench-n-${suffix}`;
     this.guests = `bench-g-${suffix}`;
     this.#earlierReceiveBuffer = readFileSync(receiveBuffer, "utf8");
-    for (const signal of signals) process.once(signal, this.#onSignal);
+    for (const signal of signals) process.on(signal, this.#onSignal);
   }
 
   static async create(): Promise<Lan> {
@@ -74,7 +80,11 @@ export class Lan implements Disposable {
 
   /** Ends whatever still runs in the namespaces, and takes them away. */
   [Symbol.dispose](): void {
+    this.#clear();
     for (const signal of signals) process.off(signal, this.#onSignal);
+  }
+
+  #clear(): void {
     writeFileSync(receiveBuffer, this.#earlierReceiveBuffer);
     for (const name of [this.node, this.guests]) {
       const pids = spawnSync("ip", ["netns", "pids", name], { encoding: "utf8" }).stdout.split("\n");

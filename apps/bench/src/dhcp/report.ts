@@ -1,6 +1,7 @@
 import { cpus } from "node:os";
 import type { ServerName } from "./dhcp-servers.ts";
-import { type AtRate, type Filling, type Work, works } from "./measure.ts";
+import type { Filling } from "./fill.ts";
+import { type AtRate, type Work, works } from "./measure.ts";
 import { median } from "./search.ts";
 
 export interface Report {
@@ -8,11 +9,15 @@ export interface Report {
   readonly rates: Readonly<Record<Work, ReadonlyMap<ServerName, readonly number[]>>>;
   /** At 80 % of each one's highest rate, and at one that all (but dnsmasq) can stand. */
   readonly costs: Readonly<Record<Work, readonly ReadonlyMap<ServerName, AtRate>[]>>;
+  /** New clients at the common rate, by the generator of the renewals. */
+  readonly check: ReadonlyMap<ServerName, AtRate>;
+  /** Renewals each second of a server that looks nothing up and keeps nothing. */
+  readonly echo: number;
   /** A pool of 254 addresses, and one of 64,000. */
-  readonly fillings: Map<ServerName, readonly [Filling, Filling]>;
+  readonly fillings: ReadonlyMap<ServerName, readonly [Filling, Filling]>;
 }
 
-const aims: Readonly<Record<Work, number>> = { "new clients": 1.5, renewals: 2 };
+const aims: Readonly<Partial<Record<Work, number>>> = { "new clients": 1.5, renewals: 2 };
 const mostBytes = [75e6, 200e6] as const;
 
 /** The report as plain text. */
@@ -45,42 +50,45 @@ function ratesTable({ rates }: Report): string {
 
 const workNames: Readonly<Record<Work, string>> = {
   "new clients": "new clients, exchanges (DORA)",
-  renewals: "returning clients, DORA + as many RENEWING",
+  renewals: "renewals, REQUEST–ACK",
+  "returning clients": "returning clients, DORA + as many RENEWING",
 };
 
-function costTable({ costs }: Report): string {
+function costTable({ costs, check }: Report): string {
   const head = ["p50", "p99", "CPU/ACK", "÷ kea", "generator's", "flushes/1,000", "peak RSS"];
   const rows = [["at a rate of", "each second", "server", ...head]];
-  for (const work of works) {
-    for (const figures of costs[work]) {
-      const kea = figures.get("kea")?.cpuUs ?? Number.NaN;
-      for (const [name, { rate, p50, p99, cpuUs, generatorUs, flushes, peakBytes }] of figures) {
-        const ratio = cpuUs / kea;
-        rows.push([
-          workNames[work],
-          `${count(rate)}/s`,
-          name,
-          `${p50.toFixed(2)} ms`,
-          `${p99.toFixed(2)} ms`,
-          `${cpuUs.toFixed(0)} µs`,
-          Number.isFinite(ratio) ? `${ratio.toFixed(2)}×` : "",
-          `${generatorUs.toFixed(0)} µs`,
-          count(flushes),
-          megabytes(peakBytes),
-        ]);
-      }
+  const add = (what: string, figures: ReadonlyMap<ServerName, AtRate>): void => {
+    const kea = figures.get("kea")?.cpuUs ?? Number.NaN;
+    for (const [name, { rate, p50, p99, cpuUs, generatorUs, flushes, peakBytes }] of figures) {
+      const ratio = cpuUs / kea;
+      rows.push([
+        what,
+        `${count(rate)}/s`,
+        name,
+        `${p50.toFixed(2)} ms`,
+        `${p99.toFixed(2)} ms`,
+        `${cpuUs.toFixed(0)} µs`,
+        Number.isFinite(ratio) ? `${ratio.toFixed(2)}×` : "",
+        `${generatorUs.toFixed(0)} µs`,
+        count(flushes),
+        megabytes(peakBytes),
+      ]);
     }
-  }
+  };
+  for (const work of works) for (const figures of costs[work]) add(workNames[work], figures);
+  add("new clients, by the generator of the renewals", check);
   return table(rows, 3);
 }
 
-/** What a server would reach that takes no processor time at all, beside the generator at its cheapest. */
-function limits({ costs }: Report): string {
+/** What can be measured here of a server that takes no processor time at all, or next to none. */
+function limits({ costs, echo }: Report): string {
   const lines = works.map((work) => {
+    if (work === "renewals")
+      return `An echo that keeps nothing reaches ${count(echo)}/s here: ${workNames[work]}.`;
     const perAck = costs[work].flatMap((figures) =>
       [...figures.values()].map(({ generatorUs }) => generatorUs),
     );
-    const acks = work === "renewals" ? 2 : 1;
+    const acks = work === "new clients" ? 1 : 2;
     const most = (cpus().length * 1_000_000) / (Math.min(...perAck) * acks);
     return `A server that costs nothing would reach ${count(most)}/s here: ${workNames[work]}.`;
   });
