@@ -6,7 +6,9 @@ import { openMemoryStore } from "@cocoon-net/store-memory";
 import { expect, test } from "vitest";
 import { createZoneController } from "../src/zone-controller.ts";
 
-test("a silent node is fenced in one zone, and left to people in another", async () => {
+test("a silent node is fenced in one zone, and left to people in another", {
+  timeout: 120_000,
+}, async () => {
   await using store = openMemoryStore();
   await using simulator = new VolcengineSimulator();
   const { api } = await simulator.listen({ api: { host: "127.0.0.1", port: 0 } });

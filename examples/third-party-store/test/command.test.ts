@@ -20,7 +20,7 @@ beforeAll(() => {
     "-b",
     here,
   ]);
-}, 60_000);
+}, 120_000);
 
 interface Finished {
   readonly stdout: string;
@@ -41,14 +41,14 @@ async function cocoonNet(cwd: string, ...args: readonly string[]): Promise<Finis
     ...args,
   ];
   try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, argv, { cwd, timeout: 30_000 });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, argv, { cwd, timeout: 60_000 });
     return { stdout, stderr, code: 0 };
   } catch (error) {
     return error as Finished;
   }
 }
 
-describe("a third party's store", () => {
+describe("a third party's store", { timeout: 120_000 }, () => {
   it("is opened by its own scheme when the config names its package", async () => {
     const config = join(directory, "cocoon-net.yaml");
     writeFileSync(config, `store: ${store}\ndrivers:\n  sqlite: ${join(here, "dist/driver.js")}\n`);
@@ -95,7 +95,7 @@ describe("a third party's store", () => {
       }`;
     const argv = ["--conditions=@cocoon-net/source", "--input-type=module", "-e", program];
     const runs = await Promise.all(
-      [1, 2, 3].map(() => promisify(execFile)(process.execPath, argv, { timeout: 25_000 })),
+      [1, 2, 3].map(() => promisify(execFile)(process.execPath, argv, { timeout: 60_000 })),
     );
     const subnets = runs.flatMap(({ stdout }) => stdout.trim().split("\n"));
     expect([subnets.length, new Set(subnets).size]).toEqual([45, 45]);

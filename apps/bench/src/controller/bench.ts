@@ -166,7 +166,7 @@ class Run implements AsyncDisposable {
     const killedAt = Date.now();
     await old[Symbol.asyncDispose]();
     this.#leader = next;
-    const electedAt = await this.#observer.elected(killedAt, leaderTtlMs * 4);
+    const electedAt = await this.#observer.elected(killedAt, leaderTtlMs * 4 + 60_000);
     const loadedAt = await next.loaded(nodes);
     return [
       this.#figure("leader killed: the next is elected", electedAt - killedAt, "ms", {

@@ -9,6 +9,8 @@ const backLimitMs = 500;
 const blackholeLimitMs = 7_000;
 /** Owned, unsure, a problem: what a node says in each outage, and once at its start. */
 const linesPerOutage = 3;
+/** What a busy machine may need beyond the time to settle. */
+const patienceMs = 30_000;
 /** An answer that was on its way when the outage began is not yet a recovery. */
 const onItsWayMs = 50;
 
@@ -36,8 +38,11 @@ export async function recoveryFigures(run: Run): Promise<Figure[]> {
   const [first, second] = processes;
   if (first === undefined || second === undefined) throw new Error("recovery needs two client processes");
   const through = (side: string) => ({ ...server.target(side), port: proxy.port });
+  let workedAt = 0;
   const jobs = [
-    first.begin("liveThroughOutages", { target: through("ours"), side: "ours" }),
+    first.begin("liveThroughOutages", { target: through("ours"), side: "ours" }, (at) => {
+      workedAt = at;
+    }),
     second.begin("liveThroughOutages", { target: through("raw"), side: "raw" }),
   ] as const;
   await Promise.all(jobs.map((job) => job.ready));
@@ -52,6 +57,8 @@ export async function recoveryFigures(run: Run): Promise<Figure[]> {
     await outage.end();
     past.push({ outage, downAt, backAt: Date.now() });
     await pause(sizes.settleMs);
+    const late = performance.now() + patienceMs;
+    while (workedAt < downAt + onItsWayMs && performance.now() < late) await pause(50);
   }
   for (const job of jobs) job.finish();
   const [ours, raw] = await Promise.all(jobs.map((job) => job.result));

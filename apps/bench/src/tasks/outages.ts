@@ -23,7 +23,10 @@ const tryEveryMs = 50;
 /** Short, so that a node becomes unsure of its subnet in an outage, and says so. */
 const heartbeatTtlMs = 3_000;
 
-/** Writes one key over and over, follows it, and keeps a node alive, until it is told to finish. */
+/**
+ * Writes one key over and over, follows it, and keeps a node alive, until it is told to finish. Its progress is the
+ * moment at which both the writing and the watch last worked.
+ */
 export const liveThroughOutages: Task<OutagesParams, OutagesResult> = async ({ target, side }, context) => {
   const [writes, watched, logged]: [number[], number[], number[]] = [[], [], []];
   const write =
@@ -40,6 +43,7 @@ export const liveThroughOutages: Task<OutagesParams, OutagesResult> = async ({ t
     try {
       await write(String(count));
       writes.push(Date.now());
+      context.progress(Math.min(writes.at(-1) ?? 0, watched.at(-1) ?? 0));
     } catch {
       // An outage: that is what this is about.
     }
