@@ -13,8 +13,14 @@ const rate: z.ZodType<Partial<CallRate>> = z.strictObject({
   perMinute: z.exactOptional(z.int().positive()),
 });
 
+/** Those of the built-in platforms are known; a third party's are its own. */
+const ownClasses = z.strictObject({ read: z.exactOptional(rate), write: z.exactOptional(rate) });
+
 const schema = z.strictObject({
-  budget: z.record(z.string(), z.record(z.string(), rate)).default({}),
+  budget: z
+    .object({ volcengine: z.exactOptional(ownClasses), gke: z.exactOptional(ownClasses) })
+    .catchall(z.record(z.string(), rate))
+    .default({}),
 });
 
 /** For everything that this process asks of clouds: made once. */

@@ -12,10 +12,11 @@ const duration = z.string().transform((text, context) => {
     return z.NEVER;
   }
 });
+const leaseTime = duration.refine((ms) => ms >= 1_000, "a lease must last at least 1s");
 const rate: z.ZodType<Rate> = z.strictObject({ perSecond: z.number().positive(), burst: z.int().positive() });
 
 const schema = z.strictObject({
-  leaseTime: z.optional(duration),
+  leaseTime: z.optional(leaseTime),
   coolDown: z.optional(duration),
   decline: z.optional(duration),
   rapidCommit: z.optional(z.boolean()),
@@ -25,10 +26,12 @@ const schema = z.strictObject({
   reservations: z.optional(
     z.array(
       z.strictObject({
-        mac: z.optional(z.string()),
+        mac: z.optional(
+          z.string().regex(/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/i, "not a MAC like 52:54:00:ab:cd:ef"),
+        ),
         clientID: z.optional(z.string()),
         address: z.optional(z.ipv4()),
-        leaseTime: z.optional(duration),
+        leaseTime: z.optional(leaseTime),
         options: z.optional(z.unknown()),
       }),
     ),

@@ -83,6 +83,10 @@ describe("bad input", { timeout: 90_000 }, () => {
       [["cluster", "migrate", "--to", "n2"], /^name the guest by --ip or by --vm/],
       [["cluster", "migrate", "--cancel"], /^--cancel needs --ip/],
       [["cluster", "init", "--parent-cidr", "10.0.0.0/25"], /^node prefix \/24 does not fit/],
+      [
+        ["cluster", "init", "--parent-cidr", "10.0.0.0/16", "--reserve", "10.1.0.0/24"],
+        /^the reserved block 10\.1\.0\.0\/24 is outside 10\.0\.0\.0\/16; name blocks/,
+      ],
       [["cluster", "init", "--parent-cidr", "10.0.0.0"], /'--parent-cidr <cidr>': CIDR/],
       [["cluster", "init", "--parent-cidr", "10.0.0.0/16", "--lease-time", "0s"], /^cluster config: leaseMs/],
     ];
@@ -227,7 +231,11 @@ describe("bad input", { timeout: 90_000 }, () => {
     expectOneLine(await node.run(...node.setUpArgs("adopt", ...subnet)), 1, /the daemon is running/);
     const journal = await stat(node.path("state/leases.journal"));
     const other = await node.run(...node.daemonArgs("--pid-file", node.path("other.pid")));
-    expectOneLine(other, 1, new RegExp(`UDP port 67 on cni0 is in use by .*pid ${daemon.pid}`));
+    expectOneLine(
+      other,
+      1,
+      new RegExp(`UDP port 67 on cni0 is in use by cocoon-net\\.js \\(pid ${daemon.pid}`),
+    );
     expect((await stat(node.path("state/leases.journal"))).mtimeMs).toBe(journal.mtimeMs);
     expect(await (await node.guest()).boot()).toMatch(/^10\.99\.0\./);
   });

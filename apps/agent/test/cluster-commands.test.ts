@@ -11,7 +11,7 @@ it("the cluster's commands create it once and show what is in it, for people and
   const store = ["--store", url];
   const init = ["cluster", "init", ...store, "--parent-cidr", "10.64.0.0/16", "--platform", "gke"];
   expect(await node.run("cluster", "init", ...store, "--parent-cidr", "10.64.0.1/16")).toMatchObject({
-    code: 1,
+    code: 2,
     stderr: expect.stringMatching(/^cocoon-net: .*10\.64\.0\.1\/16.*\n$/),
   });
   expect(await node.do(...init, "--lease-time", "2h", "--reserve", "10.64.0.0/24")).toMatch(
@@ -46,6 +46,11 @@ it("the cluster's commands create it once and show what is in it, for people and
   );
   expect(await refused("--node-name", "n-1")).toMatch(/node name "n-1" is registered by/);
   expect(await refused("--node-name", "no/slash")).toMatch(/"no\/slash" is not a host name/);
+  // What a dry run says is what would happen: nothing of a block that it could not have, and its own one to a node.
+  expect(await refused("--dry-run", "--subnet", "10.65.0.0/24")).toMatch(/10\.65\.0\.0\/24 is outside/);
+  expect(await node.do(...node.setUpArgs("adopt", ...store, "--node-name", "n-1", "--dry-run"))).toMatch(
+    /^subnet: 10\.64\.1\.0\/24$/m,
+  );
   await second.adopt(...store, "--node-name", "n-2", "--subnet", "10.64.9.0/24");
 
   const daemon = await node.daemon(...store);

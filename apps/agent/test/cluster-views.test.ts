@@ -100,6 +100,9 @@ it("filters by node, status, subnet and VM, and names a filter that cannot be", 
   expect(await json("leases", "--subnet", "10.0.0.8/29")).toMatchObject([{ address: "10.0.0.9" }]);
   expect(await json("leases", "--vm", "vm-1")).toMatchObject([{ address: "10.0.0.5" }]);
   expect(await json("events", "--subnet", "10.0.1.0/24")).toMatchObject([{ node: "b" }]);
+  expect(await refusal("nodes", "--node", "z")).toMatch(
+    /^there is no node "z" in .*; `cocoon-net cluster nodes`/,
+  );
   expect(await refusal("nodes", "--status", "gone")).toMatch(/--status.*"gone" is not one of ready, suspect/);
   expect(await refusal("leases", "--subnet", "10.0.0.1/8")).toMatch(/--subnet.*10\.0\.0\.1\/8/);
 });
@@ -125,6 +128,33 @@ it("with --watch prints the view again when it has changed, and ends well", { ti
   for (const { failure } of await Promise.all(running)) expect(failure).toBeUndefined();
   expect(lines.map((line) => (JSON.parse(line) as unknown[]).length)).toEqual([2, 3, 2]);
   expect(parseAllDocuments(documents.join("\n")).length).toBe(documents.length);
+});
+
+it("counts nothing of a node that has left, and names who leads", async () => {
+  const left = {
+    uid: "i-c",
+    status: "left",
+    lastSeen: soon(0),
+    subnet: "10.0.2.0/24",
+    agentVersion: "1.0.0",
+  };
+  const value = JSON.stringify({ ...left, pool: { size: 50, leased: 7, free: 43 } });
+  const leader = JSON.stringify({ id: "controller-a", session: "1" });
+  await store.txn({
+    then: [
+      { put: keys.node("c"), value },
+      { put: keys.leader, value: leader },
+    ],
+  });
+  const stop = new AbortController();
+  const out: string[] = [];
+  const running = runCommand(["cluster", "watch", "--store", url], { signal: stop.signal, out });
+  await expect.poll(() => out.join("\n"), { timeout: 10_000 }).toMatch(/^Controller: controller-a leads$/m);
+  stop.abort();
+  await running;
+  expect(out.join("\n")).toMatch(/^Addresses: {2}2 leased of 140$/m);
+  expect(await show("nodes")).toMatch(/^c +left +- +7\/50 /m);
+  await store.txn({ then: [{ delete: keys.node("c") }, { delete: keys.leader }] });
 });
 
 it("draws the cluster on a terminal, never more than fits, and leaves it as it was", {

@@ -160,6 +160,11 @@ describe("--config", () => {
       "store: [redis://h]\n": /c\.yaml:1: "store" takes one value, not a list/,
       "poolSize: many\n": /c\.yaml:1: "poolSize" is wrong: "many" is not a whole number/,
       "sessionTtl: 5\n": /c\.yaml:1: "sessionTtl" is wrong: "5" is not a duration/,
+      "metricsAddr: 9092\n": /c\.yaml:1: "metricsAddr" is wrong: metrics address "9092" is not host:port/,
+      "dropCidr: [10.0.0.0/8, x]\n": /c\.yaml:1: "dropCidr" is wrong: CIDR "x" is not/,
+      "cloud: { budget: { gke: { writes: {} } } }\n": /c\.yaml:1: "cloud\.budget\.gke" is wrong: .*"writes"/,
+      "dhcp: { leaseTime: 0s }\n": /c\.yaml:1: "dhcp\.leaseTime" is wrong: a lease must last at least 1s/,
+      "dhcp: { reservations: [{ mac: zz }] }\n": /"dhcp\.reservations\.0\.mac" is wrong: not a MAC like/,
       "skipIptables: yes please\n": /c\.yaml:1: "skipIptables" is not true or false/,
     };
     for (const [text, message] of Object.entries(bad)) {

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { AuthError, CocoonError, describeError, InvalidError } from "@cocoon-net/core";
+import { AuthError, CocoonError, InvalidError } from "@cocoon-net/core";
 import type { Metadata } from "./metadata.ts";
 import type { Environment } from "./settings.ts";
 
@@ -136,7 +136,7 @@ export class CredentialSource {
         endsAt: now + lifeMs,
       };
     } catch (error) {
-      if (error instanceof CocoonError) throw none(describeError(error), error);
+      if (error instanceof CocoonError) throw none(error.message, error);
       throw error;
     }
   }

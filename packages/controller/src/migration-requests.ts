@@ -219,7 +219,11 @@ async function addressOf(store: Store, vm: string, call: OperatorOptions): Promi
   const { items } = await readAll(store, prefixes.pool, isOf, call);
   const found = items.filter((ip) => ip !== undefined);
   const [ip, another] = found;
-  if (ip === undefined) throw new NotFoundError(`no guest on record is VM ${vm}`);
+  if (ip === undefined) {
+    throw new NotFoundError(`no guest on record is VM ${vm}`, {
+      hint: "name the guest by its address, which `cocoon-net cluster leases` lists",
+    });
+  }
   if (another === undefined) return ip;
   throw new ConflictError(`VM ${vm} has several addresses: ${found.join(", ")}`, {
     hint: "name one of them",

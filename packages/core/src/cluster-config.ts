@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { aggregate } from "./cidr.ts";
+import { aggregate, overlaps } from "./cidr.ts";
 import { requireCluster, requireHere } from "./cluster-place.ts";
 import { ConflictError, InvalidError, UnavailableError } from "./errors.ts";
 import { type Cidr, formatCidr, parseCidr } from "./ipv4.ts";
@@ -111,11 +111,18 @@ export function newClusterConfig(init: ClusterInit): ClusterConfig {
       `node prefix /${nodePrefix} does not fit into ${init.parentCIDR}; choose between /${parent.prefix} and /30`,
     );
   }
+  const reserved = (init.reserved ?? []).map((text) => parseCidr(text, "reserved block"));
+  const stray = reserved.find((block) => !overlaps(block, parent));
+  if (stray !== undefined) {
+    throw new InvalidError(`the reserved block ${formatCidr(stray)} is outside ${init.parentCIDR}`, {
+      hint: "name blocks of the parent CIDR that no node may get",
+    });
+  }
   const config: ClusterConfig = {
     parentCIDR: formatCidr(parent),
     nodePrefix,
     platform: init.platform,
-    reserved: (init.reserved ?? []).map((text) => formatCidr(parseCidr(text, "reserved block"))),
+    reserved: reserved.map(formatCidr),
     leaseMs: init.leaseMs ?? 86_400_000,
     quarantineMs: init.quarantineMs ?? 600_000,
     reclaimAfterMs: init.reclaimAfterMs ?? 300_000,

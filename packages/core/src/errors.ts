@@ -98,8 +98,10 @@ export class ThrottledError extends CocoonError {
 /** One line for people: message, and what to do. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const hint = error instanceof CocoonError && error.hint !== undefined ? `; ${error.hint}` : "";
-  return `${error.message}${hint}`.replaceAll(/\s*\n\s*/g, " ");
+  const { hint } = error instanceof CocoonError ? error : {};
+  // A server's own words may end in a full stop.
+  const line = hint === undefined ? error.message : `${error.message.replace(/\s*\.?\s*$/, "")}; ${hint}`;
+  return line.replaceAll(/\s*\n\s*/g, " ");
 }
 
 // A driver that was installed apart from the command brings a copy of this package of its own. `instanceof` knows the

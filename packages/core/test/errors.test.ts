@@ -5,7 +5,7 @@ test("an error of another copy of the package is of the same class", async () =>
   vi.resetModules();
   const other = await import("../src/errors.ts");
   expect(other.UnavailableError).not.toBe(UnavailableError);
-  const error: unknown = new other.UnavailableError("no answer", { outcome: "none", hint: "look at it" });
+  const error: unknown = new other.UnavailableError("no answer.", { outcome: "none", hint: "look at it" });
   expect(error).toBeInstanceOf(UnavailableError);
   expect(error).toBeInstanceOf(CocoonError);
   expect(error).not.toBeInstanceOf(InvalidError);

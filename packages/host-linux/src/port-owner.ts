@@ -1,4 +1,5 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { basename } from "node:path";
 
 /** Who has bound a UDP port in this network namespace: `dnsmasq (pid 812)`, one per process. */
 export async function ownersOfUdpPort(port: number): Promise<string[]> {
@@ -15,10 +16,18 @@ export async function ownersOfUdpPort(port: number): Promise<string[]> {
   const owners: string[] = [];
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
     if (!(await hasOpen(pid, inodes))) continue;
-    const name = (await readOrEmpty(`/proc/${pid}/comm`)).trim();
-    owners.push(`${name === "" ? "a process" : name} (pid ${pid})`);
+    owners.push(`${(await nameOf(pid)) || "a process"} (pid ${pid})`);
   }
   return owners;
+}
+
+/** What a person calls it: a script by its own name, as its interpreter's says nothing. */
+async function nameOf(pid: string): Promise<string> {
+  const [program = "", ...words] = (await readOrEmpty(`/proc/${pid}/cmdline`)).split("\0");
+  const script = /^(?:node|python[\d.]*|perl|ruby|(?:ba|da)?sh)$/.test(basename(program))
+    ? words.find((word) => word.startsWith("/") || word.startsWith("."))
+    : undefined;
+  return script === undefined ? (await readOrEmpty(`/proc/${pid}/comm`)).trim() : basename(script);
 }
 
 /** Processes come and go while they are looked at, and may belong to somebody else. */

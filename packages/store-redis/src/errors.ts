@@ -64,6 +64,15 @@ function serverError(cause: Error, { what, topology }: Attempt): CocoonError | u
   if (/Error compiling script/.test(cause.message)) {
     return new InvalidError(message, { cause, hint: "use Redis 7.0 or newer, or Valkey" });
   }
+  if (/unknown command '?sentinel/i.test(cause.message)) {
+    return new InvalidError(`${what}: no sentinel answers there`, {
+      cause,
+      hint: "name the sentinels, whose port is 26379 as a rule; a Redis without them is redis://",
+    });
+  }
+  if (/DB index is out of range/.test(cause.message)) {
+    return new InvalidError(message, { cause, hint: "the server has fewer databases: give another db" });
+  }
   if (/unknown (?:redis )?command/i.test(cause.message)) {
     return new InvalidError(message, {
       cause,

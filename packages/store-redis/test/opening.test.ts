@@ -138,6 +138,18 @@ describe("a server that cannot be used is refused in one line", () => {
     );
   });
 
+  it("when it is no sentinel, or has no such database", async () => {
+    await using server = await startRedis();
+    assert.match(
+      describeError(await refusal(`redis+sentinel://127.0.0.1:${server.port}/main`)),
+      /no sentinel answers there; name the sentinels/,
+    );
+    assert.match(
+      describeError(await refusal(`redis://127.0.0.1:${server.port}?db=99`)),
+      /DB index is out of range; the server has fewer databases/,
+    );
+  });
+
   it("when nobody listens", async () => {
     const startedAt = performance.now();
     const error = await refusal(`redis://127.0.0.1:${await freePort()}`);

@@ -1,6 +1,6 @@
 import { decode, type NodeStatus, nodeSchema, prefixes } from "@cocoon-net/core";
 import { renderTable } from "../output.ts";
-import { ago, readPrefix, type View, within } from "./view.ts";
+import { ago, noSuchNode, readPrefix, type View, within } from "./view.ts";
 
 export interface NodesFilter {
   readonly node?: string | undefined;
@@ -19,6 +19,9 @@ export function nodesView(filter: NodesFilter): View {
         readPrefix(store, prefixes.alive, (node) => node, options),
         readPrefix(store, prefixes.subnets, (node, entry) => [node, entry.modRevision] as const, options),
       ]);
+      if (filter.node !== undefined && !nodes.some(({ node }) => node === filter.node)) {
+        throw noSuchNode(filter.node, store);
+      }
       const living = new Set(alive);
       const epochs = new Map(subnets);
       const rows = nodes
@@ -35,7 +38,7 @@ export function nodesView(filter: NodesFilter): View {
               title: "STATUS",
               value: (row) => (row.status === "ready" && !row.alive ? "ready (silent)" : row.status),
             },
-            { title: "SUBNET", value: (row) => row.subnet },
+            { title: "SUBNET", value: (row) => (row.status === "left" ? "-" : row.subnet) },
             { title: "LEASED", value: (row) => (row.pool ? `${row.pool.leased}/${row.pool.size}` : "-") },
             { title: "ZONE", value: (row) => row.zone ?? "-" },
             { title: "UID", value: (row) => row.uid },

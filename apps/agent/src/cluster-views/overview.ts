@@ -1,5 +1,6 @@
 import {
   decode,
+  type Entry,
   eventSchema,
   keys,
   type NodeStatus,
@@ -13,6 +14,12 @@ import { eventTable } from "./events.ts";
 import { readPrefix, type View } from "./view.ts";
 
 const newestEvents = 12;
+
+/** The name that `campaign` of core was given. */
+function leaderOf({ value }: Entry): string {
+  const { id }: { readonly id?: unknown } = JSON.parse(value);
+  return String(id);
+}
 
 /** The cluster in a few lines: nodes by status, use, leader, and what happened last. */
 export function overview(): View {
@@ -41,7 +48,9 @@ export function overview(): View {
       const living = new Set(alive);
       const byStatus: Partial<Record<NodeStatus, number>> = {};
       for (const { status } of nodes) byStatus[status] = (byStatus[status] ?? 0) + 1;
-      const pools = nodes.flatMap(({ pool }) => (pool === undefined ? [] : [pool]));
+      const pools = nodes.flatMap(({ status, pool }) =>
+        status === "left" || pool === undefined ? [] : [pool],
+      );
       const total = 2 ** (config.nodePrefix - parseCidr(config.parentCIDR).prefix);
       const data = {
         parentCIDR: config.parentCIDR,
@@ -53,7 +62,7 @@ export function overview(): View {
           leased: pools.reduce((sum, { leased }) => sum + leased, 0),
         },
         intents: intents.length,
-        leader: leader.entry?.value ?? null,
+        leader: leader.entry === undefined ? null : leaderOf(leader.entry),
         events: [...events].sort((a, b) => a.time.localeCompare(b.time)).slice(-newestEvents),
       };
       return {
@@ -67,7 +76,7 @@ export function overview(): View {
             ["Slots", `${data.slots.owned} owned, ${data.slots.quarantined} in quarantine, of ${total}`],
             ["Addresses", `${data.addresses.leased} leased of ${data.addresses.pooled}`],
             ["Jobs", String(data.intents)],
-            ["Controller", data.leader ?? "none leads"],
+            ["Controller", data.leader === null ? "none leads" : `${data.leader} leads`],
           ]);
           return `${fields}\n\n${eventTable(data.events)}`;
         },

@@ -15,7 +15,7 @@ import {
   type Store,
 } from "@cocoon-net/core";
 import { renderFields } from "../output.ts";
-import { ago, readPrefix, type View, within } from "./view.ts";
+import { ago, noSuchNode, readPrefix, type View, within } from "./view.ts";
 
 /** How an address stands, with its cell in the map. */
 const cells = {
@@ -81,11 +81,13 @@ async function findNode(
   if (!which.includes("/")) {
     const { entry } = await store.get(keys.node(which), options);
     if (entry) return { node: which, record: decode(nodeSchema, entry) };
-    throw new NotFoundError(`there is no node "${which}" in ${store.label}`, {
-      hint: isAddress(which)
+    throw noSuchNode(
+      which,
+      store,
+      isAddress(which)
         ? `a subnet is named with its prefix length, like ${which}/24; \`cocoon-net cluster ip ${which}\` is about one address`
-        : "`cocoon-net cluster nodes` lists them",
-    });
+        : undefined,
+    );
   }
   const wanted = formatCidr(parseCidr(which, "subnet"));
   const nodes = await readPrefix(

@@ -2,6 +2,7 @@ import {
   type CallOptions,
   contains,
   type Entry,
+  NotFoundError,
   parseAddress,
   parseCidr,
   readAll,
@@ -41,6 +42,14 @@ export function within(block: string | undefined, flag: string): (text: string) 
   const outer = parseCidr(block, flag);
   return (text) =>
     contains(outer, text.includes("/") ? parseCidr(text) : { base: parseAddress(text), prefix: 32 });
+}
+
+export function noSuchNode(
+  name: string,
+  store: Store,
+  hint = "`cocoon-net cluster nodes` lists them",
+): NotFoundError {
+  return new NotFoundError(`there is no node "${name}" in ${store.label}`, { hint });
 }
 
 export function ago(time: string): string {

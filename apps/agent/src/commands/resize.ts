@@ -1,4 +1,4 @@
-import { counted, InvalidError } from "@cocoon-net/core";
+import { contains, counted, InvalidError, NotFoundError, parseAddress, parseCidr } from "@cocoon-net/core";
 import { cloudBudget } from "../cloud-config.ts";
 import { provisionPool, recordNetwork, resourcesOf } from "../cloud-provision.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -28,7 +28,12 @@ export async function resize(flags: ResizeFlags, context: CommandContext): Promi
   const registration = await state.readRegistration();
   await finishLeft(state, pool, registration, context);
   if (flags.release !== undefined) {
-    await releaseAddresses(state, await state.readPool(), registration, addressesIn(flags.release), context);
+    const released = addressesIn(flags.release);
+    const subnet = parseCidr(pool.subnet);
+    const stray = released.find((text) => !contains(subnet, { base: parseAddress(text), prefix: 32 }));
+    if (stray !== undefined)
+      throw new NotFoundError(`${stray} is no address of this node: it has ${pool.subnet}`);
+    await releaseAddresses(state, await state.readPool(), registration, released, context);
   }
   let short: string | undefined;
   if (flags.poolSize !== undefined) {

@@ -1,13 +1,15 @@
 import {
   type Cloud,
-  CocoonError,
+  type ClusterView,
   ConflictError,
+  checkSubnet,
   contains,
   counted,
   decode,
   type InstanceIdentity,
   listAll,
   movedSchema,
+  NotFoundError,
   parseAddress,
   parseCidr,
   prefixes,
@@ -254,10 +256,13 @@ async function describe(
   store: Store | undefined,
   context: CommandContext,
 ): Promise<void> {
-  const subnet = flags.subnet ?? (store && (await nextSubnet(store, flags, context)));
+  const state = new StateDirectory(flags.stateDir);
+  const registered = store && (await state.readRegistration());
+  const kept = registered?.lostAt === undefined ? registered?.subnet : undefined;
+  const wanted = flags.subnet ?? kept;
+  const subnet = store ? await subnetToGet(store, wanted, flags, context) : wanted;
   const gateway =
     subnet === undefined ? (flags.gateway ?? "first host address") : checkGateway(subnet, flags.gateway);
-  const state = new StateDirectory(flags.stateDir);
   const fixes = setUp.provision && subnet !== undefined ? fixesOf({ ...settings, subnet }) : undefined;
   const files = [
     state.poolPath,
@@ -289,17 +294,21 @@ async function describe(
 }
 
 /** What `register` would give now, without taking it. */
-async function nextSubnet(
+async function subnetToGet(
   store: Store,
+  wanted: string | undefined,
   flags: NodeFlags,
-  context: CommandContext,
+  { signal }: CommandContext,
 ): Promise<string | undefined> {
+  let cluster: ClusterView;
   try {
-    await readCluster(store, { signal: context.signal });
+    cluster = await readCluster(store, { signal });
   } catch (error) {
-    if (error instanceof CocoonError && error.code === "not-found" && flags.parentCidr !== undefined)
-      return undefined;
+    if (error instanceof NotFoundError && flags.parentCidr !== undefined) return wanted;
     throw error;
   }
-  return new Registry(store).nextFree({ signal: context.signal });
+  if (wanted === undefined) return await new Registry(store).nextFree({ signal });
+  const { config, parent, reserved } = cluster;
+  checkSubnet(parseCidr(wanted), { parent, reserved, nodePrefix: config.nodePrefix });
+  return wanted;
 }
