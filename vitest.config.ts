@@ -18,7 +18,7 @@ export default defineConfig({
     maxConcurrency: 8,
     retry: 0,
     // A busy machine is no failure: what is waited for has time.
-    expect: { poll: { timeout: 10_000, interval: 25 } },
+    expect: { poll: { timeout: 20_000, interval: 25 } },
     reporters: ["default", new ClosingLine()],
   },
 });

@@ -234,7 +234,7 @@ async function put(directory: string, files: ReadonlyMap<string, Buffer>): Promi
 it.each([7, 8, 9])(
   "a crash at any moment of any write loses no acknowledged lease and grants none twice (G2, G9), seed %i",
   {
-    timeout: 60_000,
+    timeout: 240_000,
   },
   async (seed) => {
     const random = new Random(seed);

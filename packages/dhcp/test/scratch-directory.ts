@@ -10,15 +10,17 @@ export async function scratchDirectory(): Promise<string> {
   return path;
 }
 
-/** Waits for a condition, looking again every few milliseconds. */
+/** Waits for a condition, looking again every few milliseconds, and once more when the time is over. */
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  timeoutMs = 5000,
+  timeoutMs = 15_000,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+  for (;;) {
+    const isLate = performance.now() > deadline;
+    if (await condition()) return;
+    if (isLate) throw new Error(`not within ${timeoutMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }

@@ -52,7 +52,7 @@ describe("a grant", () => {
   it("shows in leases.json within 100 ms of its ACK", async () => {
     const running = await startServer({ directory: await scratchDirectory() });
     const delays: number[] = [];
-    for (let index = 1; index <= 9; index++) {
+    for (let index = 1; index <= 15; index++) {
       const ip = await dora(running, macOf(index));
       const acked = performance.now();
       await until(

@@ -103,7 +103,7 @@ export class Lan {
       });
     }
     onTestFinished(() => this.kill());
-    await until(() => this.output.slice(from).includes("ready\n"), "the server", 20_000).catch(
+    await until(() => this.output.slice(from).includes("ready\n"), "the server", 40_000).catch(
       (error: unknown) => {
         throw new Error(`the server did not start: ${this.output}`, { cause: error });
       },
