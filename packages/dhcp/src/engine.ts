@@ -1,18 +1,17 @@
-import { type Address, InvalidError, lastOf, parseAddress } from "@cocoon-net/core";
+import { type Address, lastOf } from "@cocoon-net/core";
 import { isFresh, type PoolCounts, type Slot } from "./address-table.ts";
-import { Bindings, type Expired, leasedRecord, recordOf, type VmAssigned } from "./bindings.ts";
+import { Bindings, type Expired, recordOf, type VmAssigned } from "./bindings.ts";
 import { isOpenTo, mayKeep, type Own } from "./claims.ts";
 import { ClientSettings } from "./client-settings.ts";
 import type { Decision, Grant, NakReason, SilenceReason } from "./decision.ts";
 import { type EngineOptions, inside, isHostOf, resolveEngineOptions } from "./engine-options.ts";
 import { hashOf } from "./hash.ts";
 import { type AddressRecord, type EngineState, emptyState, type Lease } from "./lease.ts";
+import { Proposals } from "./proposals.ts";
 import type { ReplyParameters } from "./reply-parameters.ts";
 import { type DhcpRequest, identityOf } from "./request.ts";
 
 export type { Expired, VmAssigned } from "./bindings.ts";
-
-type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** An offer that nobody has requested for this long gives way when the pool is empty. */
 const leastHoldMs = 10_000;
@@ -29,6 +28,7 @@ const leastHoldMs = 10_000;
 export class LeaseEngine {
   #options: Required<EngineOptions>;
   readonly #held: Bindings;
+  readonly #proposals: Proposals;
   #settings: ClientSettings;
 
   /** @throws {InvalidError} see `resolveEngineOptions` */
@@ -36,6 +36,7 @@ export class LeaseEngine {
     this.#options = resolveEngineOptions(options);
     this.#settings = new ClientSettings(this.#options);
     this.#held = new Bindings(this.#options.coolDownMs, initial.seq);
+    this.#proposals = new Proposals(this.#held);
     this.#setPool();
     for (const record of initial.records.toSorted((one, other) => one.seq - other.seq))
       this.#held.restore(record);
@@ -140,48 +141,14 @@ export class LeaseEngine {
     return this.#held.letGo(address, now);
   }
 
-  /**
-   * Makes a proposed grant a lease. False when it is no longer allowed (granting was restricted or the address
-   * left the pool meanwhile): then `abort` it. @throws {InvalidError} when it is not a pending grant
-   */
+  /** Makes a proposed grant a lease, see `Proposals`. False when it is no longer allowed: then `abort` it. @throws {InvalidError} */
   commit(grant: Grant): boolean {
-    const { slot, at, isVoid } = this.#pendingOf(grant);
-    const { granting } = this.#options;
-    if (
-      isVoid ||
-      !slot.grantable ||
-      granting === "refuse" ||
-      (granting !== "open" && grant.renews === undefined)
-    )
-      return false;
-    const client = identityOf(grant.lease);
-    slot.pending = undefined;
-    const other = this.#held.clients.leasedTo(client);
-    if (other !== undefined && other !== slot) this.#held.end(other, at);
-    this.#held.lease(slot, client, grant.lease);
-    this.#held.clients.setOffered(client, undefined);
-    return true;
+    return this.#proposals.commit(grant, this.#options.granting);
   }
 
-  /**
-   * Takes a proposed grant back. @returns records that undo those of the grant, to be journalled when those
-   * were. @throws {InvalidError} when it is not a pending grant
-   */
+  /** Takes a proposed grant back, see `Proposals`. @returns what undoes its records @throws {InvalidError} */
   abort(grant: Grant): readonly AddressRecord[] {
-    const { slot, at, offeredUntil, isVoid } = this.#pendingOf(grant);
-    slot.pending = undefined;
-    if (isVoid) this.#held.clients.forget(slot);
-    if (grant.renews !== undefined) {
-      this.#held.table.move(slot, "leased", isVoid ? at : grant.renews.expiry);
-    } else if (offeredUntil > 0 && slot.grantable && !isVoid) {
-      this.#held.table.move(slot, "offered", offeredUntil);
-    } else {
-      this.#held.clients.setOffered(identityOf(grant.lease), undefined);
-      this.#held.rest(slot, at);
-    }
-    const replaced =
-      grant.replaces === undefined ? undefined : this.#held.table.get(parseAddress(grant.replaces.ip));
-    return replaced === undefined ? [recordOf(slot)] : [recordOf(slot), recordOf(replaced)];
+    return this.#proposals.abort(grant);
   }
 
   /** Ends what has to end by now. @returns the leases that ended since the last call, each once */
@@ -250,7 +217,7 @@ export class LeaseEngine {
     const known = !probe || this.#held.clients.lastOf(client) === slot;
     if (message.rapidCommit && this.#options.rapidCommit && known) {
       if (this.#options.granting === "open" || slot.lease !== undefined) {
-        return this.#propose(slot, client, message, now);
+        return this.#proposals.propose(slot, client, message, this.#leaseMs(message), now);
       }
     }
     return { kind: "offer", address: slot.address, leaseMs: this.#leaseMs(message), probe };
@@ -330,7 +297,7 @@ export class LeaseEngine {
         return silence("port-limit");
     }
     this.#held.table.setPort(slot, port);
-    return this.#propose(slot, client, message, now);
+    return this.#proposals.propose(slot, client, message, this.#leaseMs(message), now);
   }
 
   /** Whether the address is of this subnet, or one that a guest of another has brought. */
@@ -348,49 +315,6 @@ export class LeaseEngine {
 
   #leaseMs(message: DhcpRequest): number {
     return this.#settings.reservationOf(message)?.leaseMs ?? this.#options.leaseMs;
-  }
-
-  #propose(slot: Slot, client: string, message: DhcpRequest, now: number): Grant {
-    const { coolDownMs } = this.#options;
-    const leaseMs = this.#leaseMs(message);
-    const vmID = this.#held.vms.of(client);
-    const renews = slot.lease;
-    const hostname = message.hostname ?? renews?.hostname;
-    const clientID = message.clientID ?? renews?.clientID;
-    // No spreads: they cost as much as all the rest.
-    const lease: Writable<Lease> = {
-      // The same text for as long as the client is known.
-      mac: renews?.mac ?? message.mac,
-      ip: slot.ip,
-      // Rounded up: never earlier than the client believes, and `leases.json` holds whole seconds.
-      expiry: Math.ceil((now + leaseMs) / 1000) * 1000,
-      seq: ++this.#held.seq,
-    };
-    if (hostname !== undefined) lease.hostname = hostname;
-    if (clientID !== undefined) lease.clientID = clientID;
-    if (vmID !== undefined) lease.vmID = vmID;
-    const grant: Writable<Grant> = { kind: "grant", address: slot.address, leaseMs, lease, records: [] };
-    if (renews !== undefined) grant.renews = renews;
-    const other = this.#held.clients.leasedTo(client);
-    const replaces = other === slot ? undefined : other?.lease;
-    if (replaces === undefined) grant.records = [leasedRecord(lease)];
-    else {
-      const { ip, mac, expiry, seq } = replaces;
-      const id = replaces.clientID === undefined ? {} : { clientID: replaces.clientID };
-      grant.replaces = replaces;
-      grant.records = [
-        leasedRecord(lease),
-        { state: "ended", ip, until: now + coolDownMs, mac, ...id, expiry, seq },
-      ];
-    }
-    if (this.#held.clients.offeredTo(client) !== slot) this.#held.dropOffer(client, now);
-    // Nothing ends the address while the grant is pending (G2): neither its offer nor the lease it renews.
-    const offeredUntil = slot.state === "offered" ? slot.until : 0;
-    slot.pending = { grant, offeredUntil, at: now, isVoid: false };
-    this.#held.table.move(slot, renews === undefined ? "offered" : "leased");
-    slot.holder = client;
-    if (renews === undefined) this.#held.clients.setOffered(client, slot);
-    return grant;
   }
 
   #release(client: string, message: DhcpRequest, now: number): Decision {
@@ -426,15 +350,6 @@ export class LeaseEngine {
     const isGuests = this.#held.table.get(message.ciaddr)?.grantable ?? false;
     if (!isGuests && !isHostOf(this.#options, message.ciaddr)) return silence("wrong-network");
     return { kind: "inform-ack", address: message.ciaddr };
-  }
-
-  #pendingOf(grant: Grant): { slot: Slot; at: number; offeredUntil: number; isVoid: boolean } {
-    const slot = this.#held.table.get(grant.address);
-    if (slot?.pending?.grant !== grant) {
-      throw new InvalidError(`the grant of ${grant.lease.ip} to ${grant.lease.mac} is not pending`);
-    }
-    const { at, offeredUntil, isVoid } = slot.pending;
-    return { slot, at, offeredUntil, isVoid };
   }
 
   #setPool(): void {

@@ -5,12 +5,13 @@ import { Effects } from "./effects.ts";
 import type { LeaseEngine } from "./engine.ts";
 import type { FloodGuard } from "./flood-guard.ts";
 import { GrantBatches, type Secured } from "./grant-batches.ts";
+import { GrantSettlement } from "./grant-settlement.ts";
 import type { Journal, JournalStats } from "./journal.ts";
 import type { Lease } from "./lease.ts";
 import type { LeasesFile } from "./leases-file.ts";
 import { OfferProbe } from "./offer-probe.ts";
 import { OrderedNetwork } from "./ordered-network.ts";
-import { type DhcpPacket, decodePacket } from "./packet.ts";
+import { decodePacket } from "./packet.ts";
 import {
   type AddressProbe,
   type Clock,
@@ -20,8 +21,8 @@ import {
   type ServerEvent,
   steadyClock,
 } from "./ports.ts";
-import { type Answer, broadcastTo, buildReply } from "./reply.ts";
-import { type DhcpRequest, identityOf, readRequest } from "./request.ts";
+import { count, type Received, Replies } from "./replies.ts";
+import { identityOf, readRequest } from "./request.ts";
 
 export interface DhcpServerOptions {
   readonly engine: LeaseEngine;
@@ -57,11 +58,7 @@ export interface ServerStats {
   readonly journal: JournalStats;
 }
 
-interface Job {
-  readonly packet: DhcpPacket;
-  readonly request: DhcpRequest;
-  /** When it arrived. */
-  readonly at: number;
+interface Job extends Received {
   /** The bridge port that the client is behind. */
   readonly port: string | undefined;
   /** Addresses that were found in use while it was served. */
@@ -97,10 +94,9 @@ export class DhcpServer implements AsyncDisposable {
   readonly #batches: GrantBatches<Job>;
   /** The clients of whom a message is being served, and their messages that wait for it. */
   readonly #busy = new Map<string, Job[] | undefined>();
-  readonly #grants = { ok: 0, failed: 0 };
+  readonly #settlement: GrantSettlement;
+  readonly #replies: Replies;
   readonly #received = new Map<string, number>();
-  readonly #sent = new Map<string, number>();
-  readonly #dropped = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #disposed: Promise<void> | undefined;
@@ -121,6 +117,14 @@ export class DhcpServer implements AsyncDisposable {
     const { journal, leasesFile, onEvent = () => undefined } = options;
     this.#onEvent = onEvent;
     this.#effects = new Effects({ journal, leasesFile, network: this.#network, onEvent });
+    this.#replies = new Replies(this.#engine, this.#socket, this.#network);
+    this.#settlement = new GrantSettlement({
+      engine: this.#engine,
+      clock: this.#clock,
+      effects: this.#effects,
+      replies: this.#replies,
+      arm: () => this.#arm(),
+    });
     this.#batches = new GrantBatches(journal, this.#network, this.#clock, (job, grant, secured) =>
       this.#settle(job, grant, secured),
     );
@@ -213,11 +217,11 @@ export class DhcpServer implements AsyncDisposable {
 
   stats(): ServerStats {
     return {
-      grants: { ...this.#grants },
+      grants: this.#settlement.counts,
       pool: this.#engine.counts(),
       received: Object.fromEntries(this.#received),
-      sent: Object.fromEntries(this.#sent),
-      dropped: Object.fromEntries(this.#dropped),
+      sent: this.#replies.sent,
+      dropped: this.#replies.dropped,
       journal: this.#journal.stats,
     };
   }
@@ -240,7 +244,7 @@ export class DhcpServer implements AsyncDisposable {
     const decoded = decodePacket(bytes);
     const request = decoded.ok ? readRequest(decoded.packet) : decoded.reason;
     if (!decoded.ok || typeof request === "string") {
-      this.#drop(String(request));
+      this.#replies.drop(String(request));
       return;
     }
     count(this.#received, request.type);
@@ -252,7 +256,7 @@ export class DhcpServer implements AsyncDisposable {
       port = this.#engine.portOf(client) ?? this.#guard.portOf(request, from.address);
       const refusal = this.#guard.refusal(client, isKnown, port, now);
       if (refusal !== undefined) {
-        this.#drop(refusal);
+        this.#replies.drop(refusal);
         return;
       }
     }
@@ -264,7 +268,7 @@ export class DhcpServer implements AsyncDisposable {
     const queue = this.#busy.get(client);
     if (queue === undefined) this.#busy.set(client, [job]);
     else if (queue.length < maxQueued) queue.push(job);
-    else this.#drop("client-busy");
+    else this.#replies.drop("client-busy");
   }
 
   #serve(client: string, job: Job, now: number): void {
@@ -291,16 +295,16 @@ export class DhcpServer implements AsyncDisposable {
     const { mac } = job.request;
     switch (decision.kind) {
       case "silence":
-        this.#drop(decision.reason);
+        this.#replies.drop(decision.reason);
         if (decision.reason === "pool-empty") this.#onEvent({ type: "refused", mac, reason: "pool-empty" });
         return undefined;
       case "offer":
         return this.#offer(job, decision, now);
       case "inform-ack":
-        return this.#reply(job, { type: "inform-ack", address: decision.address });
+        return this.#replies.send(job, { type: "inform-ack", address: decision.address });
       case "nak":
         this.#onEvent({ type: "refused", mac, reason: decision.reason });
-        return this.#reply(job, { type: "nak", reason: decision.reason });
+        return this.#replies.send(job, { type: "nak", reason: decision.reason });
       case "grant":
         return this.#grant(job, decision);
       case "release":
@@ -319,10 +323,10 @@ export class DhcpServer implements AsyncDisposable {
 
   #offer(job: Job, { address, leaseMs, probe }: Offer, now: number): Promise<void> | undefined {
     if (probe && this.#probe !== undefined && !this.#probe.isKnownFree(formatAddress(address), now)) {
-      if (this.#probe.isBusy) return this.#drop("probe-busy");
+      if (this.#probe.isBusy) return this.#replies.drop("probe-busy");
       return this.#offerAfterProbe(job, address, this.#probe);
     }
-    return this.#reply(job, { type: "offer", address, leaseMs });
+    return this.#replies.send(job, { type: "offer", address, leaseMs });
   }
 
   /** The address stays offered to the client meanwhile, and its other messages wait. */
@@ -336,7 +340,7 @@ export class DhcpServer implements AsyncDisposable {
         this.#onEvent({ type: "in-use", ip, mac: user });
         this.#effects.write([record]);
       }
-      if (job.conflicts === maxConflicts) return this.#drop("in-use");
+      if (job.conflicts === maxConflicts) return this.#replies.drop("in-use");
     }
     // Decided anew: the pool may have changed meanwhile.
     const again: Job = { ...job, conflicts: job.conflicts + (user === undefined ? 0 : 1) };
@@ -357,7 +361,7 @@ export class DhcpServer implements AsyncDisposable {
     const next = (): void => (job.settled ?? (() => this.#serveNext(identityOf(job.request))))();
     let rest: Promise<void> | undefined;
     try {
-      rest = this.#finish(job, grant, secured);
+      rest = this.#settlement.settle(job, grant, secured);
     } catch (error) {
       this.#effects.problem("a grant could not be settled", error);
     }
@@ -365,92 +369,8 @@ export class DhcpServer implements AsyncDisposable {
     else this.#effects.run(rest.finally(next));
   }
 
-  #finish(job: Job, grant: Grant, { journalError, routeError }: Secured): Promise<void> | undefined {
-    this.#effects.noteJournal(journalError);
-    if (journalError !== undefined || routeError !== undefined || !this.#engine.commit(grant)) {
-      return this.#takeBack(job, grant, { journalError, routeError });
-    }
-    const { lease, replaces, address, leaseMs } = grant;
-    this.#grants.ok++;
-    this.#arm();
-    this.#effects.touch(lease.ip);
-    const sent = this.#reply(job, { type: "ack", address, leaseMs });
-    if (sent !== undefined || replaces !== undefined) return this.#afterReply(sent, job, grant);
-    this.#tellGrant(job, grant);
-    return undefined;
-  }
-
-  async #afterReply(sent: Promise<void> | undefined, job: Job, grant: Grant): Promise<void> {
-    await sent;
-    this.#tellGrant(job, grant);
-    const { replaces } = grant;
-    if (replaces === undefined) return;
-    this.#effects.touch(replaces.ip);
-    this.#onEvent({ type: "released", lease: replaces });
-    await this.#effects.dropRoute(replaces.ip);
-  }
-
-  #tellGrant(job: Job, { lease, renews }: Grant): void {
-    const type = renews === undefined ? "granted" : "renewed";
-    this.#onEvent({ type, lease, tookMs: this.#clock.now() - job.at });
-  }
-
-  async #takeBack(job: Job, grant: Grant, { journalError, routeError }: Secured): Promise<void> {
-    const { lease, renews } = grant;
-    this.#grants.failed++;
-    const undo = this.#engine.abort(grant);
-    // Queued in this turn of the event loop: before any later grant of the same address.
-    if (journalError === undefined) this.#effects.write(undo);
-    this.#arm();
-    const reason = routeError !== undefined ? "route" : journalError !== undefined ? "journal" : undefined;
-    if (reason !== undefined) this.#onEvent({ type: "refused", ip: lease.ip, mac: lease.mac, reason });
-    if (routeError !== undefined) {
-      this.#effects.problem(`the route to ${lease.ip} cannot be set`, routeError);
-    } else if (renews === undefined) {
-      await this.#effects.dropRoute(lease.ip);
-    }
-    const answer = this.#answerToFailure(job, grant, reason);
-    if (answer !== undefined) await this.#reply(job, answer);
-  }
-
-  #answerToFailure(job: Job, grant: Grant, reason: "journal" | "route" | undefined): Answer | undefined {
-    const { renews, address } = grant;
-    if (job.request.type === "discover") return this.#drop(reason ?? "not-available"); // never a NAK (RFC 4039)
-    if (reason === "journal" && renews !== undefined) {
-      // The lease it renews is durable: acknowledging what is left of that keeps the guest on the network (G2).
-      const leaseMs = renews.expiry - this.#clock.now();
-      if (leaseMs >= 1000) return { type: "ack", address, leaseMs };
-    }
-    if (reason === "journal") return this.#drop("journal");
-    // A guest that has the address keeps it: it asks again, and its lease is still good.
-    if (reason === "route")
-      return renews === undefined ? { type: "nak", reason: "not-available" } : this.#drop("route");
-    const { granting } = this.#engine.options;
-    if (granting === "renew-only") return this.#drop("renew-only");
-    return { type: "nak", reason: granting === "refuse" ? "refusing" : "not-in-pool" };
-  }
-
   #sweep(now: number): void {
     this.#effects.expired(this.#engine.expire(now));
-  }
-
-  /** Undefined when the reply has left already. */
-  #reply(job: Job, answer: Answer): Promise<void> | undefined {
-    const reply = buildReply(job.packet, answer, this.#engine.parametersFor(job.request));
-    count(this.#sent, answer.type);
-    if (reply.neighbour === undefined) return this.#send(reply.bytes, reply.to);
-    return this.#network.setNeighbour(reply.neighbour, job.request.mac).then(
-      () => this.#send(reply.bytes, reply.to),
-      () => this.#send(reply.bytes, broadcastTo), // every client hears a broadcast
-    );
-  }
-
-  #send(bytes: Uint8Array, to: { address: string; port: number }): Promise<void> | undefined {
-    try {
-      return this.#socket.send(bytes, to)?.catch(() => this.#drop("send-failed"));
-    } catch {
-      return this.#drop("send-failed");
-    }
   }
 
   #arm(now: number = this.#clock.now()): void {
@@ -468,12 +388,4 @@ export class DhcpServer implements AsyncDisposable {
       Math.max(0, at - now),
     ).unref();
   }
-
-  #drop(reason: string): undefined {
-    count(this.#dropped, reason);
-  }
-}
-
-function count(counters: Map<string, number>, name: string): void {
-  counters.set(name, (counters.get(name) ?? 0) + 1);
 }
