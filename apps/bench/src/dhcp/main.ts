@@ -12,7 +12,7 @@ import { formatReport, type Report } from "./report.ts";
 import { median } from "./search.ts";
 
 const usage =
-  "npm run bench:dhcp -- [--quick] [--rounds N] [--seconds N] [--only cocoon-net,kea,dnsmasq] [--json FILE] [--cpu-prof DIRECTORY]";
+  "npm run bench:dhcp -- [--quick] [--rounds N] [--seconds N] [--only cocoon-net,kea,dnsmasq] [--work renewals] [--json FILE] [--cpu-prof DIRECTORY]";
 
 const programs: Readonly<Record<string, string>> = {
   ip: "iproute2",
@@ -39,6 +39,7 @@ async function run(args: readonly string[]): Promise<void> {
       rounds: { type: "string" },
       seconds: { type: "string" },
       only: { type: "string" },
+      work: { type: "string" },
       json: { type: "string" },
       "cpu-prof": { type: "string" },
       help: { type: "boolean", default: false },
@@ -46,6 +47,7 @@ async function run(args: readonly string[]): Promise<void> {
   });
   if (values.help) return console.log(usage);
   const names = values.only === undefined ? serverNames : values.only.split(",").map(serverName);
+  const chosen = values.work === undefined ? works : [workNamed(values.work)];
   checkPrerequisites();
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
   const seconds = Number(values.seconds ?? (values.quick ? 2 : 3));
@@ -64,7 +66,7 @@ async function run(args: readonly string[]): Promise<void> {
       say: (line) => console.error(line),
       nodeFlags: profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`],
     };
-    const report = await measureAll(bench, names, rounds);
+    const report = await measureAll(bench, names, chosen, rounds);
     console.log(
       `\n${machine()}. ${rounds} rounds of ${seconds} s trials. Server and load generator share the cores.\n`,
     );
@@ -76,10 +78,15 @@ async function run(args: readonly string[]): Promise<void> {
   }
 }
 
-async function measureAll(bench: Bench, names: readonly ServerName[], rounds: number): Promise<Report> {
+async function measureAll(
+  bench: Bench,
+  names: readonly ServerName[],
+  chosen: readonly Work[],
+  rounds: number,
+): Promise<Report> {
   const rates: Rates = { "new clients": new Map(), renewals: new Map(), "returning clients": new Map() };
   for (let round = 0; round < rounds; round++) {
-    for (const work of works) {
+    for (const work of chosen) {
       for (const name of names) {
         // Far from the others, or of what no aim hangs on: once is enough.
         if (round > 0 && (name === "dnsmasq" || work === "returning clients")) continue;
@@ -91,7 +98,7 @@ async function measureAll(bench: Bench, names: readonly ServerName[], rounds: nu
     }
   }
   const costs: Costs = { "new clients": [], renewals: [], "returning clients": [] };
-  for (const work of works) {
+  for (const work of chosen) {
     const own = new Map<ServerName, AtRate>();
     const common = new Map<ServerName, AtRate>();
     for (const name of names) {
@@ -103,18 +110,27 @@ async function measureAll(bench: Bench, names: readonly ServerName[], rounds: nu
   }
   const check = new Map<ServerName, AtRate>();
   const fillings = new Map<ServerName, readonly [Filling, Filling]>();
+  const isRenewing = chosen.includes("renewals");
   for (const name of names) {
     if (name === "dnsmasq") continue; // it would take minutes
-    check.set(name, await byOwnGuests(bench, name, commonRate));
+    if (isRenewing) check.set(name, await byOwnGuests(bench, name, commonRate));
+    if (chosen.length < works.length) continue;
     fillings.set(name, [await fill(bench, name, 254, 254), await fill(bench, name, 64_000, 3_000)]);
   }
-  return { rates, costs, check, echo: await highest(bench, "echo", "renewals"), fillings };
+  const echo = isRenewing ? await highest(bench, "echo", "renewals") : undefined;
+  return { rates, costs, check, echo, fillings };
 }
 
 function serverName(text: string): ServerName {
   const name = serverNames.find((each) => each === text);
   if (name !== undefined) return name;
   throw new InvalidError(`--only ${text} is not known`, { hint: usage });
+}
+
+function workNamed(text: string): Work {
+  const work = works.find((each) => each === text);
+  if (work !== undefined) return work;
+  throw new InvalidError(`--work "${text}" is not one of "${works.join('", "')}"`, { hint: usage });
 }
 
 function checkPrerequisites(): void {

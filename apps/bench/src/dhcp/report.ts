@@ -12,7 +12,7 @@ export interface Report {
   /** New clients at the common rate, by the generator of the renewals. */
   readonly check: ReadonlyMap<ServerName, AtRate>;
   /** Renewals each second of a server that looks nothing up and keeps nothing. */
-  readonly echo: number;
+  readonly echo: number | undefined;
   /** A pool of 254 addresses, and one of 64,000. */
   readonly fillings: ReadonlyMap<ServerName, readonly [Filling, Filling]>;
 }
@@ -82,16 +82,18 @@ function costTable({ costs, check }: Report): string {
 
 /** What can be measured here of a server that takes no processor time at all, or next to none. */
 function limits({ costs, echo }: Report): string {
-  const lines = works.map((work) => {
-    if (work === "renewals")
-      return `An echo that keeps nothing reaches ${count(echo)}/s here: ${workNames[work]}.`;
+  const lines: string[] = [];
+  for (const work of ["new clients", "returning clients"] as const) {
     const perAck = costs[work].flatMap((figures) =>
       [...figures.values()].map(({ generatorUs }) => generatorUs),
     );
+    if (perAck.length === 0) continue;
     const acks = work === "new clients" ? 1 : 2;
     const most = (cpus().length * 1_000_000) / (Math.min(...perAck) * acks);
-    return `A server that costs nothing would reach ${count(most)}/s here: ${workNames[work]}.`;
-  });
+    lines.push(`A server that costs nothing would reach ${count(most)}/s here: ${workNames[work]}.`);
+  }
+  if (echo !== undefined)
+    lines.push(`An echo that keeps nothing reaches ${count(echo)}/s here: ${workNames.renewals}.`);
   return lines.join("\n");
 }
 
