@@ -46,7 +46,7 @@ class GuardedNode implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "cocoon-guard-"));
     parts.use({ [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) });
     const host = parts.use(await Namespace.create());
-    await host.ip("link", "add", "cni0", "type", "bridge");
+    await host.ip("link", "add", "cni0", "address", "02:00:00:00:fd:01", "type", "bridge");
     await host.ip("address", "add", "10.98.0.1/24", "dev", "cni0");
     await host.ip("link", "set", "cni0", "up");
     const guarded = new GuardedNode(parts.move(), host, directory);
@@ -78,7 +78,7 @@ class GuardedNode implements AsyncDisposable {
   }
 
   async wait(what: string, seen: (told: Told) => boolean): Promise<void> {
-    await until(what, 20_000, async () => this.told().some(seen));
+    await until(what, async () => this.told().some(seen));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,7 +101,7 @@ async function udhcpc(guarded: GuardedNode, guest: Namespace, ...more: readonly 
     "-i",
     "eth0",
     "-t",
-    "10",
+    "30",
     "-T",
     "1",
     "-s",
@@ -112,7 +112,7 @@ async function udhcpc(guarded: GuardedNode, guest: Namespace, ...more: readonly 
 }
 
 test("a guest that floods, with made-up MACs too, keeps no other guest from its address", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await using guarded = await GuardedNode.start();
   const flooder = await guarded.guest("52:54:00:00:00:66");
@@ -120,13 +120,13 @@ test("a guest that floods, with made-up MACs too, keeps no other guest from its 
     stdio: "inherit",
   });
   const over = once(flood, "exit");
-  await until("the flood", 20_000, async () => (guarded.stats().dropped?.["flood-port"] ?? 0) > 0);
+  await until("the flood", async () => (guarded.stats().dropped?.["flood-port"] ?? 0) > 0);
   const one = await guarded.guest("52:54:00:00:00:01");
   expect(await udhcpc(guarded, one)).toMatch(/^10\.98\.0\.\d+$/);
   await over;
   const two = await guarded.guest("52:54:00:00:00:02");
   expect(await udhcpc(guarded, two)).toMatch(/^10\.98\.0\.\d+$/);
-  await until("the count", 20_000, async () => guarded.stats().pool?.leased === 2);
+  await until("the count", async () => guarded.stats().pool?.leased === 2);
   const { pool, dropped } = guarded.stats();
   // Four behind its port, four whose MAC the bridge has never seen.
   expect(pool?.offered).toBeLessThanOrEqual(8);
@@ -135,7 +135,7 @@ test("a guest that floods, with made-up MACs too, keeps no other guest from its 
 });
 
 test("an address that a guest uses without a lease is found by ARP and put aside", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await using guarded = await GuardedNode.start();
   const one = await guarded.guest("52:54:00:00:00:01");

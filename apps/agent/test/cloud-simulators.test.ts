@@ -34,7 +34,7 @@ async function readPool(node: AgentNode): Promise<Record<string, unknown>> {
   return pool;
 }
 
-describe("init, status and teardown against the simulators' commands", { timeout: 60_000 }, () => {
+describe("init, status and teardown against the simulators' commands", { timeout: 180_000 }, () => {
   it("volcengine: ENIs with addresses, their NICs up, and all of it given back", async () => {
     await using it = await startSimulator("volcengine", "--instance", "i-n1");
     const { node } = it;

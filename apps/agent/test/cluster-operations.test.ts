@@ -80,7 +80,7 @@ it("takes the block of a silent node; by force only when its name is typed", asy
 });
 
 it("finds what contradicts itself, shows what would mend it, and mends what two checks agree on", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   expect((await run(["check", "--no-cloud"])).failure).toBeUndefined();
   await store.txn({
@@ -105,7 +105,7 @@ it("finds what contradicts itself, shows what would mend it, and mends what two 
   expect((await store.get(keys.slot("10.0.9.0/24"))).entry).toBeDefined();
 
   const stop = new AbortController();
-  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "2s"], {
+  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "60s"], {
     ...{ signal: stop.signal, env: { ...process.env, COCOON_NET_LOG_LEVEL: "silent" } },
   });
   const { out: done, failure } = await run([...quick, "--yes"]);
@@ -149,7 +149,7 @@ it("moves a guest's address, and says what becomes of it", async () => {
     ["move-finished", "n2 serves 10.0.0.9; n1 had it"],
   ] as const) {
     const waiting = run(["migrate", "--ip", ip, "--to", "n2", "--wait"]);
-    const { intent } = await until("the request", 10_000, async () => {
+    const { intent } = await until("the request", async () => {
       const { entry } = await store.get(keys.moved(ip));
       return entry && (JSON.parse(entry.value) as { move: { intent: string } }).move;
     });
@@ -164,17 +164,17 @@ it("moves a guest's address, and says what becomes of it", async () => {
 });
 
 it("the controller waits for a store that is away, and leads when it is there", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await server.stop();
   const stop = new AbortController();
-  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "2s"], {
+  const leading = runCommand(["controller", "--store", url, "--leader-ttl", "60s"], {
     ...{ signal: stop.signal, env: { ...process.env, COCOON_NET_LOG_LEVEL: "silent" } },
   });
   // Away for longer than one try takes.
   await expect(openStore(url)).rejects.toThrow(/127\.0\.0\.1/);
   await server.start();
-  await expect.poll(async () => (await store.get(keys.leader)).entry, { timeout: 30_000 }).toBeDefined();
+  await expect.poll(async () => (await store.get(keys.leader)).entry, { timeout: 60_000 }).toBeDefined();
   stop.abort();
   expect((await leading).failure).toBeUndefined();
 

@@ -5,7 +5,7 @@ import { Hub } from "./support/hub.ts";
 type States = Record<string, string>;
 
 it("the doctor finds a good node good, and of a broken one what is broken and what to do", {
-  timeout: 120_000,
+  timeout: 180_000,
 }, async () => {
   await using hub = await Hub.create();
   const url = await hub.call("startServer", "redis");
@@ -35,9 +35,15 @@ it("the doctor finds a good node good, and of a broken one what is broken and wh
   expect(good.all.filter(({ state }) => state === "problem")).toEqual([]);
   expect(good.code).toBe(0);
   expect(good.states).toMatchObject({
-    ...{ node: "ok", daemon: "ok", bridge: "ok", sysctls: "ok", "DHCP port": "ok", disk: "ok" },
-    ...{ store: "ok", cluster: "ok", "metrics port": "ok" },
+    ...{ node: "ok", daemon: "ok", bridge: "ok", sysctls: "ok", "DHCP port": "ok" },
+    ...{ cluster: "ok", "metrics port": "ok" },
   });
+  // Both are measured: on a busy machine they may be slow, and nothing else.
+  for (const check of ["disk", "store"]) {
+    const { state, fix } = good.all.find((one) => one.check === check) ?? {};
+    if (state !== "ok")
+      expect(fix).toMatch(/^(guests wait that long; use a faster disk|use a store that is nearer)$/);
+  }
   const table = await node.do("doctor", ...state, "--store", url);
   expect(table).toMatch(/^ok +node +n-1: 253 addresses of 10\.64\.0\.0\/24\n/);
 

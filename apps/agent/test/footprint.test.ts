@@ -21,4 +21,4 @@ it("the daemon's code loads neither the client of fetch, nor zod, nor a store's 
   const cwd = fileURLToPath(new URL("..", import.meta.url));
   const printed = execFileSync(process.execPath, flags, { cwd, encoding: "utf8", timeout: 60_000 });
   expect(JSON.parse(printed)).toEqual([]);
-}, 60_000);
+}, 180_000);

@@ -6,7 +6,7 @@ import { Running, until } from "./support/command.ts";
 const block = "172.20.7.0/24";
 const store = "redis://127.0.0.1:6379";
 
-describe("a GKE node", { timeout: 60_000 }, () => {
+describe("a GKE node", { timeout: 180_000 }, () => {
   it("undoes what Google's guest agent does, and drains when its instance is preempted", async () => {
     await using it = await startSimulator("gce", "--instance", "n1");
     const { node } = it;
@@ -32,13 +32,15 @@ describe("a GKE node", { timeout: 60_000 }, () => {
     expect(await local()).toBe("");
     await daemon.says("the subnet is ours");
     await interfere();
-    await until("the route to go", 10_000, async () => (await local()) === "");
-    expect(daemon.output.match(/deleted the local route/g)).toHaveLength(2);
+    await until("the route to go", async () => (await local()) === "");
+    await until("it to say so", () => daemon.output.match(/deleted the local route/g)?.length === 2);
 
     await it.instance("n1", "preempt");
     await daemon.says("preempts this instance");
     await daemon.says("nothing new is granted");
-    const events = await node.do("cluster", "events", "--store", store);
-    expect(events).toMatch(/n1 is about to leave, and grants nothing new: Compute Engine preempts/);
+    await until("the event", async () => {
+      const events = await node.do("cluster", "events", "--store", store);
+      return /n1 is about to leave, and grants nothing new: Compute Engine preempts/.test(events);
+    });
   });
 });

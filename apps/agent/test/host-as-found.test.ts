@@ -53,7 +53,7 @@ const files = (node: AgentNode): string[] => [
   ...["--lease-file", node.path("leases.json")],
 ];
 
-describe.each(["iptables-nft", "iptables-legacy"])("with %s", { timeout: 60_000 }, (iptables) => {
+describe.each(["iptables-nft", "iptables-legacy"])("with %s", { timeout: 180_000 }, (iptables) => {
   it("the second set-up changes nothing, and teardown leaves the host as it was found", async () => {
     await using node = await withOthers(iptables);
     const found = await dump(node, "conflist");
@@ -77,7 +77,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("with %s", { timeout: 60_000 
 });
 
 it("teardown leaves a bridge that was there, one with a VM on it, and a file that was changed since", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await using before = await AgentNode.create();
   await before.namespace.ip("link", "add", "cni0", "type", "bridge");

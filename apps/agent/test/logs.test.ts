@@ -58,7 +58,7 @@ describe("a line of the log", () => {
 });
 
 it("everything that is logged and printed at trace level has none of the planted secrets", {
-  timeout: 90_000,
+  timeout: 180_000,
 }, async () => {
   const planted = ["PLANTEDstore1", "PLANTEDwrong2", "AKTEST", "SKTEST", "PLANTEDtoken3"];
   await using parts = new DisposeStack();

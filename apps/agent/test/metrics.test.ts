@@ -1,4 +1,4 @@
-import { createServer } from "node:net";
+import { randomInt } from "node:crypto";
 import { createController } from "@cocoon-net/controller";
 import { expect, it } from "vitest";
 import { CloudCallTimes } from "../src/cloud-calls.ts";
@@ -12,12 +12,10 @@ import { reasonsNotReady } from "../src/readiness.ts";
 
 const log = createLogger({ COCOON_NET_LOG_LEVEL: "silent" });
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+/** Of a loopback address that nobody else uses: there a port that is free remains so. */
+function freeAddress(): string {
+  const [a, b, c] = [randomInt(1, 255), randomInt(256), randomInt(1, 255)];
+  return `127.${a}.${b}.${c}:${randomInt(20_000, 32_768)}`;
 }
 
 const pagesOf = (text: string): Pages => ({ metrics: () => text, notReady: () => [] });
@@ -73,11 +71,11 @@ it("a node says why a new guest would get no address", () => {
 });
 
 it("the metrics server answers what it has, refuses the rest, and lets go when it ends", async () => {
-  const port = await freePort();
-  const at = `http://127.0.0.1:${port}`;
+  const address = freeAddress();
+  const at = `http://${address}`;
   let reasons: string[] = [];
   await using server = serveMetrics(
-    parseListenAddress(`127.0.0.1:${port}`),
+    parseListenAddress(address),
     { metrics: () => "up 1\n", notReady: () => reasons },
     log,
   );
@@ -98,14 +96,14 @@ it("the metrics server answers what it has, refuses the rest, and lets go when i
 });
 
 it("a metrics address that is taken is told and does no harm", async () => {
-  const port = await freePort();
-  await using _first = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), pagesOf("first 1\n"), log);
-  await fetch(`http://127.0.0.1:${port}/metrics`);
+  const address = freeAddress();
+  await using _first = serveMetrics(parseListenAddress(address), pagesOf("first 1\n"), log);
+  await fetch(`http://${address}/metrics`);
   const lines: string[] = [];
   const told = { error: (_: unknown, text: string) => lines.push(text) } as unknown as typeof log;
-  await using _second = serveMetrics(parseListenAddress(`127.0.0.1:${port}`), pagesOf("second 1\n"), told);
+  await using _second = serveMetrics(parseListenAddress(address), pagesOf("second 1\n"), told);
   await expect.poll(() => lines).toEqual(["metrics cannot be served; going on without"]);
-  expect(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()).toBe("first 1\n");
+  expect(await (await fetch(`http://${address}/metrics`)).text()).toBe("first 1\n");
 });
 
 it("a metrics address is host:port or :port", () => {

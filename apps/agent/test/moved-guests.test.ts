@@ -146,7 +146,7 @@ async function put(moved: MovedRecord, ...more: { put: string; value: string }[]
 }
 
 const isReady = (...names: string[]): Promise<true> =>
-  until(`${names.join()} to be ready`, 5_000, async () => {
+  until(`${names.join()} to be ready`, async () => {
     return (await record())?.move?.ready.toSorted().join() === names.join();
   });
 
@@ -180,7 +180,7 @@ it("takes the four steps: says that it is ready, hands over, serves as at home, 
   expect([home.book.held.has(ip), other.book.held.has(ip)]).toEqual([true, false]);
   expect(home.guests?.governs(ip)).toBe(true);
   home.guests?.changed(ip, { ...lease("n1"), seq: 4 });
-  await until("the renewal to be written", 5_000, async () =>
+  await until("the renewal to be written", async () =>
     ((await store.get(keys.pool(ip))).entry?.value ?? "").includes('"seq":4'),
   );
 
@@ -189,9 +189,9 @@ it("takes the four steps: says that it is ready, hands over, serves as at home, 
   expect(other.book.held.get(ip)).toMatchObject({ mac, vmID: "vm-9" });
   expect(other.book.moved).toMatchObject([{ mac, home: { gateway: 0x0a000001 } }]);
   expect(other.host.at(-1)).toEqual({ away: [], guests: [{ address: ip, gateway: "10.0.0.1" }] });
-  await until("home to have let it go", 5_000, async () => !home.book.held.has(ip));
+  await until("home to have let it go", async () => !home.book.held.has(ip));
   expect(home.book.moved).toEqual([{ address: 0x0a000009 }]);
-  await until("home to route it away", 5_000, async () => home.host.at(-1)?.away.join() === ip);
+  await until("home to route it away", async () => home.host.at(-1)?.away.join() === ip);
 
   // Back again.
   await put(settled);
@@ -206,7 +206,7 @@ it("takes the four steps: says that it is ready, hands over, serves as at home, 
   expect(home.book.held.get(ip)?.mac).toBe(mac);
   await store.txn({ then: [{ delete: keys.moved(ip) }] });
   const nothing = JSON.stringify([[], [], { away: [], guests: [] }, { away: [], guests: [] }]);
-  await until("both to forget it, their servers and hosts too", 5_000, async () => {
+  await until("both to forget it, their servers and hosts too", async () => {
     const left = [home.book.moved, other.book.moved, home.host.at(-1), other.host.at(-1)];
     return !home.guests?.governs(ip) && !other.guests?.governs(ip) && JSON.stringify(left) === nothing;
   });
@@ -217,7 +217,7 @@ it("after a restart without the store serves, and holds back, the same (G7, G9)"
   await home.start();
   await other.start();
   await moveToOther();
-  await until("both to know", 5_000, async () => home.host.at(-1)?.away.join() === ip);
+  await until("both to know", async () => home.host.at(-1)?.away.join() === ip);
   await home.stop();
   await other.stop();
   expect((await home.open()).places()).toEqual([{ address: 0x0a000009 }]);
@@ -231,7 +231,7 @@ it("takes in what was moved to it while it was dead, and says so then", async ()
   await put(before);
   await isReady("n1");
   await put(swapped, swap);
-  await until("home to have let it go", 5_000, async () => !home.book.held.has(ip));
+  await until("home to have let it go", async () => !home.book.held.has(ip));
   await other.start();
   await isReady("n2");
   expect(other.book.held.get(ip)?.mac).toBe(mac);
@@ -254,7 +254,7 @@ it("says again what a store has lost, and ends what it has not lost but ended", 
   await home.start();
   await other.start();
   await moveToOther();
-  await until("n2 to settle", 5_000, async () => (await record())?.move === undefined);
+  await until("n2 to settle", async () => (await record())?.move === undefined);
   await home.stop();
   await other.stop();
   const { entry } = await store.get(keys.incarnation);
@@ -270,10 +270,10 @@ it("says again what a store has lost, and ends what it has not lost but ended", 
   await home.start();
   expect(home.book.moved).toEqual([{ address: 0x0a000009 }]);
   await other.start();
-  await until("n2 to say it again", 5_000, async () => (await record())?.node === "n2");
+  await until("n2 to say it again", async () => (await record())?.node === "n2");
   expect(other.book.held.has(ip)).toBe(true);
   await store.txn({ then: [{ delete: keys.moved(ip) }, { delete: keys.pool(ip) }] });
-  await until("n2 to end it", 5_000, async () => !other.book.held.has(ip));
+  await until("n2 to end it", async () => !other.book.held.has(ip));
 });
 
 it("holds back an address of its own whose record it cannot read, and goes on with the others", async () => {
@@ -283,6 +283,6 @@ it("holds back an address of its own whose record it cannot read, and goes on wi
   expect([home.book.moved, other.book.moved]).toEqual([[{ address: 0x0a00004d }], []]);
   await moveToOther();
   await store.txn({ then: [{ delete: keys.moved("10.0.0.77") }] });
-  await until("it to be free again", 5_000, async () => home.book.moved.length === 1);
+  await until("it to be free again", async () => home.book.moved.length === 1);
   expect(home.book.moved).toEqual([{ address: 0x0a000009 }]);
 });

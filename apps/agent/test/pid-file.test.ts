@@ -5,11 +5,11 @@ import { Running, until } from "./support/command.ts";
 
 const subnet = ["--subnet", "10.99.0.0/24"];
 
-it("a pid file that nobody holds any more is taken over", { timeout: 90_000 }, async () => {
+it("a pid file that nobody holds any more is taken over", { timeout: 180_000 }, async () => {
   await using node = await AgentNode.create();
   await node.adopt(...subnet);
   // No such process; another program that got the pid; a program that only mentions ours; nonsense.
-  await using stranger = new Running("sleep", ["sleep", "60"]);
+  await using stranger = new Running("sleep", ["sleep", "infinity"]);
   await using mention = new Running("another command", idle("cocoon-net", "status"));
   for (const text of ["999999999\n", `${stranger.pid}\n`, `${mention.pid}\n`, "what?\n", ""]) {
     await node.write("daemon.pid", text);
@@ -20,7 +20,7 @@ it("a pid file that nobody holds any more is taken over", { timeout: 90_000 }, a
   }
 });
 
-it("the pid file of the program before it is respected", { timeout: 90_000 }, async () => {
+it("the pid file of the program before it is respected", { timeout: 180_000 }, async () => {
   await using node = await AgentNode.create();
   await node.adopt(...subnet);
   await using old = new Running("the old daemon", idle("/usr/local/bin/cocoon-net", "daemon"));
@@ -31,7 +31,7 @@ it("the pid file of the program before it is respected", { timeout: 90_000 }, as
   expect(await readFile(node.path("daemon.pid"), "utf8")).toBe(`${old.pid}\n`);
 });
 
-it("of daemons that start at once one serves and the others say why not", { timeout: 90_000 }, async () => {
+it("of daemons that start at once one serves and the others say why not", { timeout: 180_000 }, async () => {
   await using node = await AgentNode.create();
   await node.adopt(...subnet);
   for (const left of [undefined, "999999999\n"]) {
@@ -40,7 +40,7 @@ it("of daemons that start at once one serves and the others say why not", { time
       (n) => new Running(`racer ${n}`, node.argv(node.daemonArgs()), node.environment),
     );
     try {
-      await until("one to serve and the others to end", 20_000, () => {
+      await until("one to serve and the others to end", () => {
         const serving = racers.filter(
           (racer) => racer.output.includes('"serving"') && racer.ended === undefined,
         );

@@ -99,10 +99,10 @@ describe("the keeper of a pool", () => {
     it.used = 8;
     await using keeper = new PoolKeeper(it.options);
     for (let guest = 0; guest < 50; guest++) keeper.refused(`mac-${guest}`);
-    await expect.poll(() => it.size, { timeout: 5_000 }).toBeGreaterThanOrEqual(66);
+    await expect.poll(() => it.size, { timeout: 60_000 }).toBeGreaterThanOrEqual(66);
     it.used = 58;
     for (let guest = 0; guest < 50; guest++) keeper.served(`mac-${guest}`);
-    await expect.poll(() => keeper.waiting, { timeout: 5_000 }).toBe(0);
+    await expect.poll(() => keeper.waiting, { timeout: 60_000 }).toBe(0);
     expect(it.grown.length).toBeLessThanOrEqual(2);
     expect(keeper.short).toBeUndefined();
   });
@@ -112,29 +112,32 @@ describe("the keeper of a pool", () => {
     it.size = 40;
     const began = performance.now();
     await using keeper = new PoolKeeper(it.options);
-    await expect.poll(() => it.released.length, { timeout: 5_000 }).toBe(32);
+    await expect.poll(() => it.released.length, { timeout: 60_000 }).toBe(32);
     expect(performance.now() - began).toBeGreaterThan(390);
-    expect(it.size).toBe(8);
+    await expect.poll(() => it.size).toBe(8);
     expect(keeper.short).toBeUndefined();
   });
 
   // Catalogue 13. Guard: apps/agent/src/pool-keeper.ts, PoolKeeper.#run: a shortage makes the pauses longer.
   it("reports what cannot be met, and does not hammer the cloud for it", async () => {
-    let asked = 0;
+    const askedAt: number[] = [];
     const it = world(async () => {
-      asked++;
+      askedAt.push(performance.now());
       return "the subnet is full";
     });
     it.used = 8;
     await using keeper = new PoolKeeper(it.options);
     keeper.refused("mac-1");
-    await expect.poll(() => keeper.short, { timeout: 5_000 }).toBe("the subnet is full");
+    await expect.poll(() => keeper.short, { timeout: 60_000 }).toBe("the subnet is full");
     // Guests go on asking: each of them wakes the keeper.
     for (let round = 0; round < 20; round++) {
       keeper.refused("mac-1");
       await sleep(25);
     }
-    expect(asked).toBe(1);
+    // A second at least lies between two tries, however long this took.
+    for (const [index, at] of askedAt.slice(1).entries()) {
+      expect(at - (askedAt[index] ?? 0)).toBeGreaterThan(900);
+    }
   });
 
   it("says when the maximum is in the way, and still serves as many as it allows", async () => {
@@ -142,7 +145,7 @@ describe("the keeper of a pool", () => {
     it.used = 8;
     await using keeper = new PoolKeeper(it.options);
     for (let guest = 0; guest < 9; guest++) keeper.refused(`mac-${guest}`);
-    await expect.poll(() => it.size, { timeout: 5_000 }).toBe(12);
-    await expect.poll(() => keeper.short, { timeout: 5_000 }).toMatch(/^5 guests more than --pool-max 12/);
+    await expect.poll(() => it.size, { timeout: 60_000 }).toBe(12);
+    await expect.poll(() => keeper.short, { timeout: 60_000 }).toMatch(/^5 guests more than --pool-max 12/);
   });
 });

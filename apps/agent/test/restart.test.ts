@@ -6,7 +6,7 @@ import { AgentNode } from "./support/agent-node.ts";
 const retransmitMs = 3_000;
 
 it("a restart of the daemon costs a client that boots or renews meanwhile at most one retransmit", {
-  timeout: 90_000,
+  timeout: 180_000,
 }, async () => {
   await using node = await AgentNode.create();
   await node.adopt("--subnet", "10.99.0.0/24");

@@ -24,7 +24,7 @@ it("an address that a guest has is not set aside, however many are asked for", a
         openSocket: async () => ({ send() {}, onPacket() {}, close() {} }),
         log: createLogger({ COCOON_NET_LOG_LEVEL: "silent" }),
       },
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(60_000),
     );
     const expiry = new Date(Date.now() + 3_600_000).toISOString();
     const lease = { node: "n1", mac: "02:00:00:00:00:01", expiry, seq: 1 };

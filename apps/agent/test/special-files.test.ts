@@ -5,7 +5,7 @@ import { AgentNode } from "./support/agent-node.ts";
 import { finish } from "./support/command.ts";
 
 it("a device that is named as a file is refused in one line, and stays a device", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await using node = await AgentNode.create();
   const device = node.path("null");

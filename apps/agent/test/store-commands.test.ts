@@ -47,7 +47,7 @@ const lease = (node: string, seq: number) => ({
 
 /** A cluster of nodes with a lease each. @returns what each node has on record, by name */
 async function populate(store: Store, ...names: readonly string[]): Promise<Map<string, OnRecord>> {
-  await initCluster(store, { parentCIDR: "10.0.0.0/16", platform: "volcengine" });
+  await initCluster(store, { parentCIDR: "10.0.0.0/12", platform: "volcengine" });
   const files = new Map<string, OnRecord>();
   for (const node of names) {
     const owned = await register(store, node);
@@ -132,14 +132,14 @@ class Daemon implements AsyncDisposable {
         onChange: () => {},
         [Symbol.asyncDispose]: async () => {},
       },
-      sessionTtlMs: 5_000,
+      sessionTtlMs: 60_000,
       log: createLogger({ COCOON_NET_LOG_LEVEL: "silent" }),
     });
     this.#running = link.run(this.#stop.signal);
   }
 
   async grants(): Promise<void> {
-    await expect.poll(() => this.granting, { timeout: 10_000 }).toBe("open");
+    await expect.poll(() => this.granting, { timeout: 60_000 }).toBe("open");
   }
 
   async stop(): Promise<void> {
@@ -281,7 +281,7 @@ describe("store copy", () => {
     expect(await copy(onEtcd(), "mysql://h")).toMatch(/^unknown store scheme "mysql:"/);
     expect(await copy(onEtcd(), `${onEtcd()}/inside`)).toMatch(/^the prefix of .* lies within that of /);
     expect(await copy(onEtcd(), "etcd://127.0.0.1:1/x")).toMatch(/^[^\n]*127\.0\.0\.1:1[^\n]*$/);
-    await using session = await a.session(5_000);
+    await using session = await a.session(60_000);
     await a.txn({ then: [{ put: keys.alive("n1"), value: "{}", session }] });
     expect(await copy(onEtcd(), onRedis())).toMatch(
       / is in use by 1 agent \(n1\); stop them, or copy with --live$/,
@@ -296,12 +296,13 @@ describe("store copy", () => {
     await using a = await openStore(onEtcd());
     await using b = await openStore(onRedis());
     await populate(a, "n1");
-    await using session = await a.session(10_000);
+    await using session = await a.session(60_000);
     await a.txn({ then: [{ put: keys.leader, value: "{}", session }] });
     const joined: Registration[] = [];
     const refusals: unknown[] = [];
     const join = async (lane: number): Promise<void> => {
-      for (let number = 0; number < 400; number++) {
+      // Fewer than there are slots, and more than there is time for.
+      for (let number = 0; number < 1_200; number++) {
         try {
           joined.push(await register(a, `j${lane}-${number}`));
         } catch (error) {
@@ -311,7 +312,7 @@ describe("store copy", () => {
       }
     };
     const lanes = [1, 2, 3].map(join);
-    await expect.poll(() => joined.length, { timeout: 10_000 }).toBeGreaterThan(5);
+    await expect.poll(() => joined.length, { timeout: 60_000 }).toBeGreaterThan(5);
     const copied = await runCommand([
       "store",
       "copy",
@@ -355,7 +356,7 @@ describe("store copy", () => {
     // The copy gave n2's ownership another epoch under its running daemon.
     const claim = async (): Promise<number | undefined> =>
       (await a.get(keys.subnet("n2"))).entry?.modRevision;
-    await expect.poll(() => stayer.owned?.epoch, { timeout: 10_000 }).toBe(await claim());
+    await expect.poll(() => stayer.owned?.epoch, { timeout: 60_000 }).toBe(await claim());
     await stayer.grants();
     await mover.stop();
     mover.run(onEtcd());
@@ -403,7 +404,7 @@ describe("store export, import and check", () => {
   it("brings a cluster back from a file", async () => {
     await using a = await openStore(onEtcd());
     const files = await populate(a, "n1", "n2");
-    await using session = await a.session(5_000);
+    await using session = await a.session(60_000);
     await a.txn({ then: [{ put: keys.alive("n1"), value: "{}", session }] });
     const file = join(directory, "cluster.jsonl");
     const exported = await runCommand(["store", "export", "--store", onEtcd(), "--file", file]);

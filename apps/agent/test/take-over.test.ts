@@ -22,7 +22,7 @@ const poolText = JSON.stringify(pool, null, 2);
 /** The host as it sets it up. */
 async function setUpAsBefore(node: AgentNode): Promise<void> {
   const { namespace } = node;
-  await namespace.ip("link", "add", "cni0", "type", "bridge");
+  await namespace.ip("link", "add", "cni0", "address", "02:00:00:00:fd:01", "type", "bridge");
   await namespace.ip("address", "add", "10.99.0.1/24", "dev", "cni0");
   await namespace.ip("link", "set", "cni0", "up");
   const drop = ["-m", "comment", "--comment", "cocoon-net-drop", "-j", "DROP"];
@@ -47,7 +47,7 @@ async function programBefore(node: AgentNode): Promise<Running> {
 }
 
 it("is switched to from the program before, back, and to again, while VMs renew and one after another comes", {
-  timeout: 120_000,
+  timeout: 180_000,
 }, async () => {
   await using node = await AgentNode.create();
   await setUpAsBefore(node);
@@ -80,7 +80,7 @@ it("is switched to from the program before, back, and to again, while VMs renew 
   expect([await one.renew(), await two.renew(), await three.renew()]).toEqual(addresses);
   // While it serves, one VM leaves and another comes: ours must not go by what it remembers of the time before.
   await two.release();
-  await until("the lease's end", 5_000, async () => !(await node.leases()).join().includes(two.mac));
+  await until("the lease's end", async () => !(await node.leases()).join().includes(two.mac));
   const four = await node.guest();
   const fourth = await four.boot();
   await back.kill();

@@ -7,22 +7,20 @@ export interface Finished {
   readonly code: number | string;
   readonly stdout: string;
   readonly stderr: string;
-  readonly ms: number;
 }
 
-/** Runs a program to its end, whatever that is; kills it when `timeoutMs` (default 30,000) were not enough. */
+/** Runs a program to its end, whatever that is; kills it when `timeoutMs` (default 60,000) were not enough. */
 export function finish(
   argv: readonly string[],
   options: { readonly env?: NodeJS.ProcessEnv; readonly timeoutMs?: number; readonly cwd?: string } = {},
 ): Promise<Finished> {
   const [program = "", ...args] = argv;
-  const begun = performance.now();
   return new Promise((resolve) => {
-    const { env, timeoutMs = 30_000, cwd } = options;
+    const { env, timeoutMs = 60_000, cwd } = options;
     const settings = { env, cwd, timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: 1 << 24 } as const;
     execFile(program, args, settings, (error, stdout, stderr) => {
       const code = error === null ? 0 : (error.code ?? error.signal ?? "unknown");
-      resolve({ code, stdout, stderr, ms: performance.now() - begun });
+      resolve({ code, stdout, stderr });
     });
   });
 }
@@ -65,7 +63,7 @@ export class Running implements AsyncDisposable {
     if (this.ended === undefined) {
       const closed = once(this.#child, "close");
       this.#child.kill(signal);
-      const late = setTimeout(() => this.#child.kill("SIGKILL"), 10_000);
+      const late = setTimeout(() => this.#child.kill("SIGKILL"), patienceMs);
       await closed;
       clearTimeout(late);
     }
@@ -73,8 +71,8 @@ export class Running implements AsyncDisposable {
   }
 
   /** Waits for a text in what it prints from now on, or from `since` on. */
-  async says(text: string | RegExp, since = 0, timeoutMs = 15_000): Promise<void> {
-    await until(`${this.#name} to say ${text}`, timeoutMs, () => {
+  async says(text: string | RegExp, since = 0): Promise<void> {
+    await until(`${this.#name} to say ${text}`, () => {
       const said = this.output.slice(since);
       if (typeof text === "string" ? said.includes(text) : text.test(said)) return true;
       if (this.ended !== undefined) throw new Ended(`${this.#name} ended with ${this.ended}: ${this.output}`);
@@ -91,13 +89,15 @@ export class Running implements AsyncDisposable {
 
 class Ended extends Error {}
 
+/** For what comes in a few seconds, on a machine that is busy with other tests too. */
+const patienceMs = 60_000;
+
 /** Looks until `look` answers something other than undefined or false. A look that fails is repeated. */
 export async function until<T>(
   what: string,
-  timeoutMs: number,
   look: () => T | Promise<T>,
 ): Promise<Exclude<T, undefined | false>> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = performance.now() + patienceMs;
   let cause: unknown;
   for (;;) {
     try {
@@ -107,7 +107,7 @@ export async function until<T>(
       if (error instanceof Ended) throw error;
       cause = error;
     }
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`, { cause });
+    if (performance.now() > deadline) throw new Error(`not within ${patienceMs} ms: ${what}`, { cause });
     await pause(25);
   }
 }

@@ -144,7 +144,7 @@ export class Guest implements AsyncDisposable {
       ],
       this.#env,
     );
-    return await until(`dhclient of ${this.mac} to get an address`, 20_000, async () => {
+    return await until(`dhclient of ${this.mac} to get an address`, async () => {
       if (client.ended !== undefined) throw new Error(`${client.ended}: ${client.output}`);
       return (await this.events()).slice(seen).find((line) => /^(BOUND|REBOOT) \S/.test(line));
     });
@@ -161,7 +161,7 @@ export class Guest implements AsyncDisposable {
   }
 
   async #next(event: string, seen: number): Promise<string> {
-    return until(`${this.mac} to see "${event}"`, 20_000, async () => {
+    return until(`${this.mac} to see "${event}"`, async () => {
       const line = (await this.events()).slice(seen).find((item) => item.startsWith(`${event} `));
       return line?.slice(event.length + 1);
     }).catch((error: unknown) => {

@@ -89,7 +89,8 @@ async function plug(eni: SimulatedEni | undefined): Promise<void> {
 }
 
 async function unplug(eni: SimulatedEni | undefined): Promise<void> {
-  if (eni) await run("ip", ["link", "delete", link(eni)]);
+  // It may have gone already, with the instance's namespace.
+  if (eni) await run("ip", ["link", "delete", link(eni)]).catch(() => undefined);
 }
 
 function link(eni: SimulatedEni): string {

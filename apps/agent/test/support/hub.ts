@@ -54,7 +54,7 @@ export class Hub implements AsyncDisposable {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const ended = once(child, "exit");
       child.stdin.end();
-      const late = setTimeout(() => child.kill("SIGKILL"), 10_000);
+      const late = setTimeout(() => child.kill("SIGKILL"), 30_000);
       await ended;
       clearTimeout(late);
     });

@@ -30,7 +30,7 @@ export class Namespace implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await until(`the processes in ${this.name} to end`, 10_000, async () => {
+    await until(`the processes in ${this.name} to end`, async () => {
       const pids = (await succeed(["ip", "netns", "pids", this.name])).split("\n").filter(Boolean);
       for (const pid of pids) {
         try {
