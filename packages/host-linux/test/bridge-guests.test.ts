@@ -1,6 +1,6 @@
 import { DisposeStack } from "@cocoon-net/core";
 import { expect, test } from "vitest";
-import { connect, Namespace, Resident } from "./support/namespace.ts";
+import { connect, forwards, Namespace, Resident } from "./support/namespace.ts";
 
 const GUEST_MAC = "52:54:00:00:00:07";
 
@@ -23,6 +23,7 @@ async function bridgeWithGuest(): Promise<AsyncDisposable & { node: Namespace; s
   await guest.ip("link", "set", "eth0", "down");
   await guest.ip("link", "set", "eth0", "address", GUEST_MAC, "up");
   await guest.ip("address", "add", "172.20.100.7/24", "dev", "eth0");
+  await forwards(node, "port0");
   const world = stack.move();
   return { node, server, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }

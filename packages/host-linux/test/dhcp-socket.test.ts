@@ -1,6 +1,6 @@
 import { DisposeStack } from "@cocoon-net/core";
 import { expect, test } from "vitest";
-import { connect, eventually, Namespace, Resident } from "./support/namespace.ts";
+import { connect, eventually, forwards, Namespace, Resident } from "./support/namespace.ts";
 
 const GUEST_MAC = "52:54:00:00:00:07";
 
@@ -20,10 +20,7 @@ async function nodeAndGuest(): Promise<
   await node.ip("link", "set", "port0", "master", "cni0");
   await guest.ip("link", "set", "eth0", "down");
   await guest.ip("link", "set", "eth0", "address", GUEST_MAC, "up");
-  await eventually("bridge port forwards", async () => {
-    const [port] = JSON.parse(await node.ip("-j", "-d", "link", "show", "port0"));
-    return port.linkinfo.info_slave_data.state === "forwarding" ? true : undefined;
-  });
+  await forwards(node, "port0");
   const world = stack.move();
   return { node, guest, server, client, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }

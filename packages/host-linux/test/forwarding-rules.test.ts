@@ -27,7 +27,7 @@ const TAG = ["-m", "comment", "--comment", "cocoon-net-drop"];
 
 describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
   const listing = async (namespace: Namespace, ...args: string[]): Promise<string[]> =>
-    (await namespace.exec(iptables, ...args)).split("\n").filter((line) => line.startsWith("-A"));
+    (await namespace.exec(iptables, "-w", "10", ...args)).split("\n").filter((line) => line.startsWith("-A"));
 
   test("rules are exactly the documented ones, and once", async () => {
     await using world = await inNamespace();
@@ -68,7 +68,7 @@ describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
       ["-d", "10.5.0.0/16", ...TAG, "-j", "ACCEPT"],
       ["-j", "REJECT"],
     ];
-    for (const rule of foreign) await namespace.exec(iptables, "-A", "FORWARD", ...rule);
+    for (const rule of foreign) await namespace.exec(iptables, "-w", "10", "-A", "FORWARD", ...rule);
     const before = await listing(namespace, "-S", "FORWARD");
     await host.call("setUpHost", { ...plan, dropCIDRs: ["10.0.0.0/8"] }, iptables);
     expect((await listing(namespace, "-S", "FORWARD")).slice(1, -1)).toEqual(before);
@@ -86,7 +86,20 @@ describe.each(["iptables-nft", "iptables-legacy"])("%s", (iptables) => {
     await writeFile(spy, `#!/bin/sh\nprintf '%s\\n' "$*" >>${log}\nexec ${iptables} "$@"\n`);
     await chmod(spy, 0o755);
     await host.call("setUpHost", { ...plan, dropCIDRs: ["10.0.0.0/8", "10.1.0.0/16"] }, iptables);
-    await namespace.exec(iptables, "-A", "FORWARD", "-i", "cni0", "-d", "10.1.0.0/16", ...TAG, "-j", "DROP");
+    await namespace.exec(
+      iptables,
+      "-w",
+      "10",
+      "-A",
+      "FORWARD",
+      "-i",
+      "cni0",
+      "-d",
+      "10.1.0.0/16",
+      ...TAG,
+      "-j",
+      "DROP",
+    );
     await host.call("setUpHost", { ...plan, dropCIDRs: ["10.1.0.0/16", "0.0.0.0/0"] }, spy);
     expect((await listing(namespace, "-S", "FORWARD")).filter((line) => line.endsWith("DROP"))).toEqual([
       "-A FORWARD -i cni0 -m comment --comment cocoon-net-drop -j DROP",

@@ -1,7 +1,7 @@
 import { DisposeStack } from "@cocoon-net/core";
 import type { MovedPlan } from "@cocoon-net/host-linux";
 import { expect, test } from "vitest";
-import { connect, Namespace, Resident } from "./support/namespace.ts";
+import { connect, forwards, Namespace, Resident } from "./support/namespace.ts";
 
 const moved = { address: "172.20.1.10", mac: "52:54:00:00:00:0a" };
 const sibling = { address: "172.20.1.11", mac: "52:54:00:00:00:0b" };
@@ -78,11 +78,12 @@ async function plug(host: Namespace, tap: string): Promise<void> {
   await host.ip("link", "set", tap, "master", "cni0");
   await host.ip("link", "set", tap, "type", "bridge_slave", "isolated", "on");
   await host.ip("link", "set", tap, "up");
+  await forwards(host, tap);
 }
 
-/** Within two seconds: what guests have in their ARP caches is corrected, not waited for. */
+/** Within four seconds: what guests have in their ARP caches is corrected, not waited for, which takes five. */
 const answers = (from: Guest, address: string): Promise<boolean> =>
-  from.namespace.exec("ping", "-n", "-c", "1", "-w", "2", address).then(
+  from.namespace.exec("ping", "-n", "-c", "1", "-w", "4", address).then(
     () => true,
     () => false,
   );

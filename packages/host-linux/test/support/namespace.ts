@@ -45,7 +45,7 @@ export class Namespace implements AsyncDisposable {
       child.kill();
       await exit;
     };
-    await once(child.stdout, "data", { signal: AbortSignal.timeout(10_000) });
+    await once(child.stdout, "data", { signal: AbortSignal.timeout(30_000) });
     return { pid: child.pid, [Symbol.asyncDispose]: stop };
   }
 
@@ -145,22 +145,31 @@ export class Resident implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null) return;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const exit = once(this.#child, "exit");
     this.#child.stdin.end();
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 5_000);
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 15_000);
     await exit;
     clearTimeout(timer);
   }
 }
 
-/** Looks until `look` finds something, at most 5 s. */
+/** Until the bridge passes on what comes from that port: its carrier is told to it some time after the link is up. */
+export async function forwards(namespace: Namespace, port: string): Promise<void> {
+  await eventually(`bridge port ${port} forwards`, async () => {
+    const [link] = JSON.parse(await namespace.ip("-j", "-d", "link", "show", port));
+    return link.linkinfo.info_slave_data.state === "forwarding" ? true : undefined;
+  });
+}
+
+/** Looks until `look` finds something, at most 20 s. */
 export async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const deadline = performance.now() + 5_000;
+  const deadline = performance.now() + 20_000;
   for (;;) {
+    const isLate = performance.now() > deadline;
     const found = await look();
     if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(`${what}: not within 5 s`);
+    if (isLate) throw new Error(`${what}: not within 20 s`);
     await pause(20);
   }
 }
