@@ -110,7 +110,7 @@ test("a second server on the port is refused, whichever options it sets, and the
   await server.call("openSocket", "cni0", 67);
   await expect(rival.call("openSocket", "cni0", 67)).rejects.toMatchObject({
     code: "conflict",
-    message: expect.stringMatching(/^UDP port 67 on cni0 is in use by (node|MainThread) \(pid \d+\)$/),
+    message: expect.stringMatching(/^UDP port 67 on cni0 is in use by resident\.ts \(pid \d+\)$/),
     hint: expect.stringContaining("stop it"),
   });
   // node:dgram sets SO_REUSEADDR when asked to share.
