@@ -100,6 +100,11 @@ export type HistoryEntry =
   /** Everything was healed and has come to rest. */
   | { readonly kind: "rest"; readonly at: number };
 
+/** Where a run leaves it, in its directory. */
+export const historyFile = "history.jsonl";
+/** What the store held when the cluster did not come to rest: revision, key and value. */
+export const storeFile = "store.txt";
+
 export function toLines(history: readonly HistoryEntry[]): string {
   return history.map((entry) => `${JSON.stringify(entry)}\n`).join("");
 }

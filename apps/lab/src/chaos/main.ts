@@ -1,13 +1,13 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
-import { delimiter, join } from "node:path";
-import { describeError, InvalidError } from "@cocoon-net/core";
+import { readFile, rm } from "node:fs/promises";
+import { delimiter } from "node:path";
+import { describeError, InvalidError, UnavailableError } from "@cocoon-net/core";
 import { Command, Option } from "commander";
 import type { StoreKind } from "../access.ts";
 import { ip } from "../namespaces/ip-command.ts";
 import { removeNamespaces } from "../namespaces/namespaces.ts";
 import { Stage } from "../stage.ts";
 import { checkHistory } from "./check-history.ts";
-import { fromLines, toLines } from "./history.ts";
+import { fromLines, type HistoryEntry, historyFile, storeFile } from "./history.ts";
 import { makeRunDirectory, removeLeftovers, runPrefix } from "./leftovers.ts";
 import { summary } from "./summary.ts";
 
@@ -22,7 +22,8 @@ interface ChaosFlags {
   readonly directory?: string;
 }
 
-const historyFile = "history.jsonl";
+/** What a run may take beside the time in which the cluster is disturbed: then it is ended; then it is killed. */
+const moreMinutes = { asked: 6, killed: 7 } as const;
 
 /** `npm run chaos`. Exit code 1 when the history breaks a guarantee, or the cluster does not come to rest. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -49,7 +50,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function run(argv: readonly string[], flags: ChaosFlags): Promise<number> {
-  if (flags.check !== undefined) return report(await readFile(flags.check, "utf8"));
+  if (flags.check !== undefined) return report(fromLines(await readFile(flags.check, "utf8")));
   const minutes = numberOf("--minutes", flags.minutes, 600);
   const seed = flags.seed === undefined ? Date.now() % 1e9 : numberOf("--seed", flags.seed, 2 ** 32);
   const { inside, directory } = flags;
@@ -77,13 +78,16 @@ async function outside(script: string, flags: ChaosFlags, minutes: number, seed:
         ...[process.execPath, script, "--inside", prefix, "--directory", directory],
         ...["--store", flags.store, "--minutes", String(minutes), "--seed", String(seed)],
       ],
-      { graceMs: 20_000, limitMs: (minutes + 6) * 60_000 },
+      { graceMs: 20_000, limitMs: (minutes + moreMinutes.killed) * 60_000 },
     );
     return code;
   } finally {
     await removeNamespaces(prefix);
     if (code === 0 && !flags.keep) await rm(directory, { recursive: true, force: true });
-    else console.log(`kept: ${directory} (${historyFile}, logs; check it again with --check)`);
+    else
+      console.log(
+        `kept: ${directory} (${historyFile}, logs, ${storeFile} where it is not at rest; check it again with --check)`,
+      );
   }
 }
 
@@ -96,18 +100,17 @@ async function play(options: {
 }): Promise<number> {
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => stop.abort());
+  const late = new UnavailableError("the run takes too long", { outcome: "none" });
+  setTimeout(() => stop.abort(late), (options.minutes + moreMinutes.asked) * 60_000).unref();
   const { runChaos } = await import("./run.ts");
   console.log(`chaos: ${options.minutes} min on ${options.store}, --seed ${options.seed}`);
   const { history, unrest } = await runChaos({ ...options, signal: stop.signal, tell: console.log });
-  const text = toLines(history);
-  await writeFile(join(options.directory, historyFile), text);
-  const code = report(text);
+  const code = report(history);
   if (unrest !== "") console.log(`the cluster did not come to rest: ${unrest}`);
   return unrest === "" ? code : 1;
 }
 
-function report(text: string): number {
-  const history = fromLines(text);
+function report(history: readonly HistoryEntry[]): number {
   const violations = checkHistory(history);
   console.log(summary(history));
   for (const { kind, at, message } of violations) {

@@ -1,9 +1,21 @@
-import { decode, describeError, keys, leaseSchema, listAll, pause, prefixes } from "@cocoon-net/core";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  decode,
+  describeError,
+  incarnationSchema,
+  keys,
+  leaseSchema,
+  listAll,
+  pause,
+  prefixes,
+  type Store,
+} from "@cocoon-net/core";
 import { ChaosCluster, type ChaosClusterOptions } from "./chaos-cluster.ts";
 import { Dice } from "./dice.ts";
 import type { Disturbance } from "./disturbance.ts";
 import { pickFault } from "./faults.ts";
-import type { HistoryEntry } from "./history.ts";
+import { type HistoryEntry, historyFile, storeFile, toLines } from "./history.ts";
 import { withdrawRequests } from "./operator-faults.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -15,7 +27,7 @@ export interface ChaosOptions extends Omit<ChaosClusterOptions, "onEnded"> {
 
 export interface ChaosResult {
   readonly history: readonly HistoryEntry[];
-  /** What did not come right again after everything was healed; empty when all did. */
+  /** What did not come right again after everything was healed, or why the run ended early; empty when all is well. */
   readonly unrest: string;
 }
 
@@ -24,10 +36,16 @@ const guestsPerNode = 3;
 /** Disturbances at a time, and pauses between their beginnings. */
 const atOnce = 5;
 const pauseMs = [500, 3_000] as const;
-/** A lease, a session, a reclaim with its quarantine and the retries' longest pause, with room for a busy machine. */
-const restMs = 150_000;
+/**
+ * A minute in which a store that was restarted may have lost writes, a lease, a session, a reclaim with its quarantine
+ * and the retries' longest pause, with room for a busy machine.
+ */
+const restMs = 240_000;
 
-/** Builds a cluster, disturbs it for so long, heals it, waits until it is at rest. */
+/**
+ * Builds a cluster, disturbs it for so long, heals it, waits until it is at rest. Whatever ends that, its history is
+ * written into the directory then, and what the store holds where the cluster is not at rest.
+ */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { minutes, seed, tell, signal } = options;
   const startedAt = performance.now();
@@ -51,11 +69,36 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     for (const { name: guest } of guests) recorder.note({ kind: "placed", at, guest, node });
   }
   log(`${nodes} nodes with ${guestsPerNode} guests each, two controllers, one ${options.store}`);
-  await disturb(cluster, recorder, { dice: new Dice(seed), forMs: minutes * 60_000, log, signal });
-  log("everything is healed");
-  const unrest = await untilRest(cluster, recorder, signal);
+  let unrest: string;
+  try {
+    await disturb(cluster, recorder, { dice: new Dice(seed), forMs: minutes * 60_000, log, signal });
+    log("everything is healed");
+    unrest = await untilRest(cluster, recorder, signal);
+  } catch (error) {
+    unrest = describeError(error);
+  }
   log(unrest === "" ? "the cluster is at rest" : `no rest: ${unrest}`);
-  return { history: await recorder.history(), unrest };
+  const history = await recorder.history();
+  await writeFile(join(options.directory, historyFile), toLines(history));
+  if (unrest !== "") await writeFile(join(options.directory, storeFile), await contentsOf(cluster));
+  return { history, unrest };
+}
+
+/** What all jobs wait for. */
+async function holdsJobs(store: Store): Promise<string> {
+  const { entry } = await store.get(keys.incarnation);
+  const { recovering = false, since = "" } = entry ? decode(incarnationSchema, entry) : {};
+  return recovering ? `the store is recovering since ${since}; ` : "";
+}
+
+/** A line for each key; why, where the store does not say. */
+async function contentsOf({ store }: ChaosCluster): Promise<string> {
+  try {
+    const { entries } = await listAll(store, "");
+    return entries.map((entry) => `${entry.modRevision} ${entry.key} ${entry.value}\n`).join("");
+  } catch (error) {
+    return `${describeError(error)}\n`;
+  }
 }
 
 interface DisturbOptions {
@@ -126,8 +169,8 @@ async function whatIsWrong(cluster: ChaosCluster, recorder: Recorder): Promise<s
   for (const { name } of all) {
     if ((await store.get(keys.alive(name))).entry === undefined) return `${name} is not heard`;
   }
-  const { entries: jobs } = await listAll(store, prefixes.intents);
-  if (jobs[0]) return `the job ${jobs[0].key} is under way`;
+  const [job] = (await listAll(store, prefixes.intents)).entries;
+  if (job) return `${await holdsJobs(store)}${job.key} is under way: ${job.value}`;
   const leased = new Map<string, string>();
   for (const entry of (await listAll(store, prefixes.pool)).entries) {
     leased.set(entry.key.slice(prefixes.pool.length), decode(leaseSchema, entry).mac);
