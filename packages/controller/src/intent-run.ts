@@ -30,7 +30,8 @@ export interface RunnableJob<T extends IntentBase> {
 }
 
 /**
- * Drives a job until its intent is gone. What fails is tried again, with growing pauses that begin anew with each step.
+ * Drives a job until its intent is gone. What fails is tried again, with pauses that grow from failure to failure, and
+ * begin anew once a look has gone well: a job that waits for days meets many outages, each of which is the first.
  * @throws {LeadLostError}; the signal's reason
  */
 export async function runJob<T extends IntentBase>(
@@ -39,13 +40,12 @@ export async function runJob<T extends IntentBase>(
 ): Promise<void> {
   const { alarm, clock, signal, retryFirstMs, retryMaxMs, tickMs } = context;
   const pauses = new Backoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
-  for (let { step } = job.log.intent; ; ) {
+  for (;;) {
     const { rings } = alarm;
     try {
       const next = await job.advance();
       if (next === "ended") return;
-      if (job.log.intent.step !== step) pauses.reset();
-      ({ step } = job.log.intent);
+      pauses.reset();
       if (next === "held") await alarm.sleep(tickMs, rings, signal);
       else await clock.wait(next, signal);
     } catch (error) {

@@ -372,6 +372,33 @@ test("an address whose guest comes back between the second look and the return d
 });
 
 // Catalogue 8. Guard: packages/core/src/moved-address.ts, writeMovedLease: the record is compared.
+// Guard: packages/controller/src/intent-run.ts, runJob: pauses begin anew after a look that went well.
+test("a move that has met many outages of the store still goes on soon after the last", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, agents } = fleet;
+  const a = cluster.start("a", { retryMaxMs: 60_000 });
+  let failing = false;
+  a.store.intercept = async (request, forward) => {
+    const has = (what: "get" | "put", key: string) =>
+      request.then?.some((operation) => what in operation && Object(operation)[what] === key);
+    // The swap: what the target is to say then, it says later.
+    if (has("put", `pool/${ip}`)) agents[1].deaf = true;
+    if (!failing || !has("get", `moved/${ip}`)) return forward();
+    failing = false;
+    throw new UnavailableError("the store is away", { outcome: "none" });
+  };
+  await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+  await cluster.until("the owner is swapped", () => agents[1].deaf);
+  for (let outage = 1; outage <= 8; outage++) {
+    failing = true;
+    await cluster.until("the move has met an outage", () => !failing);
+    if (outage < 8) await cluster.pass(120_000);
+  }
+  agents[1].deaf = false;
+  await agents[1].look();
+  await cluster.until("it is moved", () => isOver(cluster), 5_000);
+});
+
 test("once it has moved, the former node can write nothing about it", async () => {
   await using fleet = await threeNodes();
   const { cluster, nodes } = fleet;
