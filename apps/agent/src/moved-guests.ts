@@ -293,10 +293,7 @@ export class MovedGuests implements AsyncDisposable {
         const { entry } = await store.get(keys.incarnation, { signal });
         if (entry && decode(incarnationSchema, entry).recovering) {
           // Its node may be about to say it again.
-          setTimeout(() => {
-            this.#unsettled.add(ip);
-            this.#unsettled.wake();
-          }, tickMs).unref();
+          this.#lookAgain(ip);
           return;
         }
       }
@@ -336,18 +333,32 @@ export class MovedGuests implements AsyncDisposable {
   }
 
   async #acknowledge({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
-    // False: it has changed, and the watch tells.
     if (await acknowledgeMove(store, registration, entry, { signal })) {
       this.#options.log.info({ ip, node: registration.node }, "ready for the move");
-    }
+    } else this.#refused(ip, entry);
   }
 
   async #write({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
     if (!this.#writes.has(ip)) return;
     const lease = this.#writes.get(ip);
     const { node, fence } = registration;
-    if (!(await writeMovedLease(store, { node, fence }, entry, lease, { signal }))) return;
-    if (this.#writes.get(ip) === lease) this.#writes.delete(ip);
+    if (!(await writeMovedLease(store, { node, fence }, entry, lease, { signal }))) this.#refused(ip, entry);
+    else if (this.#writes.get(ip) === lease) this.#writes.delete(ip);
+  }
+
+  /**
+   * Either the record has changed, and the watch tells; or this node's claim is another one by now, and `moved/` will
+   * not tell when the heartbeat has proved it.
+   */
+  #refused(ip: string, entry: Entry): void {
+    if (this.#entries.get(ip) === entry) this.#lookAgain(ip);
+  }
+
+  #lookAgain(ip: string): void {
+    setTimeout(() => {
+      this.#unsettled.add(ip);
+      this.#unsettled.wake();
+    }, tickMs).unref();
   }
 
   async #learnGateway({ store, signal }: Session, ip: string, record: MovedRecord): Promise<void> {

@@ -237,6 +237,33 @@ it("takes in what was moved to it while it was dead, and says so then", async ()
   expect(other.book.held.get(ip)?.mac).toBe(mac);
 });
 
+// Guard: MovedGuests.#refused. `moved/` does not change when a claim is confirmed under another epoch.
+it("says that it serves a guest once its claim is proved again, when that was refused before (G3)", async () => {
+  await home.start();
+  await other.start();
+  await put(before);
+  await isReady("n1", "n2");
+  const { epoch } = other.registration;
+  await store.txn({
+    then: [
+      { put: keys.subnet("n2"), value: encode("10.0.1.0/24") },
+      { put: keys.epochs("n2"), value: encode({ former: [epoch] }) },
+    ],
+  });
+  let refused = 0;
+  const txn = store.txn.bind(store);
+  store.txn = async (request, options) => {
+    const result = await txn(request, options);
+    if (!result.succeeded) refused += 1;
+    return result;
+  };
+  await put(swapped, swap);
+  await until("it to be refused", 5_000, async () => refused > 0);
+  await other.registration.confirm();
+  expect(other.registration.epoch).toBeGreaterThan(epoch);
+  await isReady("n2");
+});
+
 it("lets an address go home only when it has no guest of it, and makes none then", async () => {
   await home.start();
   await other.start();

@@ -371,7 +371,6 @@ test("an address whose guest comes back between the second look and the return d
   expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
 });
 
-// Catalogue 8. Guard: packages/core/src/moved-address.ts, writeMovedLease: the record is compared.
 // Guard: packages/controller/src/intent-run.ts, runJob: pauses begin anew after a look that went well.
 test("a move that has met many outages of the store still goes on soon after the last", async () => {
   await using fleet = await threeNodes();
@@ -399,6 +398,7 @@ test("a move that has met many outages of the store still goes on soon after the
   await cluster.until("it is moved", () => isOver(cluster), 5_000);
 });
 
+// Catalogue 8. Guard: packages/core/src/moved-address.ts, writeMovedLease: the record is compared.
 test("once it has moved, the former node can write nothing about it", async () => {
   await using fleet = await threeNodes();
   const { cluster, nodes } = fleet;
