@@ -68,6 +68,21 @@ it("explains one address: owner, since when, lease, history", async () => {
   expect(text).toMatch(/^Node: +a, ready \(silent\), since \d{4}-.* ago\)$/m);
   expect(text).toMatch(/^Lease: +02:00:00:00:00:01, web, VM vm-1, on a, ends in (1h|59m\d*s?)$/m);
   expect(text).toContain("node-registered");
+  const moved = { home: "a", subnet: "10.0.0.0/24", node: "b", uid: "i-b", mac: "02:00:00:00:00:01", seq: 1 };
+  const event = { time: soon(0), type: "move-finished", node: "b", ip: "10.0.0.5", message: "b serves it" };
+  await store.txn({
+    then: [
+      { put: keys.moved("10.0.0.5"), value: JSON.stringify(moved) },
+      { put: keys.event("9000000000000000-x"), value: JSON.stringify(event) },
+    ],
+  });
+  expect(await show("ip", "10.0.0.5")).toMatch(
+    /^Moved: +b serves it, its home is a\n[\s\S]*move-finished +b +- +b serves/m,
+  );
+  expect(await show("ip", "10.0.0.6")).not.toMatch(/Moved:|move-finished/);
+  await store.txn({
+    then: [{ delete: keys.moved("10.0.0.5") }, { delete: keys.event("9000000000000000-x") }],
+  });
   expect(await show("ip", "10.0.77.1")).toMatch(/^Subnet: +10\.0\.77\.0\/24, no node's\nLease: +none$/m);
   expect(await refusal("ip", "10.1.0.1")).toMatch(/10\.1\.0\.1 is outside the cluster's 10\.0\.0\.0\/16/);
   expect(await refusal("ip", "10.0.0.400")).toMatch(/"10\.0\.0\.400"/);

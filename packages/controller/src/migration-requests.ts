@@ -186,7 +186,11 @@ async function nodeAt(store: Store, node: string, call: OperatorOptions): Promis
   const names = [keys.subnet(node), keys.node(node), keys.alive(node)];
   const { reads } = await store.txn({ then: names.map((key) => ({ get: key })) }, call);
   const [claim, entry, alive] = reads;
-  if (!claim || !entry) throw new NotFoundError(`node ${node} owns no subnet in ${store.label}`);
+  if (!claim || !entry) {
+    throw new NotFoundError(`node ${node} owns no subnet in ${store.label}`, {
+      hint: "`cocoon-net cluster nodes` lists those that do",
+    });
+  }
   const conditions = [claim, entry, ...(alive ? [alive] : [])].map(same);
   return { node, record: decode(nodeSchema, entry), alive: alive !== undefined, conditions };
 }

@@ -2,30 +2,37 @@ import {
   blockOf,
   contains,
   decode,
-  eventSchema,
   formatAddress,
   formatCidr,
   InvalidError,
   keys,
   leaseSchema,
+  type MovedRecord,
+  movedSchema,
   nodeSchema,
   parseAddress,
-  parseCidr,
   prefixes,
   quarantineSchema,
   readCluster,
   slotSchema,
 } from "@cocoon-net/core";
 import { renderFields } from "../output.ts";
-import { eventTable } from "./events.ts";
-import { ago, readPrefix, until, type View } from "./view.ts";
+import { eventsOf, eventTable } from "./events.ts";
+import { ago, until, type View } from "./view.ts";
 
 /** One address: who has it, by which lease, and what the event log says of its subnet. */
 export function addressView(text: string): View {
   const address = formatAddress(parseAddress(text));
   const span = { base: parseAddress(address), prefix: 32 };
   return {
-    prefixes: [prefixes.slots, prefixes.pool, prefixes.nodes, prefixes.quarantine, prefixes.events],
+    prefixes: [
+      prefixes.slots,
+      prefixes.pool,
+      prefixes.moved,
+      prefixes.nodes,
+      prefixes.quarantine,
+      prefixes.events,
+    ],
     async read(store, options) {
       const { config, parent } = await readCluster(store, options);
       if (!contains(parent, span)) {
@@ -34,14 +41,20 @@ export function addressView(text: string): View {
       const slot = formatCidr(blockOf(span.base, config.nodePrefix));
       const { reads } = await store.txn(
         {
-          then: [{ get: keys.slot(slot) }, { get: keys.pool(address) }, { get: keys.quarantine(slot) }],
+          then: [
+            { get: keys.slot(slot) },
+            { get: keys.pool(address) },
+            { get: keys.quarantine(slot) },
+            { get: keys.moved(address) },
+          ],
         },
         options,
       );
-      const [slotEntry, leaseEntry, quarantineEntry] = reads;
+      const [slotEntry, leaseEntry, quarantineEntry, movedEntry] = reads;
       const owner = slotEntry && decode(slotSchema, slotEntry);
       const lease = leaseEntry && decode(leaseSchema, leaseEntry);
       const quarantine = quarantineEntry && decode(quarantineSchema, quarantineEntry);
+      const moved = movedEntry && decode(movedSchema, movedEntry);
       const [nodeEntry, aliveEntry] = owner?.node
         ? (
             await store.txn(
@@ -51,11 +64,7 @@ export function addressView(text: string): View {
           ).reads
         : [];
       const record = nodeEntry && decode(nodeSchema, nodeEntry);
-      const events = (
-        await readPrefix(store, prefixes.events, (_, entry) => decode(eventSchema, entry), options)
-      )
-        .filter(({ subnet }) => subnet !== undefined && contains(parseCidr(subnet), span))
-        .sort((a, b) => a.time.localeCompare(b.time));
+      const events = await eventsOf(store, { ...options, ip: address });
       const since = events.findLast(
         ({ type, node }) => type === "node-registered" && node === owner?.node,
       )?.time;
@@ -69,6 +78,7 @@ export function addressView(text: string): View {
         status: record?.status ?? null,
         alive: aliveEntry !== undefined,
         lease: lease ?? null,
+        moved: moved ?? null,
         quarantine: quarantine ?? null,
         events,
       };
@@ -98,9 +108,15 @@ export function addressView(text: string): View {
               `${lease.mac}${host}${vm}, on ${lease.node}, ends in ${until(lease.expiry)}`,
             ]);
           } else fields.push(["Lease", "none"]);
+          if (moved) fields.push(["Moved", describeMove(moved)]);
           return [renderFields(fields), "", eventTable(events)].join("\n");
         },
       };
     },
   };
+}
+
+function describeMove({ home, node, move }: MovedRecord): string {
+  const at = node === home ? `${home} serves it, its home` : `${node} serves it, its home is ${home}`;
+  return move === undefined ? at : `${at}; on its way from ${move.from} to ${move.to} (${move.intent})`;
 }

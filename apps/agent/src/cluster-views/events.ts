@@ -1,6 +1,7 @@
-import { decode, type EventRecord, eventSchema, prefixes } from "@cocoon-net/core";
+import { type EventQuery, type LoggedEvent, readEvents } from "@cocoon-net/controller";
+import { type EventRecord, prefixes, type Store } from "@cocoon-net/core";
 import { renderTable } from "../output.ts";
-import { readPrefix, type View, within } from "./view.ts";
+import { type View, within } from "./view.ts";
 
 export interface EventsFilter {
   readonly node?: string | undefined;
@@ -13,14 +14,20 @@ export function eventsView(filter: EventsFilter): View {
   return {
     prefixes: [prefixes.events],
     async read(store, options) {
-      const all = await readPrefix(store, prefixes.events, (_, entry) => decode(eventSchema, entry), options);
-      const rows = all
-        .filter(({ node }) => filter.node === undefined || node === filter.node)
-        .filter(({ subnet }) => filter.subnet === undefined || (subnet !== undefined && inSubnet(subnet)))
-        .sort((a, b) => a.time.localeCompare(b.time));
+      const lies = (place: string | undefined): boolean => place !== undefined && inSubnet(place);
+      const rows = (await eventsOf(store, { ...options, node: filter.node })).filter(
+        ({ subnet, ip }) => filter.subnet === undefined || lies(subnet) || lies(ip),
+      );
       return { data: rows, text: () => eventTable(rows) };
     },
   };
+}
+
+/** What the log has of a node or an address, oldest first. */
+export async function eventsOf(store: Store, query: EventQuery): Promise<LoggedEvent[]> {
+  const events: LoggedEvent[] = [];
+  for await (const event of readEvents(store, query)) events.push(event);
+  return events.sort((a, b) => a.time.localeCompare(b.time));
 }
 
 export function eventTable(rows: readonly EventRecord[]): string {

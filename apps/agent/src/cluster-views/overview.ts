@@ -1,7 +1,6 @@
 import {
   decode,
   type Entry,
-  eventSchema,
   keys,
   type NodeStatus,
   nodeSchema,
@@ -10,7 +9,7 @@ import {
   readCluster,
 } from "@cocoon-net/core";
 import { renderFields } from "../output.ts";
-import { eventTable } from "./events.ts";
+import { eventsOf, eventTable } from "./events.ts";
 import { readPrefix, type View } from "./view.ts";
 
 const newestEvents = 12;
@@ -42,7 +41,7 @@ export function overview(): View {
         count(prefixes.slots),
         count(prefixes.quarantine),
         count(prefixes.intents),
-        readPrefix(store, prefixes.events, (_, entry) => decode(eventSchema, entry), options),
+        eventsOf(store, options),
         store.get(keys.leader, options),
       ]);
       const living = new Set(alive);
@@ -63,7 +62,7 @@ export function overview(): View {
         },
         intents: intents.length,
         leader: leader.entry === undefined ? null : leaderOf(leader.entry),
-        events: [...events].sort((a, b) => a.time.localeCompare(b.time)).slice(-newestEvents),
+        events: events.slice(-newestEvents),
       };
       return {
         data,
