@@ -269,7 +269,7 @@ describe("a node at the cloud", { timeout: 180_000 }, () => {
     // One more is beyond what is allowed: it is told, and the cloud is not asked for it.
     const asked = (await hub.call("calls")).AssignPrivateIpAddresses ?? 0;
     expect(await (await node.guest()).tryFor(2)).toBeUndefined();
-    await daemon.says("1 guests more than --pool-max 140 allows");
+    await daemon.says("1 guest more than --pool-max 140 allows");
     expect((await hub.call("calls")).AssignPrivateIpAddresses ?? 0).toBe(asked);
     expect(await node.metrics()).toMatch(/^cocoon_net_pool_short 1$/m);
   });
