@@ -56,6 +56,7 @@ interface Parts {
   readonly host: MoveHost;
 }
 
+/** How often guests are told of moves, as long as any have to be. */
 const tickMs = 1_000;
 /** How often the host is held against what is known: a link that was down has lost its routes. */
 const applyEveryTicks = 30;
@@ -82,6 +83,7 @@ export class MovedGuests implements AsyncDisposable {
   readonly #announcements = new MoveAnnouncements();
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
+  #isDisposed = false;
 
   private constructor(options: MovedGuestsOptions, known: KnownMoves) {
     this.#options = options;
@@ -110,12 +112,11 @@ export class MovedGuests implements AsyncDisposable {
   async attach(parts: Parts): Promise<void> {
     this.#parts = parts;
     await this.restore();
-    this.#timer = setInterval(() => void this.#tick(), tickMs);
-    this.#timer.unref();
   }
 
-  /** The host may have lost what was set up. */
+  /** The host may have lost what was set up, or has to do something else now. */
   async restore(): Promise<void> {
+    this.#arm();
     await this.#parts?.host.apply(this.#known.toRoute());
   }
 
@@ -168,7 +169,20 @@ export class MovedGuests implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
+    this.#isDisposed = true;
+    this.#arm();
+  }
+
+  get #isIdle(): boolean {
+    return this.#known.addresses.length === 0 && this.#announcements.isIdle;
+  }
+
+  /** A node that no move concerns is not woken for them. */
+  #arm(): void {
+    if (this.#isDisposed || this.#parts === undefined || this.#isIdle) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    } else this.#timer ??= setInterval(() => void this.#tick(), tickMs).unref();
   }
 
   #removed(ip: string): void {
@@ -375,11 +389,13 @@ export class MovedGuests implements AsyncDisposable {
   async #configure(): Promise<void> {
     await this.#known.save();
     this.#parts?.book.setMoved(this.places());
+    this.#arm();
   }
 
   async #tick(): Promise<void> {
     const { book, host } = this.#parts ?? {};
-    if (!book || !host || (this.#known.addresses.length === 0 && this.#announcements.isIdle)) return;
+    this.#arm();
+    if (!book || !host || this.#isIdle) return;
     const { pool, log } = this.#options;
     const neighbourhood = {
       gateway: pool.gateway,

@@ -42,7 +42,6 @@ export async function serveVmSocket(path: string, book: VmBook, log: Logger): Pr
         answer(response, error instanceof InvalidError ? 400 : 500, { error: describeError(error) }),
     );
   });
-  server.requestTimeout = 5_000;
   const mask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {

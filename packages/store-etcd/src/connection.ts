@@ -19,6 +19,7 @@ import { hostPolicy } from "./host-policy.ts";
 import type { KeyRange } from "./keyspace.ts";
 import { formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
 import { endStream, SharedClient } from "./shared-client.ts";
+import { WatchProbes } from "./watch-probes.ts";
 
 export type WatchCall = IDuplexStream<IWatchRequest, IWatchResponse>;
 
@@ -36,6 +37,8 @@ const certificatesEveryMs = 5_000;
 const certificatesPauseMs = 1_000;
 /** How much later than gRPC's our own deadline is: gRPC's says more, but does not cover the login. */
 const graceMs = 50;
+/** Of this process, so far. */
+let channels = 0;
 
 /**
  * The client with its default fault handling replaced: every call has one deadline, is tried again only
@@ -44,6 +47,7 @@ const graceMs = 50;
 export class EtcdConnection {
   readonly where: string;
   readonly closed: AbortSignal;
+  readonly watchProbes: WatchProbes = new WatchProbes((range) => this.probe(range));
   readonly #options: ResolvedEtcdOptions;
   readonly #closing = new AbortController();
   /** How each call that waits is ended. A signal looks through all its listeners for each that goes. */
@@ -292,8 +296,11 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
         // Ends what hangs on a dead connection in 6.9 s. etcd drops clients that ping more often than each 5 s.
         "grpc.keepalive_time_ms": 5_200,
         "grpc.keepalive_timeout_ms": 1_700,
-        // A shared pool would wait for TCP's own backoff after a black hole, for up to 15 s.
-        "grpc.use_local_subchannel_pool": 1,
+        // Channels with equal options would share a connection, and with it TCP's own backoff after a black hole, of up
+        // to 15 s. A pool for each would do, but then each is tidied up every 10 s.
+        get "cocoon-net.channel"() {
+          return ++channels;
+        },
         // Each of etcd's services has a connection; those that only the opening needed are let go.
         "grpc.client_idle_timeout_ms": 120_000,
         "grpc.initial_reconnect_backoff_ms": 200,

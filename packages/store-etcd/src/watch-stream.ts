@@ -16,10 +16,8 @@ export class HistoryGoneError extends Error {}
 
 /** Changes kept for a consumer that is slow. Beyond it the stream is let go and taken up again later. */
 const maxWaiting = 10_000;
-const progressEveryMs = 10_000;
-const progressTimeoutMs = 5_000;
-/** Progress probes between two checks that the member is still part of a cluster with a leader. */
-const probesPerCheck = 6;
+/** Deadline of a stream's first frame. */
+const createTimeoutMs = 5_000;
 
 /**
  * One watch stream: every change after revision `after`, in order. Throws {@link HistoryGoneError}, or an
@@ -39,31 +37,21 @@ export async function* followChanges(
   const stream = await connection.watchStream(ended);
   const fail = (error: unknown) => steps.close(toCocoonError(error, call));
   const onEnded = () => steps.close(undefined);
-  let heardAt = performance.now();
-  let askedAt = heardAt;
-  let awaiting = true;
-  let probes = 0;
-  const watchdog = setInterval(() => {
-    const now = performance.now();
-    if (now >= until) steps.close(undefined);
-    if (awaiting && now - askedAt >= progressTimeoutMs) fail(new Error("no sign of life"));
-    if (awaiting || now - heardAt < progressEveryMs) return;
-    stream.write({ progress_request: {} });
-    askedAt = now;
-    awaiting = true;
-    probes += 1;
-    // A member that is cut off from the others answers, but has no news. A linearizable read tells.
-    if (probes % probesPerCheck === 0) connection.probe(range, { signal: ended }).catch(fail);
-  }, 1_000);
+  const probed = { range, heard: true, ask: () => stream.write({ progress_request: {} }), fail };
+  const probing = connection.watchProbes.add(probed);
+  const creating = setTimeout(() => fail(new Error("no sign of life")), createTimeoutMs);
+  const ending = Number.isFinite(until) ? setTimeout(onEnded, until - performance.now()) : undefined;
   const steps = new StepQueue(keyspace, () => {
-    clearInterval(watchdog);
+    probing[Symbol.dispose]();
+    clearTimeout(creating);
+    clearTimeout(ending);
     ended.removeEventListener("abort", onEnded);
     endStream(stream);
   });
   ended.addEventListener("abort", onEnded, { once: true });
   stream.on("data", (frame) => {
-    heardAt = performance.now();
-    awaiting = false;
+    clearTimeout(creating);
+    probed.heard = true;
     steps.take(frame);
   });
   stream.on("error", fail);

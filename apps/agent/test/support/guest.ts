@@ -144,10 +144,15 @@ export class Guest implements AsyncDisposable {
       ],
       this.#env,
     );
-    return await until(`dhclient of ${this.mac} to get an address`, async () => {
+    const reached = await until(`dhclient of ${this.mac} to get an address`, async () => {
       if (client.ended !== undefined) throw new Error(`${client.ended}: ${client.output}`);
       return (await this.events()).slice(seen).find((line) => /^(BOUND|REBOOT) \S/.test(line));
     });
+    // It calls the script first.
+    await until("dhclient to write its lease down", async () =>
+      (await readFile(`${this.#directory}.dhleases`, "utf8")).includes(reached.split(" ")[1] ?? ""),
+    );
+    return reached;
   }
 
   /** What the client's script was called for, with the address. */

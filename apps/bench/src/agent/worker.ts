@@ -1,4 +1,4 @@
-// Runs in the node's namespace: the agent without a store and with each, one after another. Prints one JSON line each.
+// Runs in the node's namespace: the agent with one store or none. Prints `booted`, and then what it found as JSON.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -22,10 +22,8 @@ export interface AgentFigure extends Footprint {
 const cli = fileURLToPath(new URL("../../../agent/bin/cocoon-net.js", import.meta.url));
 const guestsProgram = fileURLToPath(new URL("./guests.js", import.meta.url));
 const deadlineMs = 60_000;
-
-export async function work(guests: string, names: readonly StoreName[], seconds: number): Promise<void> {
-  for (const name of names) console.log(JSON.stringify(await measure(name, guests, seconds)));
-}
+/** Until what was made for the start and the guests has been collected. */
+const settleMs = 10_000;
 
 async function measure(store: StoreName, guests: string, seconds: number): Promise<AgentFigure> {
   const directory = mkdtempSync(join(tmpdir(), "bench-agent-"));
@@ -50,8 +48,8 @@ async function measure(store: StoreName, guests: string, seconds: number): Promi
     const command = ["ip", "netns", "exec", guests, process.execPath, guestsProgram, "boot", "6"];
     using booting = new Line(command);
     await booting.says("booted");
-    // Until what was made for the start and the guests has been collected.
-    await pause(5_000);
+    console.log("booted");
+    await pause(settleMs);
     return { store, offerMs: offered - begun, ...(await footprintOf(daemon.pid, seconds)) };
   } finally {
     daemon?.[Symbol.dispose]();
@@ -97,10 +95,10 @@ class Line implements Disposable {
   }
 }
 
-const [guests = "", names = "", seconds = "10"] = process.argv.slice(2);
+const [guests = "", name = "", seconds = "10"] = process.argv.slice(2);
 if (import.meta.main) {
-  const wanted = stores.filter((name) => names.split(",").includes(name));
-  await work(guests, wanted, Number(seconds));
+  const store = stores.find((one) => one === name);
+  if (store !== undefined) console.log(JSON.stringify(await measure(store, guests, Number(seconds))));
   await Promise.race([once(process.stdout, "drain"), pause(100)]);
   process.exit();
 }
