@@ -71,7 +71,7 @@ it("a DHCP setting that cannot be is refused with its place", () => {
     duration: [{ coolDown: "soon" }, /"dhcp\.coolDown" is wrong: "soon" is not a duration/],
     option: [{ options: { mtu: 1 } }, /^c\.yaml:3: dhcp\.options: mtu/],
     reserved: [
-      { reservations: [{ mac: "a", address: "10.0.0.300" }] },
+      { reservations: [{ mac: "52:54:00:ab:cd:ef", address: "10.0.0.300" }] },
       /"dhcp\.reservations\.0\.address" is wrong/,
     ],
     nested: [
