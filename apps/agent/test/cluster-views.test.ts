@@ -161,6 +161,10 @@ it("counts nothing of a node that has left, and names who leads", async () => {
     then: [
       { put: keys.node("c"), value },
       { put: keys.leader, value: leader },
+      {
+        put: keys.controller,
+        value: JSON.stringify({ id: "controller-a", time: soon(0), held: "7 of 9 nodes are silent" }),
+      },
     ],
   });
   const stop = new AbortController();
@@ -170,8 +174,11 @@ it("counts nothing of a node that has left, and names who leads", async () => {
   stop.abort();
   await running;
   expect(out.join("\n")).toMatch(/^Addresses: {2}2 leased of 140$/m);
+  expect(out.join("\n")).toMatch(/^Reclaim: {4}held: 7 of 9 nodes are silent$/m);
   expect(await show("nodes")).toMatch(/^c +left +- +7\/50 /m);
-  await store.txn({ then: [{ delete: keys.node("c") }, { delete: keys.leader }] });
+  await store.txn({
+    then: [{ delete: keys.node("c") }, { delete: keys.leader }, { delete: keys.controller }],
+  });
 });
 
 it("draws the cluster on a terminal, never more than fits, and leaves it as it was", {

@@ -13,7 +13,8 @@ import type { WatchLag } from "./watch-lag.ts";
 
 /**
  * A leader whose session lives while its writes fail or its lists hang must not keep others from leading: proves
- * again and again that both work. What it writes tells people who leads, and until when that was sure. Each look at the
+ * again and again that both work. What it writes tells people who leads, until when that was sure, and by `held` why
+ * nothing is taken from silent nodes now. Each look at the
  * store's incarnation also ends a recovery window that is over. @throws {UnavailableError} when they have not worked for
  * `resignAfterMs`, or when the store may have lost writes since `incarnation`, so that everything has to be loaded anew;
  * {@link LeadLostError}.
@@ -24,6 +25,7 @@ export async function proveLeadership(
   recovery: Recovery,
   incarnation: string | undefined,
   lag: WatchLag,
+  held: () => string | undefined,
   signal: AbortSignal,
 ): Promise<never> {
   let known = incarnation;
@@ -32,7 +34,9 @@ export async function proveLeadership(
     let failure: unknown;
     let lost = false;
     try {
-      const value = encode({ id, time: clock.now().toISOString() });
+      const why = held();
+      const about = why === undefined ? {} : { held: why };
+      const value = encode({ id, time: clock.now().toISOString(), ...about });
       const written = await writer.once({ witness: { put: keys.controller, value } }, signal);
       if (written !== undefined) lag.written(written);
       await store.list(prefixes.nodes, { limit: 1, signal });

@@ -131,6 +131,8 @@ async function quarantine(work: ReclaimWork, fenced: boolean, evidence: string):
       ],
       then: [
         { delete: keys.subnet(node) },
+        // What it fenced, the claim that has gone refuses from now on.
+        { delete: keys.acted(node) },
         ...slots.map((slot): Operation => ({ put: slot.key, value: held })),
         { put: keys.quarantine(subnet), value: encode(quarantine) },
         ...(facts.node ? [quarantined(facts.node, facts.owned, facts.mark)] : []),

@@ -46,7 +46,8 @@ export async function leadTerm(
   group.spawn(async (inner) => {
     // First, so that a loss is known before anything is decided from what is left.
     const incarnation = await incarnationOf(recovery, inner);
-    group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, lag, proving));
+    const held = () => term.held;
+    group.spawn((proving) => proveLeadership(options, writer, recovery, incarnation, lag, held, proving));
     group.spawn((running) => term.run(running));
     group.spawn((trimming) => trimEvents({ ...options, writer, everyMs: trimEveryMs }, trimming));
   });
@@ -79,6 +80,7 @@ class Term {
   readonly #returns = new Returns();
   #returnsAt = 0;
   #recovering = false;
+  #loaded = false;
 
   constructor(options: ResolvedOptions, writer: FencedWriter, lag: WatchLag, group: TaskGroup) {
     this.#options = options;
@@ -104,8 +106,19 @@ class Term {
     });
   }
 
+  /** Why nothing is taken from silent nodes now, for people. */
+  get held(): string | undefined {
+    if (!this.#loaded) return "not all of the cluster has been read yet";
+    if (this.#state.recovering) return "the store may have lost writes, and recovers";
+    if (this.#state.paused) return "an operator has paused it";
+    const { troubled, nodes } = this.#breaker.counts;
+    // G13
+    return this.#breaker.open ? `${troubled} of ${nodes} nodes are silent` : undefined;
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     await this.#state.follow(this.#options.store, signal, () => {
+      this.#loaded = true;
       this.#options.meters.term = () => this.#metrics();
       this.#group.spawn((inner) => this.#watch(inner));
       this.#group.spawn((inner) => this.#check.run(inner));
@@ -136,8 +149,7 @@ class Term {
       reclaimAfterMs: settings.reclaimAfterMs ?? config.reclaimAfterMs,
       policyOf: (view) => this.#policyOf(view),
     };
-    const held = this.#breaker.open || this.#state.paused || this.#state.recovering;
-    const verdicts = this.#detection.decide(owners, detection, now, held);
+    const verdicts = this.#detection.decide(owners, detection, now, this.held !== undefined);
     await inParallel(verdicts, (verdict) => this.#act(verdict, config, detection));
     if (this.#state.recovering) return;
     if (!this.#state.paused) await this.#drain(owners, config, now);

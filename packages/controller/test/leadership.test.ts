@@ -3,6 +3,12 @@ import { AuthError, ExhaustedError } from "@cocoon-net/core";
 import { expect, test } from "vitest";
 import { startOfTime, TestCluster, type TestNode } from "./test-cluster.ts";
 
+/** Why the leader takes nothing from silent nodes, as it says itself. */
+async function heldBy(cluster: TestCluster): Promise<unknown> {
+  const { entry } = await cluster.store.get("controller");
+  return entry && (JSON.parse(entry.value) as { readonly held?: unknown }).held;
+}
+
 test("one of two leads, and the other takes over when it stops", async () => {
   await using cluster = await TestCluster.open();
   const a = cluster.start("a");
@@ -95,6 +101,7 @@ test("a leader does nothing before all that it decides upon has been read", asyn
   });
   await cluster.pass(600_000);
   expect(a.events.map(({ type }) => type)).toEqual(["leader-elected"]);
+  expect(await heldBy(cluster)).toBe("not all of the cluster has been read yet");
   goOn.resolve();
   await cluster.pass(600_000);
   expect(await cluster.records()).toEqual(before);
@@ -188,10 +195,12 @@ test("when many nodes fall silent at once nothing is reclaimed until most are ba
   expect(a.events.filter(({ type }) => /reclaim/.test(type)).map(({ type }) => type)).toEqual([
     "reclaim-paused",
   ]);
+  expect(await heldBy(cluster)).toBe("4 of 10 nodes are silent");
   expect(cluster.vpc.calls).toEqual([]);
   for (const node of nodes.slice(1, 4)) await cluster.speak(node);
   await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
   expect(a.events.map(({ type }) => type)).toContain("reclaim-resumed");
+  expect(await heldBy(cluster)).toBeUndefined();
   expect(await cluster.history("n2")).toEqual(["node-registered", "node-suspect", "node-returned"]);
 });
 

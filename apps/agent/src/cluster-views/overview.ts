@@ -20,6 +20,13 @@ function leaderOf({ value }: Entry): string {
   return String(id);
 }
 
+/** Why the leader takes nothing from silent nodes, as it last said; null where it does, or nobody leads. */
+function heldBy(leader: Entry | undefined, proof: Entry | undefined): string | null {
+  if (!leader || !proof || leaderOf(leader) !== leaderOf(proof)) return null;
+  const { held }: { readonly held?: unknown } = JSON.parse(proof.value);
+  return typeof held === "string" ? held : null;
+}
+
 /** The cluster in a few lines: nodes by status, use, leader, and what happened last. */
 export function overview(): View {
   return {
@@ -31,11 +38,12 @@ export function overview(): View {
       prefixes.intents,
       prefixes.events,
       keys.leader,
+      keys.controller,
     ],
     async read(store, options) {
       const { config } = await readCluster(store, options);
       const count = (prefix: string) => readPrefix(store, prefix, () => 1, options);
-      const [nodes, alive, slots, quarantine, intents, events, leader] = await Promise.all([
+      const [nodes, alive, slots, quarantine, intents, events, leader, proof] = await Promise.all([
         readPrefix(store, prefixes.nodes, (node, entry) => ({ node, ...decode(nodeSchema, entry) }), options),
         readPrefix(store, prefixes.alive, (node) => node, options),
         count(prefixes.slots),
@@ -43,6 +51,7 @@ export function overview(): View {
         count(prefixes.intents),
         eventsOf(store, options),
         store.get(keys.leader, options),
+        store.get(keys.controller, options),
       ]);
       const living = new Set(alive);
       const byStatus: Partial<Record<NodeStatus, number>> = {};
@@ -62,6 +71,7 @@ export function overview(): View {
         },
         intents: intents.length,
         leader: leader.entry === undefined ? null : leaderOf(leader.entry),
+reclaimHeld: heldBy(leader.entry, proof.entry),
         events: events.slice(-newestEvents),
       };
       return {
@@ -76,6 +86,7 @@ export function overview(): View {
             ["Addresses", `${data.addresses.leased} leased of ${data.addresses.pooled}`],
             ["Jobs", String(data.intents)],
             ["Controller", data.leader === null ? "none leads" : `${data.leader} leads`],
+            ...(data.reclaimHeld === null ? [] : [["Reclaim", `held: ${data.reclaimHeld}`] as const]),
           ]);
           return `${fields}\n\n${eventTable(data.events)}`;
         },
