@@ -71,7 +71,7 @@ export function overview(): View {
         },
         intents: intents.length,
         leader: leader.entry === undefined ? null : leaderOf(leader.entry),
-reclaimHeld: heldBy(leader.entry, proof.entry),
+        reclaimHeld: heldBy(leader.entry, proof.entry),
         events: events.slice(-newestEvents),
       };
       return {

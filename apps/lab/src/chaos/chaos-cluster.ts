@@ -261,6 +261,14 @@ export class ChaosCluster implements AsyncDisposable {
     return lost;
   }
 
+  /** The instance is started, once it has stopped: a slow cloud takes a while. */
+  async boot({ instanceID }: ChaosNode): Promise<void> {
+    await this.#until(`${instanceID} to be started`, async () => {
+      this.fabric.simulator.startInstance(instanceID);
+      return true;
+    });
+  }
+
   /** Once the node's block is really taken; its guests have left. */
   async rejoin(node: ChaosNode): Promise<void> {
     await this.#until(

@@ -88,7 +88,7 @@ const crashNode: Fault = async (context) => {
     on: node.name,
     lastsMs: dice.between(1_000, 30_000),
     async end() {
-      cluster.fabric.simulator.startInstance(node.instanceID);
+      await cluster.boot(node);
       recorder.note({ kind: "instance", at: Date.now(), node: node.name, running: true });
       await cluster.setClock(node, 0);
       await cluster.setUp(node);
