@@ -18,6 +18,11 @@ export interface Report {
 }
 
 const aims: Readonly<Partial<Record<Work, number>>> = { "new clients": 1.5, renewals: 2 };
+/** Whether there is a rate that cocoon-net is to reach. */
+export function hasAim(work: Work): boolean {
+  return aims[work] !== undefined;
+}
+
 const mostBytes = [75e6, 200e6] as const;
 
 /** The report as plain text. */
