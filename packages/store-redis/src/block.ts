@@ -1,8 +1,11 @@
+import type { Entry } from "@cocoon-net/core";
+import { splitTexts } from "./text-array.ts";
+
 /**
  * Keys that end in the last octet of an address stand together in blocks of 32 neighbours in byte order, so that
  * revisions and index of a node's leases are written by the block and not by the lease. A block is called after the
  * first key that it can hold, with a NUL behind: no key is, and it sorts behind that key and before the next.
- * Any other key is a block of its own, called like it. `appendKeys` in scripts/prelude.ts knows the same.
+ * Any other key is a block of its own, called like it. `keysOf` in scripts/prelude.ts knows the same.
  */
 export interface Place {
   readonly block: string;
@@ -10,7 +13,8 @@ export interface Place {
   readonly bit: number;
 }
 
-const blockSize = 32;
+/** Most keys of a block: as many as a mask has bits. */
+export const blockSize = 32;
 const octets = Array.from({ length: 256 }, (_, octet) => String(octet)).sort();
 /** By octet: its place in byte order. */
 const ranks = new Uint8Array(256);
@@ -98,5 +102,27 @@ export function forEachKey(block: string, rows: readonly Row[], take: (key: stri
   for (let at = 0; at < blockSize; at++) {
     const row = rows.length === 1 ? only : rows.find(({ mask }) => mask & (1 << at));
     if (row && row.mask & (1 << at)) take(stem + octets[first + at], row);
+  }
+}
+
+/** Calls back with each entry of blocks, which are joined: of each its name, its rows, and its values. */
+export function forEachEntry(joined: Buffer, take: (entry: Entry, block: string) => void): void {
+  const texts = splitTexts(joined);
+  for (let at = 0; at < texts.length; ) {
+    const block = texts[at] ?? "";
+    const rows = rowsOf(texts[at + 1] ?? "");
+    at += 2;
+    forEachKey(block, rows, (key, { created, modified }) => {
+      take({ key, value: texts[at] ?? "", createRevision: created, modRevision: modified }, block);
+      at += 1;
+    });
+  }
+}
+
+/** Calls back with the keys of blocks, which are joined: name and keys (bits) of each in turn. */
+export function forEachKeyIn(joined: Buffer, take: (key: string) => void): void {
+  const texts = splitTexts(joined);
+  for (let at = 0; at < texts.length; at += 2) {
+    forEachKey(texts[at] ?? "", [{ created: 0, modified: 0, mask: Number(texts[at + 1]) }], take);
   }
 }

@@ -1,11 +1,10 @@
 import type { Change, Entry, Revision } from "@cocoon-net/core";
-import { placeOf } from "./block.ts";
+import { forEachEntry, forEachKeyIn } from "./block.ts";
 import type { Call, Connection } from "./connection.ts";
 import { compareKeys } from "./layout.ts";
 import { readPage } from "./page.ts";
 import { changes as changesScript } from "./scripts/changes.ts";
 import { status } from "./scripts/prelude.ts";
-import { splitTexts } from "./text-array.ts";
 
 /** A place in one history: the stamp tells it from another history that got to the same number. */
 export interface Position {
@@ -32,7 +31,7 @@ export interface News {
 }
 
 /** A transaction as the `changes` script answers it. */
-type ChangesReply = readonly [revision: Buffer, put: Buffer, kept: Buffer, deleted: Buffer];
+type ChangesReply = readonly [revision: Buffer, put: Buffer, deleted: Buffer];
 
 /** Most entries of one page of a snapshot. */
 const pageSize = 5_000;
@@ -49,7 +48,9 @@ export async function readChanges(
   const reply = await connection.run(changesScript, args, call);
   if (reply[0] === status.gone) return undefined;
   const [, revision, stamp, more, found] = reply;
-  const batches = (found as readonly ChangesReply[]).map(decodeChanges);
+  const batches = (found as readonly ChangesReply[])
+    .map((change) => decodeChanges(change, prefix))
+    .filter(({ changes }) => changes.length > 0);
   return { position: { revision: Number(revision), stamp: String(stamp) }, more: more === 1, batches };
 }
 
@@ -94,30 +95,15 @@ export async function readSnapshot(
   return { position, entries: [...found.values()].toSorted((a, b) => compareKeys(a.key, b.key)) };
 }
 
-function decodeChanges([at, put, kept, deleted]: ChangesReply): News["batches"][number] {
+/** The blocks may have other keys too. */
+function decodeChanges([at, put, deleted]: ChangesReply, prefix: string): News["batches"][number] {
   const revision = Number(at);
   const changes: Change[] = [];
-  const createdIn = createdRevisions(splitTexts(kept));
-  const texts = splitTexts(put);
-  for (let n = 0; n < texts.length; n += 2) {
-    const [key = "", value = ""] = [texts[n], texts[n + 1]];
-    const createRevision = createdIn(key) ?? revision;
-    changes.push({ type: "put", entry: { key, value, createRevision, modRevision: revision } });
-  }
-  for (const key of splitTexts(deleted)) changes.push({ type: "delete", key, revision });
+  forEachEntry(put, (entry) => {
+    if (entry.key.startsWith(prefix)) changes.push({ type: "put", entry });
+  });
+  forEachKeyIn(deleted, (key) => {
+    if (key.startsWith(prefix)) changes.push({ type: "delete", key, revision });
+  });
   return { revision, changes };
-}
-
-/** When the keys of a transaction were made that had been there before it. */
-function createdRevisions(kept: readonly string[]): (key: string) => Revision | undefined {
-  const rows = new Map<string, { readonly created: Revision; readonly mask: number }[]>();
-  for (let n = 0; n < kept.length; n += 3) {
-    const [block = "", created, mask] = [kept[n], kept[n + 1], kept[n + 2]];
-    const row = { created: Number(created), mask: Number(mask) };
-    rows.set(block, [...(rows.get(block) ?? []), row]);
-  }
-  return (key) => {
-    const { block, bit } = placeOf(key);
-    return rows.get(block)?.find(({ mask }) => mask & bit)?.created;
-  };
 }

@@ -5,11 +5,11 @@ import { InvalidError } from "@cocoon-net/core";
  *
  * | key | type | holds |
  * |---|---|---|
- * | `P` | hash | relative key → value |
- * | `{P}#blocks` | hash | block (block.ts) → its rows `createRevision modRevision keys[ session]`, with commas: which of its keys (bits) were made and last written when, and what session they hang on |
+ * | `P` | hash | block (block.ts) → the values of its keys, in their order, joined by bytes 255 |
+ * | `{P}#blocks` | hash | block → its rows `createRevision modRevision keys[ session]`, with commas: which of its keys (bits) were made and last written when, and what session they hang on |
  * | `{P}#index` | sorted set, all scores 0 | the blocks, in byte order |
  * | `{P}#state` | hash | `layout` of all this, `era` of the database, newest `revision`, the `stamp` of the transaction that made it, `lengths` of watched prefixes; changes that are `unmarked` and `marks`: where to cut the stream |
- * | `{P}#changes` | stream | `<revision>-0`: a transaction's `stamp`; what it `put`, keys and values in turn as a MessagePack array; which of these were there (`kept`: block, createRevision and keys of it in turn) and what it did `delete` (keys), joined by bytes 255 |
+ * | `{P}#changes` | stream | `<revision>-0`: a transaction's `stamp`; what it did `delete`, blocks and keys of them (bits) in turn, joined by bytes 255; then for each block of which it has put keys: the block, a byte 255 and their rows → their values |
  * | `{P}#sessions` | sorted set | session id → deadline, ms of the server's clock |
  * | `{P}#tied` | sorted set, all scores 0 | `session NUL block` |
  *
@@ -30,8 +30,8 @@ export function layoutOf(prefix: string): readonly string[] {
 /** Types of these keys, where they exist. */
 export const keyTypes: readonly string[] = ["hash", "hash", "zset", "hash", "stream", "zset", "zset"];
 
-/** What `layout` says. The one before it had the revisions in front of the values, and no such word. */
-export const layoutVersion = "2";
+/** What `layout` says. 2 had each key's value in a field of its own; what was before it has no such word. */
+export const layoutVersion = "3";
 
 /**
  * What the sharded channels of a cluster's watches start with; the watched prefix follows. Sharded, because in a

@@ -1,10 +1,9 @@
 import type { Entry } from "@cocoon-net/core";
-import { blocksAround, forEachKey, rowsOf } from "./block.ts";
+import { blocksAround, forEachEntry } from "./block.ts";
 import type { Call, Connection } from "./connection.ts";
 import type { Position } from "./history.ts";
 import { compareKeys } from "./layout.ts";
 import { list } from "./scripts/list.ts";
-import { removed, splitTexts } from "./text-array.ts";
 
 export interface Page {
   readonly position: Position;
@@ -47,21 +46,14 @@ function decodePieces(
   let isSorted = true;
   let last = "";
   for (const piece of pieces) {
-    const texts = splitTexts(piece);
-    for (let at = 0; at < texts.length; ) {
-      const block = texts[at] ?? "";
-      const rows = rowsOf(texts[at + 1] ?? "");
-      at += 2;
-      forEachKey(block, rows, (key, { created, modified }) => {
-        const value = texts[at] ?? removed;
-        at += 1;
-        if (value === removed || isOutside(key, block)) return;
-        // Others between the keys of a block come after it.
-        if (key < last) isSorted = false;
-        last = key;
-        entries.push({ key, value, createRevision: created, modRevision: modified });
-      });
-    }
+    forEachEntry(piece, (entry, block) => {
+      const { key } = entry;
+      if (isOutside(key, block)) return;
+      // Others between the keys of a block come after it.
+      if (key < last) isSorted = false;
+      last = key;
+      entries.push(entry);
+    });
   }
   return isSorted ? entries : entries.sort((a, b) => compareKeys(a.key, b.key));
 }

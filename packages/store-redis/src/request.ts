@@ -9,8 +9,8 @@ import {
   type TxnRequest,
   type TxnStep,
 } from "@cocoon-net/core";
-import { Placing, placeOf } from "./block.ts";
-import { packTexts } from "./text-array.ts";
+import { blockSize, Placing, placeOf } from "./block.ts";
+import { joinTexts } from "./text-array.ts";
 
 /** Kept so that no script runs long: others wait meanwhile. */
 export const limits: { readonly maxOperations: number; readonly maxValueBytes: number } = {
@@ -24,8 +24,9 @@ export const limits: { readonly maxOperations: number; readonly maxValueBytes: n
  */
 export function encodeTxn(request: TxnRequest): (string | Buffer)[] {
   checkTxn(request, limits);
-  const steps = stepsOf(request);
-  return [JSON.stringify(steps.map(encodeStep)), ...steps.map(packPuts)];
+  const values: (string | Buffer)[] = [];
+  const steps = stepsOf(request).map((step) => encodeStep(step, values));
+  return [JSON.stringify(steps), ...values];
 }
 
 /** The keys that a branch reads, in the order in which the script answers them. */
@@ -44,26 +45,48 @@ export function decodeRead(key: string, value: Buffer | null, revisions: Buffer 
 
 type Word = string | number;
 
-function encodeStep({ if: compares = [], then = [] }: TxnStep): Word[][] {
-  const put: Word[] = [];
-  const deletes: Word[] = [];
+/** The keys of a block that a step puts. */
+interface Puts {
+  readonly block: string;
+  /** Those that hang on no session, as bits. */
+  free: number;
+  /** Bits of others, and the session that they hang on, in turn. */
+  readonly tied: Word[];
+  /** By place of the key in the block. */
+  readonly values: (string | undefined)[];
+}
+
+/** Appends to `values` those of each block, joined. */
+function encodeStep({ if: compares = [], then = [] }: TxnStep, values: (string | Buffer)[]): unknown[] {
+  const puts = new Map<string, Puts>();
+  const deletes = new Map<string, number>();
   const gets: Word[] = [];
   const placing = new Placing();
-  /** Where in `put` the keys of a block are that hang on no session: they make one entry. */
-  const free = new Map<string, number>();
+  let last: Puts | undefined;
   for (const operation of then) {
     const key = keyOf(operation);
     checkKey(key);
     const { block, bit } = placing.place(key);
-    if (!("put" in operation)) ("delete" in operation ? deletes : gets).push(key, block, bit);
-    else if (operation.session) put.push(block, bit, operation.session.id);
+    if ("get" in operation) gets.push(block, bit);
+    else if ("delete" in operation) deletes.set(block, (deletes.get(block) ?? 0) | bit);
     else {
-      const at = free.get(block);
-      if (at === undefined) free.set(block, put.push(block, bit, "") - 3);
-      else put[at + 1] = Number(put[at + 1]) | bit;
+      // Neighbours often come together.
+      if (last?.block !== block) last = puts.get(block);
+      if (last === undefined) {
+        last = { block, free: 0, tied: [], values: new Array<string | undefined>(blockSize) };
+        puts.set(block, last);
+      }
+      if (operation.session) last.tied.push(bit, operation.session.id);
+      else last.free |= bit;
+      last.values[31 - Math.clz32(bit)] = operation.value;
     }
   }
-  return [compares.flatMap(encodeCompare), put, deletes, gets];
+  const masks: Word[][] = [];
+  for (const { block, free, tied, values: byPlace } of puts.values()) {
+    masks.push(free === 0 ? [block, ...tied] : [block, free, "", ...tied]);
+    values.push(joinTexts(byPlace.filter((value) => value !== undefined)));
+  }
+  return [compares.flatMap(encodeCompare), masks, [...deletes].flat(), gets];
 }
 
 function keyOf(operation: Operation): string {
@@ -75,7 +98,7 @@ function encodeCompare(compare: Compare): Word[] {
   const { key } = compare;
   checkKey(key);
   const { block, bit } = placeOf(key);
-  return [key, block, bit, ...operandOf(compare)];
+  return [block, bit, ...operandOf(compare)];
 }
 
 function operandOf(compare: Compare): [kind: string, operand: string] {
@@ -83,12 +106,6 @@ function operandOf(compare: Compare): [kind: string, operand: string] {
   if ("createRevision" in compare) return ["created", String(compare.createRevision)];
   if ("modRevision" in compare) return ["modified", String(compare.modRevision)];
   return ["value", compare.value];
-}
-
-function packPuts({ then = [] }: TxnStep): Buffer | "" {
-  const texts: string[] = [];
-  for (const operation of then) if ("put" in operation) texts.push(operation.put, operation.value);
-  return texts.length === 0 ? "" : packTexts(texts);
 }
 
 export function sessionOver(id: string, request: TxnRequest): InvalidError {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Store } from "@cocoon-net/core";
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { startRedis, type TestServer } from "@cocoon-net/store-testkit";
+import { startRedis, type TestServer, WatchLog } from "@cocoon-net/store-testkit";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { blocksAround, forEachKey, placeOf } from "../src/block.ts";
@@ -62,7 +62,12 @@ describe("keys that share blocks", () => {
     await server?.[Symbol.asyncDispose]();
   });
 
-  it("are listed like any others, by pages of any length, from any key, under any prefix", async () => {
+  it("are read, listed and watched like any others, by pages of any length, from any key, under any prefix", async () => {
+    await using logs = new AsyncDisposableStack();
+    const prefixes = ["", "pool/10.0.0.1", "pool/10.0.0.127"];
+    const watched = prefixes.map((prefix) => [prefix, logs.use(new WatchLog(store, prefix))] as const);
+    for (const [, log] of watched)
+      await log.until("the snapshot", 5_000, ({ batches }) => batches.length > 0);
     await fc.assert(
       fc.asyncProperty(
         keySet,
@@ -74,9 +79,11 @@ describe("keys that share blocks", () => {
           const [after, prefix, limit] = rest;
           const { entries: before } = await store.list("");
           const revisions = new Map<string, readonly [number, number]>();
+          const values = new Map<string, string>();
           const put = async (keys: readonly string[], deletes: readonly string[]) => {
+            for (const key of keys) values.set(key, `${values.get(key) ?? ""}${key}`);
             const then = [
-              ...keys.map((put) => ({ put, value: put })),
+              ...keys.map((put) => ({ put, value: values.get(put) ?? "" })),
               ...deletes.map((key) => ({ delete: key })),
             ];
             const { revision } = await store.txn({ then });
@@ -92,6 +99,11 @@ describe("keys that share blocks", () => {
             second,
             first.filter((key, at) => at % 3 === 0 && !second.includes(key)),
           );
+          const { reads } = await store.txn({ then: [...values.keys()].map((get) => ({ get })) });
+          assert.deepEqual(
+            reads.map((entry) => entry?.value),
+            [...values].map(([key, value]) => (revisions.has(key) ? value : undefined)),
+          );
           for (const under of ["", "pool/10.0.0.1", prefix]) {
             const wanted = [...revisions.keys()].filter((key) => key.startsWith(under)).sort(compareKeys);
             const found: unknown[] = [];
@@ -101,7 +113,7 @@ describe("keys that share blocks", () => {
               assert.ok(page.next === undefined || compareKeys(page.next, next) > 0);
               assert.ok(page.entries.length <= limit);
               for (const { key, value, createRevision, modRevision } of page.entries) {
-                assert.equal(value, key);
+                assert.equal(value, values.get(key));
                 found.push([key, createRevision, modRevision]);
               }
               next = page.next;
@@ -120,6 +132,18 @@ describe("keys that share blocks", () => {
       ),
       { numRuns: 60 },
     );
+    await store.txn({ then: prefixes.map((prefix) => ({ put: `${prefix}!`, value: "the end" })) });
+    const { entries } = await store.list("");
+    const all = new Map(entries.map(({ key, value }) => [key, value]));
+    for (const [prefix, log] of watched) {
+      await log.until("the end", 10_000, ({ state }) => state.has(`${prefix}!`));
+      const wanted = new Map([...all].filter(([key]) => key.startsWith(prefix)));
+      assert.deepEqual(log.state, wanted);
+      assert.ok(
+        log.changes.every((change) => ("key" in change ? change.key : change.entry.key).startsWith(prefix)),
+      );
+      assert.ok(log.batches.every((batch) => batch.type === "snapshot" || batch.changes.length > 0));
+    }
   });
 
   it("hang on sessions one by one", async () => {

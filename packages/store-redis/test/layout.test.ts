@@ -37,6 +37,29 @@ describe("what redis-cli shows", () => {
     });
   });
 
+  it("holds leases by blocks of neighbouring addresses, and tells of changes by block too", async () => {
+    const put = (octet: number, value: string) => ({ put: `pool/10.0.0.${octet}`, value });
+    const made = await store.txn({ then: [put(1, "one"), put(100, "hundred"), put(10, "ten")] });
+    const remove = { delete: "pool/10.0.0.100" };
+    const changed = await store.txn({ then: [put(11, "eleven"), remove, put(10, "TEN")] });
+    // redis-cli takes no NUL.
+    const shown = (what: string) =>
+      redisCli(server, "eval", `local text = ${what} return (string.gsub(text, '\\255', '|'))`, "0");
+    const block = "'pool/10.0.0.0\\0'";
+    assert.equal(await shown(`redis.call('HGET', '/cocoon-net', ${block})`), "one|TEN|eleven");
+    // A bit each, in byte order: 0, 1, 10, 100 to 109, 11.
+    const [then, now] = [made.revision, changed.revision];
+    const put10And11 = `${then} ${now} ${1 << 2},${now} ${now} ${1 << 13}`;
+    assert.equal(
+      await shown(`redis.call('HGET', '{/cocoon-net}#blocks', ${block})`),
+      `${then} ${then} ${1 << 1},${put10And11}`,
+    );
+    const entry = `redis.call('XREVRANGE', '{/cocoon-net}#changes', '+', '-', 'COUNT', 1)[1][2]`;
+    const told = await shown(`string.gsub(table.concat(${entry}, ';'), '%z', '*')`);
+    assert.match(told, /^stamp;[\d.]+;delete;pool\/10\.0\.0\.0\*\|8;pool\/10\.0\.0\.0\*\|.*;TEN\|eleven$/);
+    assert.ok(told.includes(`|${put10And11};`), told);
+  });
+
   it("names all other keys by the prefix's hash tag, so that all are in one slot", async () => {
     await using session = await store.session(5_000);
     await store.txn({ then: [{ put: "alive/n1", value: "{}", session }] });
@@ -115,5 +138,19 @@ describe("what redis-cli shows", () => {
     });
     assert.equal(succeeded, true);
     assert.equal((await store.list("by-hand")).entries.length, 1);
+  });
+
+  it("reads all keys of a block that was removed by hand as absent, and goes on", async () => {
+    const put = (octet: number) => ({ put: `moved/10.0.0.${octet}`, value: `${octet}` });
+    await store.txn({ then: [put(1), put(10), put(100)] });
+    await redisCli(server, "eval", "return redis.call('HDEL', '/cocoon-net', 'moved/10.0.0.0\\0')", "0");
+    assert.equal((await store.get("moved/10.0.0.10")).entry, undefined);
+    assert.deepEqual((await store.list("moved/")).entries, []);
+    await store.txn({ then: [put(10)] });
+    const values = async () => (await store.list("moved/")).entries.map(({ value }) => value);
+    assert.deepEqual(await values(), ["10"]);
+    await redisCli(server, "eval", "return redis.call('HDEL', '/cocoon-net', 'moved/10.0.0.0\\0')", "0");
+    await store.txn({ then: [put(1), { delete: put(10).put }] });
+    assert.deepEqual(await values(), ["1"]);
   });
 });

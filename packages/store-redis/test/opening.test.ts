@@ -208,10 +208,17 @@ describe("a server that cannot be used is refused in one line", () => {
   it("when another version has laid out what is there", async () => {
     await using server = await startRedis();
     await redisCli(server, "hset", "/cocoon-net", "subnets/n1", '1 1 "172.20.0.0/24"');
-    await redisCli(server, "hset", "{/cocoon-net}#state", "era", "1.1", "revision", "1");
-    const old = await refusal(`redis://127.0.0.1:${server.port}`);
-    assert.ok(old instanceof InvalidError);
-    assert.match(old.message, /written by another version of this program \(layout 1, not 2\)/);
+    const state = ["hset", "{/cocoon-net}#state"];
+    await redisCli(server, ...state, "era", "1.1", "revision", "1");
+    for (const layout of ["1", "2"]) {
+      if (layout !== "1") await redisCli(server, ...state, "layout", layout);
+      const old = await refusal(`redis://127.0.0.1:${server.port}`);
+      assert.ok(old instanceof InvalidError);
+      assert.match(
+        old.message,
+        new RegExp(`written by another version of this program \\(layout ${layout}, not 3\\)`),
+      );
+    }
     await using other = await openRedisStore(`redis://127.0.0.1:${server.port}/other`);
     await other[Symbol.asyncDispose]();
     await using again = await openRedisStore(`redis://127.0.0.1:${server.port}/other`);

@@ -8,8 +8,9 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[5]  stamp of that revision where the caller knows it, else empty
  *   ARGV[6]  1 to tell of that revision too, 0 to start after it
  *   ARGV[7]  last revision to tell of, or empty for the newest
- *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, kept, deleted} each:
- *                                                          as in the stream, see layout.ts, but all joined by bytes 255
+ *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, deleted} each, of
+ *                                                          whole blocks that have keys under the prefix, or might: as in
+ *                                                          the stream, see layout.ts, but all joined by bytes 255
  *            {gone}                                        the history from that revision is not all there, or it is another one
  *
  * Revisions have no holes in the stream and it is trimmed from its old end, so the history is whole exactly
@@ -33,6 +34,13 @@ elseif revision > 0 then
   if not entry or entry[1] ~= '1-0' then return { 2 } end
 end
 
+-- Whether keys of a block may be under the prefix.
+local function concerns(name)
+  if sub(name, 1, #prefix) == prefix then return true end
+  local stem = stemOf(name)
+  return stem and sub(prefix, 1, #stem) == stem
+end
+
 local found, scanned, bytes = {}, 0, 0
 local start = ARGV[6] == '1' and position .. '-0' or digits(since + 1) .. '-0'
 local stop = last and digits(last) .. '-0' or '+'
@@ -40,23 +48,17 @@ while true do
   local entries = redis.call('XRANGE', CHANGES, start, stop, 'COUNT', 16)
   for _, entry in ipairs(entries) do
     if scanned >= 1000 or bytes >= 4194304 then return { 1, tonumber(position), known, 1, found } end
-    local _, stamped, _, put, _, kept, _, deleted = unpack(entry[2])
-    position, known = string.match(entry[1], '^%d+'), stamped
-    scanned, bytes = scanned + 1, bytes + #put + #kept + #deleted
-    -- Most are not concerned, which this tells at once.
-    if string.find(put, prefix, 1, true) or string.find(deleted, prefix, 1, true) then
-      local sets, gone = {}, {}
-      local pairs = put == '' and {} or cmsgpack.unpack(put)
-      for n = 1, #pairs, 2 do
-        if string.sub(pairs[n], 1, #prefix) == prefix then sets[#sets + 1], sets[#sets + 2] = pairs[n], pairs[n + 1] end
-      end
-      for key in string.gmatch(deleted, '[^\255]+') do
-        if string.sub(key, 1, #prefix) == prefix then gone[#gone + 1] = key end
-      end
-      if #sets + #gone > 0 then
-        found[#found + 1] = { position, table.concat(sets, '\255'), kept, table.concat(gone, '\255') }
-      end
+    local fields, put, gone = entry[2], {}, {}
+    position, known, scanned = string.match(entry[1], '^%d+'), fields[2], scanned + 1
+    for n = 5, #fields, 2 do
+      local block, values = fields[n], fields[n + 1]
+      bytes = bytes + #block + #values
+      if concerns(string.match(block, '^[^\255]+')) then put[#put + 1], put[#put + 2] = block, values end
     end
+    for name, mask in gmatch(fields[4], '([^\255]+)\255([^\255]+)') do
+      if concerns(name) then gone[#gone + 1], gone[#gone + 2] = name, mask end
+    end
+    if #put + #gone > 0 then found[#found + 1] = { position, concat(put, '\255'), concat(gone, '\255') } end
   end
   if #entries < 16 then break end
   start = '(' .. entries[#entries][1]

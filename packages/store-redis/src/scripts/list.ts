@@ -8,12 +8,11 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[4]  the key to start after, or empty
  *   ARGV[5]  how many entries are wanted; a page also ends once it holds 4 MiB
  *   ARGV[6…] blocks from before there that may hold keys from after there
- *   result   {done, revision, stamp, more, pieces}         pieces of the page, joined by bytes 255: of each block its name, its
- *                                                          rows, and the value of each of its keys, or a byte 254 for one that
- *                                                          was removed by hand
+ *   result   {done, revision, stamp, more, pieces}         pieces of the page: of each block its name, its rows and the
+ *                                                          values of its keys, all joined by bytes 255
  *                                                          more: 1 when there are keys beyond all of these
  *
- * A reply of as many strings as there are keys, or one string of a whole page, would cost the server half as much again.
+ * A reply of as many strings as there are blocks, or one string of a whole page, would cost the server more.
  */
 export const list: Script = defineScript(
   "list",
@@ -24,74 +23,58 @@ local prefix, after, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 -- The block of the key itself is among those around.
 local lower = after ~= '' and '(' .. after .. '\0' or prefix ~= '' and '[' .. prefix or '-'
 local upper = prefix ~= '' and '(' .. prefix .. '\255' or '+'
-local pieces, size, bytes = {}, 0, 0
--- Pieces grow, so that few values are read in vain where they are long.
-local chunk, names, texts, counts, keys, count = 10, {}, {}, {}, {}, 0
-
-local function flush()
-  if count == 0 then return end
-  local values, parts, at, last = redis.call('HMGET', DATA, unpack(keys)), {}, 0, 0
-  for n, name in ipairs(names) do
-    parts[last + 1], parts[last + 2] = name, texts[n]
-    last = last + 2
-    for _ = 1, counts[n] do
-      at, last = at + 1, last + 1
-      local value = values[at]
-      if value then size = size + 1 end
-      parts[last] = value or '\254'
-    end
-  end
-  local piece = table.concat(parts, '\255')
-  pieces[#pieces + 1], bytes = piece, bytes + #piece
-  chunk, names, texts, counts, keys, count = math.min(chunk * 2, 160), {}, {}, {}, {}, 0
-end
+local pieces, parts, size, bytes = {}, {}, 0, 0
 
 -- What the keys of the outermost block start with between whose keys others may stand that are still to come.
-local open
-local function take(name, text)
-  local stem = stemOf(name)
-  if not open or string.sub(name, 1, #open) ~= open then open = stem end
-  local mask = 0
-  for _, row in ipairs(rowsOf(text)) do mask = bit.bor(mask, row[3]) end
-  local before, n = count, #names + 1
-  count = appendKeys(keys, count, name, mask)
-  names[n], texts[n], counts[n] = name, text, count - before
-  if count >= chunk then flush() end
+local outermost
+local function take(name, rows, values)
+  -- Something was removed by hand.
+  if not rows or not values then return end
+  if not outermost or sub(name, 1, #outermost) ~= outermost then outermost = stemOf(name) end
+  for mask in gmatch(rows, '%d+ %d+ (%-?%d+)') do size = size + count(tonumber(mask)) end
+  local at = #parts
+  parts[at + 1], parts[at + 2], parts[at + 3] = name, rows, values
+  bytes = bytes + #name + #rows + #values
 end
 
 local function ends(name)
-  if size + count < limit and bytes < 4194304 then return false end
+  if size < limit and bytes < 4194304 then return false end
   -- All that is in the page must come before all that is not.
-  if open and string.sub(name, 1, #open) == open and stemOf(name) ~= open then return false end
-  flush()
-  return size >= limit or bytes >= 4194304
+  return not outermost or sub(name, 1, #outermost) ~= outermost or stemOf(name) == outermost
 end
 
-local function rowTexts(of)
-  return redis.call('HMGET', BLOCKS, unpack(of))
+local function flush()
+  if #parts > 0 then pieces[#pieces + 1], parts = concat(parts, '\255'), {} end
+end
+
+local function fields(names)
+  return redis.call('HMGET', BLOCKS, unpack(names)), redis.call('HMGET', DATA, unpack(names))
 end
 
 if #ARGV > 5 then
   local around = { unpack(ARGV, 6) }
-  for n, text in ipairs(rowTexts(around)) do
-    if text then take(around[n], text) end
-  end
-  flush()
+  local rows, values = fields(around)
+  for n, name in ipairs(around) do take(name, rows[n], values[n]) end
   size = 0
 end
+-- Pieces grow while they are short, so that few values are read in vain where they are long.
+local chunk = math.min(limit + 1, 4)
 while true do
-  local next = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', '0', math.min(limit + 1, 160))
+  local next, before = redis.call('ZRANGEBYLEX', INDEX, lower, upper, 'LIMIT', '0', digits(chunk)), bytes
   if #next > 0 then
-    for n, text in ipairs(rowTexts(next)) do
-      if ends(next[n]) then return { 1, revision, revisionStamp, 1, pieces } end
-      if text then take(next[n], text) end
+    local rows, values = fields(next)
+    for n, name in ipairs(next) do
+      if ends(name) then
+        flush()
+        return { 1, revision, revisionStamp, 1, pieces }
+      end
+      take(name, rows[n], values[n])
     end
   end
-  if #next < math.min(limit + 1, 160) then
-    flush()
-    return { 1, revision, revisionStamp, 0, pieces }
-  end
+  flush()
+  if #next < chunk then return { 1, revision, revisionStamp, 0, pieces } end
   lower = '(' .. next[#next]
+  if bytes - before < 32768 then chunk = math.min(chunk * 2, 128) end
 end
 `,
   { whenFull: true },

@@ -30,6 +30,8 @@ export const status: {
 const prelude = String.raw`
 local DATA, BLOCKS, INDEX, STATE, CHANGES, SESSIONS, TIED = unpack(KEYS)
 local HISTORY, STEM = tonumber(ARGV[1]), ARGV[2]
+local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift, bit.rshift
+local find, sub, gmatch, concat = string.find, string.sub, string.gmatch, table.concat
 -- Numbers that are passed to commands are written as text: Lua's own way to turn them into it is slow.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,59 +50,105 @@ local function digits(number)
   return string.format('%d', number)
 end
 
--- Rows of a block, { created, modified, mask, session or '', text } each, without the text once they are others.
-local function rowsOf(text)
-  local rows = {}
-  for row, created, modified, mask, session in string.gmatch(text or '', '((%d+) (%d+) (%-?%d+) ?([^,]*))') do
-    rows[#rows + 1] = { created, modified, tonumber(mask), session, row }
-  end
-  return rows
+-- How many keys a mask has.
+local function count(mask)
+  mask = mask - band(rshift(mask, 1), 0x55555555)
+  mask = band(mask, 0x33333333) + band(rshift(mask, 2), 0x33333333)
+  mask = band(mask + rshift(mask, 4), 0x0f0f0f0f)
+  return band(mask + rshift(mask, 8) + rshift(mask, 16) + rshift(mask, 24), 0x3f)
 end
 
--- The blocks that this script is about, by their names: as text, or false, until their rows are asked for.
+-- Rows of the blocks that this script is about, as text, by their names; empty where there are none.
 local blocks = {}
 local function load(names)
-  if #names == 0 then return end
-  for n, text in ipairs(redis.call('HMGET', BLOCKS, unpack(names))) do blocks[names[n]] = text end
+  local missing = {}
+  for _, name in ipairs(names) do
+    if not blocks[name] then missing[#missing + 1], blocks[name] = name, '' end
+  end
+  if #missing == 0 then return end
+  for n, rows in ipairs(redis.call('HMGET', BLOCKS, unpack(missing))) do blocks[missing[n]] = rows or '' end
 end
 
-local function rowsIn(block)
-  local rows = blocks[block]
-  if type(rows) ~= 'table' then
-    rows = rowsOf(rows)
-    blocks[block] = rows
-  end
-  return rows
+local function textOfRow(row)
+  return row[1] .. ' ' .. row[2] .. ' ' .. digits(row[3]) .. (row[4] == '' and '' or ' ' .. row[4])
 end
 
--- The row that a key is in, by its block and its bit there.
-local function rowOf(block, mask)
-  for _, row in ipairs(rowsIn(block)) do
-    if bit.band(row[3], mask) ~= 0 then return row end
+-- Takes keys out of a block's rows. Answers the rows that are left, as text; those that were taken, as { created,
+-- modified, mask, session or '' } each; and what keys there were.
+local function takeRows(rows, mask)
+  local left, taken, all = {}, {}, 0
+  for row, keys in gmatch(rows, '(%d+ %d+ (%-?%d+)[^,]*)') do
+    keys = tonumber(keys)
+    all = bor(all, keys)
+    local hit = band(keys, mask)
+    if hit == 0 then
+      left[#left + 1] = row
+    else
+      local created, modified, session = string.match(row, '^(%d+) (%d+) %-?%d+ ?(.*)')
+      taken[#taken + 1] = { created, modified, hit, session }
+      if hit ~= keys then left[#left + 1] = textOfRow({ created, modified, band(keys, bnot(hit)), session }) end
+    end
   end
+  return left, taken, all
+end
+
+-- Adds keys to rows.
+local function addRow(rows, created, modified, mask, session)
+  if mask == 0 then return end
+  for _, row in ipairs(rows) do
+    if row[1] == created and row[2] == modified and row[4] == session then
+      row[3] = bor(row[3], mask)
+      return
+    end
+  end
+  rows[#rows + 1] = { created, modified, mask, session }
+end
+
+-- The value of a key among those that are joined.
+local function valueIn(joined, mask, key)
+  local first = 1
+  for _ = 1, count(band(mask, key - 1)) do first = find(joined, '\255', first, true) + 1 end
+  return sub(joined, first, (find(joined, '\255', first, true) or 0) - 1)
+end
+
+-- Joins the values of those of a block's old keys that are kept with those of the keys that are put, in the order of the
+-- keys. What stands between is copied in one piece: Redis' Lua reads each string that it makes to its end, for a hash.
+local function merge(old, all, kept, new, put)
+  local pieces, at, from, passed = {}, 1, 1, 0
+  local busy = bor(put, band(all, bnot(kept)))
+  while busy ~= 0 do
+    local key, start = band(busy, -busy), at
+    busy = band(busy, busy - 1)
+    local before = count(band(all, key - 1))
+    for _ = passed + 1, before do at = (find(old, '\255', at, true) or #old + 1) + 1 end
+    if passed < before then pieces[#pieces + 1] = sub(old, start, at - 2) end
+    passed = before
+    if band(all, key) ~= 0 then at, passed = (find(old, '\255', at, true) or #old + 1) + 1, passed + 1 end
+    if band(put, key) ~= 0 then
+      local stop = find(new, '\255', from, true) or #new + 1
+      pieces[#pieces + 1], from = sub(new, from, stop - 1), stop + 1
+    end
+  end
+  if passed < count(all) then pieces[#pieces + 1] = sub(old, at) end
+  return concat(pieces, '\255')
 end
 
 -- What stands before the last octet in the keys of a block that holds several.
-local function stemOf(block)
-  return string.match(block, '^(.*%.)%d+%z$')
+local function stemOf(name)
+  return string.byte(name, -1) == 0 and string.match(name, '^(.*%.)%d+%z$') or nil
 end
 
--- Appends the keys of a block that a mask has, in byte order, to a list of so many, and answers how many they are then; to
--- bits, if given, what each of them is in the mask. runs: the 32 octets that follow an octet in byte order, as text.
-local runs, ones = {}, {}
-local function appendKeys(keys, count, block, mask, bits)
-  local stem, first = string.match(block, '^(.*%.)(%d+)%z$')
-  if not stem then
-    keys[count + 1] = block
-    if bits then bits[count + 1] = mask end
-    return count + 1
-  end
+-- The keys of a block that a mask has. runs: the 32 octets that follow an octet in byte order, as text.
+local runs = {}
+local function keysOf(name, mask)
+  local stem, first = string.match(name, '^(.*%.)(%d+)%z$')
+  if not stem then return { name } end
   local run = runs[first]
   if not run then
     run = {}
     local octet = tonumber(first)
-    for n = 1, 32 do
-      run[n], ones[n] = string.format('%d', octet), bit.lshift(1, n - 1)
+    for n = 0, 31 do
+      run[n] = digits(octet)
       if octet > 0 and octet * 10 <= 255 then
         octet = octet * 10
       else
@@ -110,15 +158,11 @@ local function appendKeys(keys, count, block, mask, bits)
     end
     runs[first] = run
   end
-  local band = bit.band
-  for n = 1, 32 do
-    if band(mask, ones[n]) ~= 0 then
-      count = count + 1
-      keys[count] = stem .. run[n]
-      if bits then bits[count] = ones[n] end
-    end
+  local keys = {}
+  for n = 0, 31 do
+    if band(mask, lshift(1, n)) ~= 0 then keys[#keys + 1] = stem .. run[n] end
   end
-  return count
+  return keys
 end
 
 -- What two histories differ in, whatever their revisions: the era, and the history that this server's branched from when
@@ -153,9 +197,8 @@ local function announce(id, tied, written)
       if length <= #(stem or block) then
         ask(block, length)
       elseif stem then
-        local keys = {}
-        for at = 1, appendKeys(keys, 0, block, written[n + 1]) do
-          if length <= #keys[at] then ask(keys[at], length) end
+        for _, key in ipairs(keysOf(block, written[n + 1])) do
+          if length <= #key then ask(key, length) end
         end
       end
     end
@@ -190,121 +233,117 @@ local function mark(id, changes)
   unmarked = 0
 end
 
--- Adds keys of a block to its rows.
-local function addRow(rows, created, modified, mask, session)
-  for _, row in ipairs(rows) do
-    if row[1] == created and row[2] == modified and row[4] == session then
-      row[3], row[5] = bit.bor(row[3], mask), nil
-      return
-    end
-  end
-  rows[#rows + 1] = { created, modified, mask, session }
-end
-
--- Takes keys out of a block's rows. Answers the rows that are left, and those that were taken.
-local function takeRows(rows, mask)
-  local left, taken = {}, {}
-  for _, row in ipairs(rows) do
-    local hit = bit.band(row[3], mask)
-    if hit == 0 then
-      left[#left + 1] = row
-    else
-      if hit ~= row[3] then left[#left + 1] = { row[1], row[2], bit.bxor(row[3], hit), row[4] } end
-      taken[#taken + 1] = { row[1], row[2], hit, row[4] }
-    end
-  end
-  return left, taken
-end
-
 -- Ties of a block to sessions that have come, or gone, with its new rows.
-local function compareTies(block, before, after, come, gone)
+local tiesIn = '%d+ %d+ %-?%d+ ([^,]+)'
+local function compareTies(name, before, after, come, gone)
   local had, has = {}, {}
-  for _, row in ipairs(before) do had[row[4]] = true end
-  for _, row in ipairs(after) do
-    has[row[4]] = true
-    if row[4] ~= '' and not had[row[4]] then
-      come[#come + 1] = '0'
-      come[#come + 1] = row[4] .. '\0' .. block
+  for session in gmatch(before, tiesIn) do had[session] = true end
+  for session in gmatch(after, tiesIn) do
+    if not had[session] and not has[session] then
+      come[#come + 1], come[#come + 2] = '0', session .. '\0' .. name
     end
+    has[session] = true
   end
   for session in pairs(had) do
-    if session ~= '' and not has[session] then gone[#gone + 1] = session .. '\0' .. block end
+    if not has[session] then gone[#gone + 1] = session .. '\0' .. name end
   end
 end
 
 -- Puts and deletes keys, whose blocks are loaded, as one revision, and answers whether it made any.
---   packed, sets  keys and values in turn: as MessagePack, and as a table
---   put           where they are: block, mask, session or '' in turn
---   deletes       key, block, bit in turn
--- Messages and the stream come first: they alone can be refused, and then nothing has been applied. Nothing is done for
--- each key of a put here, as that is what costs.
-local function commit(packed, sets, put, deletes)
+--   put      of each block: its name, then in turn what keys are put and the session that they hang on, or ''
+--   values   where in ARGV their values stand, those of each block joined by bytes 255: behind this
+--   deletes  block and mask in turn
+-- Messages and the stream come first: they alone can be refused, and then nothing has been applied. Values are passed on
+-- as they came unless a block has others that stay, as it is the bytes that cost.
+local function commit(put, values, deletes)
   local id = digits(revision + 1)
-  local before, touched, written = {}, {}, {}
+  -- By name what a block was and is to be; in parts what the stream gets of each put.
+  local changes, touched, parts, gone, written = {}, {}, {}, {}, {}
   -- tied, loose: a session has got a key, or lost one.
-  local kept, gone, made, tied, loose = {}, {}, false, 0, false
-  local function touch(block, mask)
-    local rows = rowsIn(block)
-    if not before[block] then
-      before[block] = rows
-      touched[#touched + 1] = block
+  local changed, made, tied, loose = 0, false, 0, false
+  local function change(name, mask, taken, all, rows)
+    local one = changes[name]
+    if not one then
+      one = { before = blocks[name], all = all, kept = all, put = 0 }
+      changes[name], touched[#touched + 1] = one, name
     end
-    written[#written + 1], written[#written + 2] = block, mask
-    local left, taken = takeRows(rows, mask)
+    one.kept = band(one.kept, bnot(mask))
+    blocks[name] = rows
     for _, row in ipairs(taken) do loose = loose or row[4] ~= '' end
-    return left, taken
+    changed = changed + count(mask)
+    written[#written + 1], written[#written + 2] = name, mask
+    return one
   end
-  for n = 1, #put, 3 do
-    local block, mask, session = put[n], put[n + 1], put[n + 2]
-    local rows, taken = touch(block, mask)
-    local fresh = mask
-    for _, row in ipairs(taken) do
-      fresh = bit.bxor(fresh, row[3])
-      kept[#kept + 1], kept[#kept + 2], kept[#kept + 3] = block, row[1], digits(row[3])
-      addRow(rows, row[1], id, row[3], session)
+  for n, entry in ipairs(put) do
+    local name, mask = entry[1], 0
+    for at = 2, #entry, 2 do mask = bor(mask, entry[at]) end
+    local left, taken, all = takeRows(blocks[name], mask)
+    local rows, fresh = {}, band(mask, bnot(all))
+    for at = 2, #entry, 2 do
+      local keys, session = entry[at], entry[at + 1]
+      if session ~= '' then tied = 1 end
+      for _, row in ipairs(taken) do addRow(rows, row[1], id, band(keys, row[3]), session) end
+      addRow(rows, id, id, band(keys, fresh), session)
     end
-    if fresh ~= 0 then
-      made = true
-      addRow(rows, id, id, fresh, session)
-    end
-    if session ~= '' then tied = 1 end
-    blocks[block] = rows
+    made = made or fresh ~= 0
+    for at, row in ipairs(rows) do rows[at] = textOfRow(row) end
+    local text = concat(rows, ',')
+    parts[#parts + 1], parts[#parts + 2] = name .. '\255' .. text, ARGV[values + n]
+    if #left > 0 then text = concat(left, ',') .. ',' .. text end
+    local one = change(name, mask, taken, all, text)
+    one.put, one.values = mask, ARGV[values + n]
   end
-  for n = 1, #deletes, 3 do
-    local key, block, mask = deletes[n], deletes[n + 1], deletes[n + 2]
-    if rowOf(block, mask) then
-      gone[#gone + 1] = key
-      blocks[block] = touch(block, mask)
+  for n = 1, #deletes, 2 do
+    local name = deletes[n]
+    local left, taken, all = takeRows(blocks[name], deletes[n + 1])
+    if #taken > 0 then
+      local mask = band(deletes[n + 1], all)
+      gone[#gone + 1], gone[#gone + 2] = name, digits(mask)
+      change(name, mask, taken, all, concat(left, ','))
     end
   end
   if #touched == 0 then return false end
   announce(id, tied, written)
   revision, revisionStamp = revision + 1, stamp
-  -- No text has the byte 255 in UTF-8.
-  mark(id, #sets / 2 + #gone)
-  redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'put', packed, 'kept', table.concat(kept, '\255'),
-    'delete', table.concat(gone, '\255'))
+  mark(id, changed)
+  redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'delete', concat(gone, '\255'), unpack(parts))
   redis.call('HSET', STATE, 'revision', id, 'stamp', stamp, 'unmarked', digits(unmarked))
-  if #sets > 0 then redis.call('HSET', DATA, unpack(sets)) end
-  if #gone > 0 then redis.call('HDEL', DATA, unpack(gone)) end
-  local texts, new, empty, come, untied = {}, {}, {}, {}, {}
-  for _, block in ipairs(touched) do
-    local rows, text = blocks[block], {}
-    for n, row in ipairs(rows) do
-      text[n] = row[5] or row[1] .. ' ' .. row[2] .. ' ' .. digits(row[3]) .. (row[4] == '' and '' or ' ' .. row[4])
-    end
-    if #rows == 0 then
-      empty[#empty + 1] = block
-    else
-      texts[#texts + 1], texts[#texts + 2] = block, table.concat(text, ',')
-      if #before[block] == 0 then new[#new + 1], new[#new + 2] = '0', block end
-    end
-    if loose or tied == 1 then compareTies(block, before[block], rows, come, untied) end
+  local mixed = {}
+  for _, name in ipairs(touched) do
+    if changes[name].kept ~= 0 then mixed[#mixed + 1] = name end
   end
-  if #texts > 0 then redis.call('HSET', BLOCKS, unpack(texts)) end
+  if #mixed > 0 then
+    for n, old in ipairs(redis.call('HMGET', DATA, unpack(mixed))) do
+      local name = mixed[n]
+      local one = changes[name]
+      if old then
+        one.values = merge(old, one.all, one.kept, one.values, one.put)
+      else
+        -- Removed by hand.
+        blocks[name] = concat(takeRows(blocks[name], one.kept), ',')
+      end
+    end
+  end
+  local rows, texts, new, empty, come, untied = {}, {}, {}, {}, {}, {}
+  for _, name in ipairs(touched) do
+    local one, text = changes[name], blocks[name]
+    if text == '' then
+      empty[#empty + 1] = name
+    else
+      rows[#rows + 1], rows[#rows + 2] = name, text
+      texts[#texts + 1], texts[#texts + 2] = name, one.values
+      if one.before == '' then new[#new + 1], new[#new + 2] = '0', name end
+    end
+    if loose or tied == 1 then compareTies(name, one.before, text, come, untied) end
+  end
+  if #rows > 0 then
+    redis.call('HSET', BLOCKS, unpack(rows))
+    redis.call('HSET', DATA, unpack(texts))
+  end
   if #new > 0 then redis.call('ZADD', INDEX, unpack(new)) end
   if #empty > 0 then
     redis.call('HDEL', BLOCKS, unpack(empty))
+    redis.call('HDEL', DATA, unpack(empty))
     redis.call('ZREM', INDEX, unpack(empty))
   end
   if #untied > 0 then redis.call('ZREM', TIED, unpack(untied)) end
@@ -318,26 +357,22 @@ local function reap()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', digits(now), 'LIMIT', '0', '256')) do
     if budget <= 0 then break end
     local some = redis.call('ZRANGEBYLEX', TIED, '[' .. id .. '\0', '(' .. id .. '\0\255', 'LIMIT', 0, budget)
-    for _, tie in ipairs(some) do ties[#ties + 1] = { session = id, block = string.sub(tie, #id + 2) } end
+    for _, tie in ipairs(some) do ties[#ties + 1] = tie end
     if #some < budget then over[#over + 1] = id end
     budget = budget - #some - 1
   end
   if #ties > 0 then
     local names, deletes = {}, {}
-    for n, tie in ipairs(ties) do names[n] = tie.block end
+    for n, tie in ipairs(ties) do names[n] = sub(tie, find(tie, '\0', 1, true) + 1) end
     load(names)
-    for _, tie in ipairs(ties) do
-      for _, row in ipairs(rowsIn(tie.block)) do
-        if row[4] == tie.session then
-          local keys, bits = {}, {}
-          for n = 1, appendKeys(keys, 0, tie.block, row[3], bits) do
-            local at = #deletes
-            deletes[at + 1], deletes[at + 2], deletes[at + 3] = keys[n], tie.block, bits[n]
-          end
+    for n, name in ipairs(names) do
+      for mask, session in gmatch(blocks[name], '%d+ %d+ (%-?%d+) ([^,]+)') do
+        if session .. '\0' .. name == ties[n] then
+          deletes[#deletes + 1], deletes[#deletes + 2] = name, tonumber(mask)
         end
       end
     end
-    commit('', {}, {}, deletes)
+    commit({}, 0, deletes)
   end
   if #over > 0 then redis.call('ZREM', SESSIONS, unpack(over)) end
   return budget > 0
