@@ -1,5 +1,5 @@
-import type { Entry } from "@cocoon-net/core";
-import { splitTexts } from "./text-array.ts";
+import { CorruptError, type Entry } from "@cocoon-net/core";
+import { splitBlocks, splitTexts } from "./text-array.ts";
 
 /**
  * Keys that end in the last octet of an address stand together in blocks of 32 neighbours in byte order, so that
@@ -105,18 +105,25 @@ export function forEachKey(block: string, rows: readonly Row[], take: (key: stri
   }
 }
 
-/** Calls back with each entry of blocks, which are joined: of each its name, its rows, and its values. */
-export function forEachEntry(joined: Buffer, take: (entry: Entry, block: string) => void): void {
-  const texts = splitTexts(joined);
-  for (let at = 0; at < texts.length; ) {
-    const block = texts[at] ?? "";
-    const rows = rowsOf(texts[at + 1] ?? "");
-    at += 2;
-    forEachKey(block, rows, (key, { created, modified }) => {
-      take({ key, value: texts[at] ?? "", createRevision: created, modRevision: modified }, block);
+/**
+ * Calls back with each entry of blocks: of each its name, its rows, and its values, joined, and a byte 254 behind.
+ * @throws {CorruptError} when a block has not as many values as keys
+ */
+export function forEachEntry(blocks: Buffer, take: (entry: Entry, block: string) => void): void {
+  for (const [block = "", rows = "", ...values] of splitBlocks(blocks)) {
+    let at = 0;
+    forEachKey(block, rowsOf(rows), (key, { created, modified }) => {
+      take({ key, value: values[at] ?? "", createRevision: created, modRevision: modified }, block);
       at += 1;
     });
+    if (at !== values.length) throw changedByHand(block);
   }
+}
+
+function changedByHand(block: string): CorruptError {
+  return new CorruptError(`the values in the field ${JSON.stringify(block)} are not those of its keys`, {
+    hint: "it was changed by hand: remove it, and its keys are written again by whom they are of",
+  });
 }
 
 /** Calls back with the keys of blocks, which are joined: name and keys (bits) of each in turn. */

@@ -13,9 +13,17 @@ export function joinTexts(texts: readonly string[]): string | Buffer {
 
 /** Takes apart what was joined. */
 export function splitTexts(joined: Buffer): string[] {
-  if (joined.length === 0) return [];
-  const latin = joined.toString("latin1");
-  const parts = latin.split(separator);
-  if (!/[\u0080-\u00fe]/.test(latin)) return parts;
-  return parts.map((part) => Buffer.from(part, "latin1").toString("utf8"));
+  return splitBlocks(joined)[0] ?? [];
+}
+
+/** Takes apart what was joined, and has a byte 254 behind, from one block to the next. UTF-8 does not have that either. */
+export function splitBlocks(blocks: Buffer): string[][] {
+  if (blocks.length === 0) return [];
+  const latin = blocks.toString("latin1");
+  // As a rule it is all ASCII, and then done.
+  const isPlain = !/[\u0080-\u00fd]/.test(latin);
+  const split = latin.split("\u00fe").map((block) => block.split(separator));
+  if (latin.endsWith("\u00fe")) split.pop();
+  if (isPlain) return split;
+  return split.map((texts) => texts.map((text) => Buffer.from(text, "latin1").toString("utf8")));
 }

@@ -153,4 +153,22 @@ describe("what redis-cli shows", () => {
     await store.txn({ then: [put(1), { delete: put(10).put }] });
     assert.deepEqual(await values(), ["1"]);
   });
+
+  it("says which field has not as many values as keys, as it was changed by hand", async () => {
+    const put = (octet: number) => ({ put: `moved/10.0.1.${octet}`, value: `${octet}` });
+    for (const text of ["1", "1\\2552\\2553"]) {
+      await store.txn({ then: [put(1), put(10), put(101), put(12), put(127)] });
+      const field = `'/cocoon-net', 'moved/10.0.1.0\\0', '${text}'`;
+      await redisCli(server, "eval", `return redis.call('HSET', ${field})`, "0");
+      await assert.rejects(
+        store.list("moved/10.0.1."),
+        /"moved\/10\.0\.1\.0\\u0000" are not those of its keys/,
+      );
+      await redisCli(server, "eval", "return redis.call('HDEL', '/cocoon-net', 'moved/10.0.1.0\\0')", "0");
+    }
+    assert.deepEqual(
+      (await store.list("moved/10.0.1.")).entries.map(({ value }) => value),
+      ["127"],
+    );
+  });
 });

@@ -10,7 +10,8 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[7]  last revision to tell of, or empty for the newest
  *   result   {done, revision, stamp, more, changes}        true up to `revision`; changes: {revision, put, deleted} each, of
  *                                                          whole blocks that have keys under the prefix, or might: as in
- *                                                          the stream, see layout.ts, but all joined by bytes 255
+ *                                                          the stream, see layout.ts; put: of each block its name, its rows
+ *                                                          and its values, joined by bytes 255, and a byte 254
  *            {gone}                                        the history from that revision is not all there, or it is another one
  *
  * Revisions have no holes in the stream and it is trimmed from its old end, so the history is whole exactly
@@ -53,12 +54,15 @@ while true do
     for n = 5, #fields, 2 do
       local block, values = fields[n], fields[n + 1]
       bytes = bytes + #block + #values
-      if concerns(string.match(block, '^[^\255]+')) then put[#put + 1], put[#put + 2] = block, values end
+      if concerns(string.match(block, '^[^\255]+')) then
+        local at = #put
+        put[at + 1], put[at + 2], put[at + 3], put[at + 4] = block, '\255', values, '\254'
+      end
     end
     for name, mask in gmatch(fields[4], '([^\255]+)\255([^\255]+)') do
       if concerns(name) then gone[#gone + 1], gone[#gone + 2] = name, mask end
     end
-    if #put + #gone > 0 then found[#found + 1] = { position, concat(put, '\255'), concat(gone, '\255') } end
+    if #put + #gone > 0 then found[#found + 1] = { position, concat(put), concat(gone, '\255') } end
   end
   if #entries < 16 then break end
   start = '(' .. entries[#entries][1]

@@ -9,7 +9,7 @@ import { defineScript, type Script } from "./prelude.ts";
  *   ARGV[5]  how many entries are wanted; a page also ends once it holds 4 MiB
  *   ARGV[6…] blocks from before there that may hold keys from after there
  *   result   {done, revision, stamp, more, pieces}         pieces of the page: of each block its name, its rows and the
- *                                                          values of its keys, all joined by bytes 255
+ *                                                          values of its keys, joined by bytes 255, and a byte 254
  *                                                          more: 1 when there are keys beyond all of these
  *
  * A reply of as many strings as there are blocks, or one string of a whole page, would cost the server more.
@@ -33,7 +33,8 @@ local function take(name, rows, values)
   if not outermost or sub(name, 1, #outermost) ~= outermost then outermost = stemOf(name) end
   for mask in gmatch(rows, '%d+ %d+ (%-?%d+)') do size = size + count(tonumber(mask)) end
   local at = #parts
-  parts[at + 1], parts[at + 2], parts[at + 3] = name, rows, values
+  parts[at + 1], parts[at + 2], parts[at + 3] = name, '\255', rows
+  parts[at + 4], parts[at + 5], parts[at + 6] = '\255', values, '\254'
   bytes = bytes + #name + #rows + #values
 end
 
@@ -44,7 +45,7 @@ local function ends(name)
 end
 
 local function flush()
-  if #parts > 0 then pieces[#pieces + 1], parts = concat(parts, '\255'), {} end
+  if #parts > 0 then pieces[#pieces + 1], parts = concat(parts), {} end
 end
 
 local function fields(names)
