@@ -40,7 +40,7 @@ check("changesets", () => {
 
 function step(title, program, args) {
   check(title, () => {
-    const result = spawnSync(program, args, { encoding: "utf8", timeout: 180_000, maxBuffer: 1 << 26 });
+    const result = spawnSync(program, args, { encoding: "utf8", timeout: 900_000, maxBuffer: 1 << 26 });
     if (result.status === 0) return undefined;
     return `${program} ${args.join(" ")}\n${result.stdout ?? ""}${result.stderr ?? ""}${result.error ?? ""}`;
   });

@@ -10,7 +10,7 @@ export interface BreakerSettings {
 /** What the breaker needs to know of one owner of a subnet. */
 export interface BreakerNode {
   readonly node: string;
-  /** Suspect, or beyond that on the way to being reclaimed. */
+  /** Silent, and suspect, or beyond that on the way to being reclaimed. */
   readonly troubled: boolean;
 }
 

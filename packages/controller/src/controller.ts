@@ -119,12 +119,13 @@ class ElectedController implements Controller {
   }
 
   #campaign(signal: AbortSignal): Promise<Leadership> {
-    const { store, id, settings } = this.#options;
+    const { store, id, settings, clock } = this.#options;
     return campaign(store, {
       id,
       ttlMs: settings.leaderTtlMs,
       signal,
       onProblem: (error) => this.#problem(error),
+      wait: (ms, until) => clock.wait(ms, until ?? signal),
     });
   }
 

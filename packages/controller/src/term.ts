@@ -320,9 +320,10 @@ class Term {
   }
 
   async #updateBreaker(owners: readonly NodeView[], now: number): Promise<void> {
-    const nodes = owners.map(({ node, record: { status } }) => ({
+    const nodes = owners.map(({ node, alive, record: { status } }) => ({
       node,
-      troubled: status === "suspect" || status === "fencing",
+      // One that speaks is not silent, although what was begun with its block goes on.
+      troubled: !alive && (status === "suspect" || status === "fencing"),
     }));
     if (!this.#breaker.update(nodes, this.#options.settings, now)) return;
     this.#alarm.ring();

@@ -111,7 +111,7 @@ export class HistoryGuarantees {
   readonly #cluster: TestCluster;
   readonly #world: HistoryWorld;
   readonly #records = new Records();
-  /** When each node was seen to be suspect or fencing. */
+  /** When each node was seen to be silent, and suspect or fencing. */
   readonly #troubled = new Map<string, number>();
   /** When each quarantine began, and how long it says that it is. */
   readonly #resting = new Map<string, { readonly since: number; readonly lengthMs: number }>();
@@ -270,8 +270,9 @@ export class HistoryGuarantees {
         this.violations.push(`G2: ${holder} holds ${ip}, and no record says so`);
       }
     }
+    const alive = this.#records.table("alive/");
     for (const [node, { status }] of this.#nodes) {
-      if (status !== "suspect" && status !== "fencing") this.#troubled.delete(node);
+      if ((status !== "suspect" && status !== "fencing") || alive.has(node)) this.#troubled.delete(node);
       else if (!this.#troubled.has(node)) this.#troubled.set(node, this.#cluster.clock.now());
     }
   }

@@ -1,4 +1,4 @@
-import { createController } from "@cocoon-net/controller";
+import { createController, requestDrain } from "@cocoon-net/controller";
 import { AuthError, ExhaustedError } from "@cocoon-net/core";
 import { expect, test } from "vitest";
 import { startOfTime, TestCluster, type TestNode } from "./test-cluster.ts";
@@ -227,4 +227,33 @@ test("mass silence stops a reclaim that has not passed the fence", async () => {
   expect(cluster.vpc.mutations).toEqual(["a detach eni-i-n1-0"]);
   for (const node of others.slice(0, 3)) await cluster.speak(node);
   await cluster.until("n1 is reclaimed", async () => (await cluster.history("n1")).includes("subnet-freed"));
+});
+
+// Guard: `troubled` in Term.#updateBreaker: who speaks is not silent. Else the half-done fences would wait for each other.
+test("nodes that come back although their fences have begun end the mass silence that stopped those", async () => {
+  await using cluster = await TestCluster.open();
+  const nodes: TestNode[] = [];
+  for (let index = 1; index <= 4; index++) nodes.push(await cluster.join(`n${index}`));
+  const a = cluster.start("a", { retryMaxMs: 2_000 });
+  cluster.vpc.before = (call) => {
+    if (/ detach eni-i-n\d-1$/.test(call)) throw new ExhaustedError("the cloud is busy");
+  };
+  const isTold = (type: string, node?: string) =>
+    a.events.some((event) => event.type === type && event.node === node);
+  const three = nodes.slice(0, 3);
+  // One that is to leave becomes no suspect before its fence begins, so the third is not stopped before that either.
+  await requestDrain(cluster.store, "n3", { now: () => cluster.date() });
+  for (const node of three) {
+    await cluster.die(node);
+    await cluster.until("its fence has begun", () =>
+      cluster.vpc.mutations.includes(`a detach eni-i-${node.name}-0`),
+    );
+  }
+  await cluster.until("it pauses", () => isTold("reclaim-paused"));
+  cluster.vpc.before = () => {};
+  await cluster.pass(600_000);
+  expect(a.events.some(({ type }) => type === "subnet-freed")).toBe(false);
+  for (const node of three) await cluster.speak(node);
+  await cluster.until("all are free", () => three.every(({ name }) => isTold("subnet-freed", name)));
+  expect(isTold("reclaim-resumed")).toBe(true);
 });

@@ -25,7 +25,7 @@ class Node implements AsyncDisposable {
     this.registration = registration;
     this.eniIDs = eniIDs;
     this.#stop = new AbortController();
-    const options = { ttlMs: 2_000, signal: this.#stop.signal, onOwned: () => {}, onUnsure: () => {} };
+    const options = { ttlMs: 20_000, signal: this.#stop.signal, onOwned: () => {}, onUnsure: () => {} };
     this.#beat = heartbeat(store, registration, options);
   }
 
@@ -66,7 +66,9 @@ class Node implements AsyncDisposable {
   }
 }
 
-test("over a real etcd and the simulated cloud, a dead node's block goes to the next node, across a change of leaders", async () => {
+test("over a real etcd and the simulated cloud, a dead node's block goes to the next node, across a change of leaders", {
+  timeout: 180_000,
+}, async () => {
   await using etcd = await startEtcd();
   const url = `etcd://127.0.0.1:${etcd.port}/cocoon-net`;
   await using store = await openEtcdStore(url);
@@ -120,13 +122,14 @@ test("over a real etcd and the simulated cloud, a dead node's block goes to the 
   });
   const stopA = new AbortController();
   const runs = [a.run({ signal: stopA.signal })];
-  await until("a leads", 5_000, () => a.leading);
+  await until("a leads", 20_000, () => a.leading);
   runs.push(b.run());
 
   simulator.deleteInstance(dead.registration.uid);
   await dead[Symbol.asyncDispose]();
-  await until("the block is free", 20_000, () => has("subnet-freed"));
-  expect(b.leading).toBe(true);
+  await until("the block is free", 60_000, () => has("subnet-freed"));
+  // It may have lost the lead for a moment, on a machine that stands still; the other one cannot have it.
+  await until("b leads", 20_000, () => b.leading);
 
   const types = events.filter(({ node }) => node === "n1").map(({ type }) => type);
   expect(types.filter((type) => type !== "reclaim-retry")).toEqual([

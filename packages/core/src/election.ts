@@ -1,4 +1,4 @@
-import { Backoff } from "./backoff.ts";
+import { Backoff, pause } from "./backoff.ts";
 import { AuthError, InvalidError } from "./errors.ts";
 import { keys } from "./keys.ts";
 import { encode } from "./model.ts";
@@ -12,6 +12,8 @@ export interface CampaignOptions {
   readonly signal?: AbortSignal | undefined;
   /** A problem on the way that will be tried again. */
   readonly onProblem?: (error: unknown) => void;
+  /** How it waits between two tries; default by the system's clock. Rejects with the signal's reason. */
+  readonly wait?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
 }
 
 /** Held until `signal` aborts. Dispose to resign. */
@@ -41,7 +43,7 @@ export async function campaign(store: Store, options: CampaignOptions): Promise<
       // be had for what was asked does not come by asking again.
       if (error instanceof AuthError || (!session && error instanceof InvalidError)) throw error;
       options.onProblem?.(error);
-      await backoff.wait(options.signal);
+      await (options.wait ?? pause)(backoff.next(), options.signal);
     }
   }
 }
