@@ -142,12 +142,12 @@ export class PoolKeeper implements AsyncDisposable {
   }
 
   async #occasion(signal: AbortSignal): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, this.#options.everyMs ?? 5_000);
-    this.#wake = resolve;
-    await promise;
+    const { promise, resolve } = Promise.withResolvers<"time" | "guest">();
+    const timer = setTimeout(() => resolve("time"), this.#options.everyMs ?? 5_000);
+    this.#wake = () => resolve("guest");
+    const occasion = await promise;
     clearTimeout(timer);
     this.#wake = () => {};
-    await pause(gatherMs, signal).catch(() => undefined);
+    if (occasion === "guest") await pause(gatherMs, signal).catch(() => undefined);
   }
 }

@@ -228,6 +228,15 @@ test("a bridge that was down is said to be back when it is up, also where the ke
   await noticed(server, 2);
 });
 
+test("a socket in a worker thread, which gets no signals, notices its new link too", async () => {
+  await using world = await nodeAndGuest();
+  const { node, server } = world;
+  await server.call("openSocketInWorker", "cni0", 67);
+  await node.ip("link", "del", "cni0");
+  await node.ip("link", "add", "cni0", "type", "bridge");
+  await noticed(server, 1);
+});
+
 test("a socket that hears nothing lets the process sleep, and leaves no listener behind", async () => {
   await using world = await nodeAndGuest();
   const { server } = world;

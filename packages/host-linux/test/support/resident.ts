@@ -1,6 +1,8 @@
 // Runs inside a network namespace and calls what it is told: one JSON request per line on stdin, one answer on stdout.
+import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { Worker } from "node:worker_threads";
 import { CocoonError } from "@cocoon-net/core";
 import {
   type Announcement,
@@ -83,6 +85,15 @@ const api = {
       packets.push({ text: Buffer.from(packet).toString(), address: from.address, port: from.port });
     });
     sockets.set(device, socket);
+  },
+  openSocketInWorker: async (device: string, port: number): Promise<void> => {
+    const worker = new Worker(new URL("./worker-socket.ts", import.meta.url), {
+      workerData: { device, port },
+    });
+    await once(worker, "message");
+    worker.on("message", () => {
+      linksBack++;
+    });
   },
   send: async (device: string, text: string, address: string, port: number): Promise<void> => {
     sockets.get(device)?.send(Buffer.from(text), { address, port });
