@@ -1,7 +1,7 @@
 import { campaign, InvalidError, keys, type Leadership, type Store } from "@cocoon-net/core";
 import { type Bench, until, within } from "@cocoon-net/store-testkit";
 import { interceptTxn, loseAnswers } from "./intercepted-store.ts";
-import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
+import { lastingTtlMs, momentAfter, patienceMs, type Rule } from "./rule.ts";
 
 /** For who shall fall silent. etcd grants no less with its default election timeout. */
 const shortTtlMs = 2_000;
@@ -24,8 +24,8 @@ class Candidates implements AsyncDisposable {
 
   async add(id: string, store?: Store, ttlMs: number = lastingTtlMs): Promise<void> {
     const own = store ?? (await this.#bench.open());
-    const run = campaign(own, { id, ttlMs, signal: this.#stop.signal }).then((leadership) => {
-      this.won.push({ id, leadership, at: performance.now() });
+    const run = campaign(own, { id, ttlMs, signal: this.#stop.signal }).then(async (leadership) => {
+      this.won.push({ id, leadership, at: await momentAfter() });
     });
     this.#campaigns.push(run);
     run.catch(() => {});

@@ -1,7 +1,9 @@
 import { openEtcdStore } from "@cocoon-net/store-etcd";
-import { startEtcd, startFaultProxy, type TestServer } from "@cocoon-net/store-testkit";
+import { startEtcd, startFaultProxy, type TestServer, until } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll } from "vitest";
 import { clusterRules } from "./cluster-rules.ts";
+import { patient } from "./intercepted-store.ts";
+import { patienceMs } from "./rule.ts";
 
 let server: TestServer;
 beforeAll(async () => {
@@ -15,7 +17,10 @@ const url = (prefix: string, via: { readonly port: number } = server): string =>
 clusterRules(
   {
     name: "etcd",
-    open: ({ prefix, via }) => openEtcdStore(url(prefix, via)),
+    open: async ({ prefix, via }) => {
+      const store = await until("the store to open", patienceMs, () => openEtcdStore(url(prefix, via)));
+      return via ? store : patient(store);
+    },
     faults: () => startFaultProxy({ target: server }),
   },
   { url },

@@ -11,7 +11,7 @@ import { type Bench, until, within } from "@cocoon-net/store-testkit";
 import { expect } from "vitest";
 import { openCluster, requestOf, takeAway } from "./cluster-fixture.ts";
 import { interceptTxn } from "./intercepted-store.ts";
-import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
+import { lastingTtlMs, momentAfter, patienceMs, type Rule } from "./rule.ts";
 
 /** For what only shows when a session ends. etcd grants no less with its default election timeout. */
 const shortTtlMs = 2_000;
@@ -123,7 +123,7 @@ export function heartbeatRules(rule: Rule): void {
       await beating.becomes("owned");
       await faults.blackhole();
       const forgotten = until("the store to forget it", patienceMs, async () => !(await isAlive(other))).then(
-        () => performance.now(),
+        momentAfter,
       );
       await beating.becomes("unsure");
       // By its own clock, before the server's.

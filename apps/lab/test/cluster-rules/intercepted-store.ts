@@ -1,10 +1,12 @@
 import {
+  type CallOptions,
   InvalidError,
   type Store,
   type TxnRequest,
   type TxnResult,
   UnavailableError,
 } from "@cocoon-net/core";
+import { patienceMs } from "./rule.ts";
 
 /** Stands between a caller and `pass`, which carries the transaction out. */
 export type TxnHook = (request: TxnRequest, pass: () => Promise<TxnResult>) => Promise<TxnResult>;
@@ -12,6 +14,22 @@ export type TxnHook = (request: TxnRequest, pass: () => Promise<TxnResult>) => P
 /** The same store, except that each transaction goes through `hook`. */
 export function interceptTxn(store: Store, hook: TxnHook): Store {
   return { ...passing(store), txn: (request, options) => hook(request, () => store.txn(request, options)) };
+}
+
+/** The same store, with time for a machine that is busy or stands still: a call ends after two seconds by default. */
+export function patient(store: Store): Store {
+  const within = <O extends CallOptions>(options: O | undefined): O | CallOptions => ({
+    ...options,
+    timeoutMs: options?.timeoutMs ?? patienceMs,
+  });
+  return {
+    ...passing(store),
+    get: (key, options) => store.get(key, within(options)),
+    list: (prefix, options) => store.list(prefix, within(options)),
+    txn: (request, options) => store.txn(request, within(options)),
+    session: (ttlMs, options) => store.session(ttlMs, within(options)),
+    incarnation: (options) => store.incarnation(within(options)),
+  };
 }
 
 /** What handles take for the server behind them; another `name` means that it may have lost writes. */

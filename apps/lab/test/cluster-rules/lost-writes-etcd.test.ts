@@ -89,7 +89,9 @@ it("an etcd that comes back without its data costs no node its subnet, and is fi
   await target.reconcile(entries);
   await target.commission();
   // It waits for those that live, however late they hear that the data is back.
-  const joining = new Registry(other, { monotonic: clock.now }).register(requestOf("new"));
+  const joining = new Registry(other, { monotonic: clock.now }).register(requestOf("new"), {
+    maxWaitMs: patienceMs,
+  });
   await nodes.allSay("owned");
   clock.run();
   const joined = await joining;

@@ -77,7 +77,7 @@ async function registerAll(
     nodes.map(async (node, i) => {
       const registry = registries[i % registries.length];
       if (!registry) throw new Error("no store");
-      return registry.register(requestOf(node), { timeoutMs: patienceMs });
+      return registry.register(requestOf(node), { timeoutMs: patienceMs, maxWaitMs: patienceMs });
     }),
   );
 }

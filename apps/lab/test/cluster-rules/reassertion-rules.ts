@@ -31,7 +31,7 @@ import { type ChangingServer, onChangingServer } from "./recovery-rules.ts";
 import { lastingTtlMs, patienceMs, type Rule } from "./rule.ts";
 
 const register = ({ registry }: ChangingServer, node: string, subnet?: string): Promise<Registration> =>
-  registry().register(requestOf(node, subnet));
+  registry().register(requestOf(node, subnet), { maxWaitMs: patienceMs });
 
 /** The same registration in another process: of what it knows only what is on its disk. */
 function restarted(
@@ -42,9 +42,9 @@ function restarted(
 }
 
 /** Lets the window pass: a node that joins waits for that. */
-async function recovered({ registry, clock }: ChangingServer): Promise<void> {
+async function recovered({ register, clock }: ChangingServer): Promise<void> {
   clock.run();
-  await registry().register(requestOf("waits"));
+  await register("waits");
 }
 
 export function reassertionRules(rule: Rule): void {

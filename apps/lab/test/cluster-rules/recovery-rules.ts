@@ -50,8 +50,9 @@ export async function onChangingServer(bench: Bench, windowMs = recoveryMs): Pro
   const clock = new WindowClock();
   const registry = (options: RegistryOptions = {}, over: Store = store): Registry =>
     new Registry(over, { ...options, monotonic: clock.now });
+  // A window begins anew for whoever has stood still for as long.
   const register = (node: string, options?: RegisterOptions): Promise<Registration> =>
-    registry().register(requestOf(node), options);
+    registry().register(requestOf(node), { maxWaitMs: patienceMs, ...options });
   return { plain, server, store, clock, registry, register };
 }
 
@@ -123,7 +124,9 @@ export function recoveryRules(rule: Rule): void {
           if (answer === "comes") return result;
           throw new UnavailableError("the answer was lost", { outcome: "unknown" });
         });
-        const joining = registry({}, overtaken).register(requestOf("c", b.subnet));
+        const joining = registry({}, overtaken).register(requestOf("c", b.subnet), {
+          maxWaitMs: patienceMs,
+        });
         joining.catch(() => {});
         await until(
           "the claim to be undone",
@@ -153,7 +156,7 @@ export function recoveryRules(rule: Rule): void {
       return pass();
     });
     const started = performance.now();
-    await new Registry(overtaken).register(requestOf("a"));
+    await new Registry(overtaken).register(requestOf("a"), { maxWaitMs: patienceMs });
     expect(performance.now() - started).toBeGreaterThanOrEqual(recoveryMs);
   });
 

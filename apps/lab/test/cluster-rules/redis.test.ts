@@ -1,7 +1,9 @@
 import { openRedisStore } from "@cocoon-net/store-redis";
-import { startFaultProxy, startRedis, type TestServer } from "@cocoon-net/store-testkit";
+import { startFaultProxy, startRedis, type TestServer, until } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll } from "vitest";
 import { clusterRules } from "./cluster-rules.ts";
+import { patient } from "./intercepted-store.ts";
+import { patienceMs } from "./rule.ts";
 
 let server: TestServer;
 beforeAll(async () => {
@@ -15,7 +17,10 @@ const url = (prefix: string, via: { readonly port: number } = server): string =>
 clusterRules(
   {
     name: "redis",
-    open: ({ prefix, via }) => openRedisStore(url(prefix, via)),
+    open: async ({ prefix, via }) => {
+      const store = await until("the store to open", patienceMs, () => openRedisStore(url(prefix, via)));
+      return via ? store : patient(store);
+    },
     faults: () => startFaultProxy({ target: server }),
   },
   { url },

@@ -8,6 +8,15 @@ export const patienceMs = 60_000;
 export const lastingTtlMs = 90_000;
 
 /**
+ * The moment after everything that is due in this turn of the event loop: where this process stood still, timers that
+ * were due one after the other run in the same turn, in any order.
+ */
+export async function momentAfter(): Promise<number> {
+  await new Promise((resolve) => setImmediate(resolve));
+  return performance.now();
+}
+
+/**
  * Makes a test out of a rule: it gets a prefix of its own, and its handles are closed after it. Rules run at the same
  * time: what they `expect` of promises must be charged to themselves.
  */
