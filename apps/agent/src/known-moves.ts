@@ -64,6 +64,10 @@ export class KnownMoves {
   }
 
   put(ip: string, known: KnownMoved): void {
+    const before = this.#known.get(ip);
+    const arrives = this.serves(known.record) && !(before && this.serves(before.record));
+    // Of two addresses of one guest the last is listed: what arrives has to be, or it could never be taken in.
+    if (arrives) this.#known.delete(ip);
     this.#known.set(ip, known);
   }
 

@@ -264,6 +264,25 @@ it("says that it serves a guest once its claim is proved again, when that was re
   await isReady("n2");
 });
 
+// Guard: KnownMoves.put. A guest has one address here; what has arrived last is the one.
+it("takes in the address that comes last of two that one guest has had, also one of its own", async () => {
+  await home.start();
+  await other.start();
+  const own = "10.0.1.7";
+  const away = { ...base, home: "n2", subnet: "10.0.1.0/24", node: "n1", uid: "i-n1", seq: 1 };
+  await store.txn({ then: [{ put: keys.moved(own), value: encode(away) }] });
+  await until("n2 to hold its own back", async () => other.guests?.governs(own) === true);
+  await moveToOther();
+  const back = { intent: "move-2", from: "n1", to: "n2", toUID: "i-n2", ready: [] };
+  await store.txn({
+    then: [
+      { put: keys.moved(own), value: encode({ ...away, node: "n2", uid: "i-n2", seq: 2, move: back }) },
+      { put: keys.pool(own), value: encode(lease("n2")) },
+    ],
+  });
+  await until("n2 to serve it", async () => other.book.held.has(own));
+});
+
 it("lets an address go home only when it has no guest of it, and makes none then", async () => {
   await home.start();
   await other.start();
