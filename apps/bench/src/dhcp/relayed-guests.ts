@@ -59,7 +59,8 @@ const mostPasses = 20;
  */
 export class RelayedGuests implements Disposable {
   readonly #socket: BatchSocket;
-  readonly #options: GuestsOptions;
+  readonly #server: number;
+  readonly #leaseSeconds: number;
   readonly #guests: readonly Guest[];
   /** By guest; 0 as long as it has no lease. */
   readonly #addresses: Uint32Array;
@@ -68,7 +69,8 @@ export class RelayedGuests implements Disposable {
   #nextXid = 1;
 
   constructor(options: GuestsOptions) {
-    this.#options = options;
+    this.#server = parseAddress(options.server.address);
+    this.#leaseSeconds = options.leaseSeconds;
     this.#patienceMs = options.patienceMs ?? 1_000;
     const relay = parseAddress(options.relay.address);
     this.#guests = Array.from({ length: options.count }, (_, number) => ({ number, relay }));
@@ -194,9 +196,7 @@ export class RelayedGuests implements Disposable {
   }
 
   #isWhole({ server, leaseSeconds }: Answer): boolean {
-    return (
-      server === parseAddress(this.#options.server.address) && leaseSeconds === this.#options.leaseSeconds
-    );
+    return server === this.#server && leaseSeconds === this.#leaseSeconds;
   }
 
   #slot(guest: number): Buffer {
