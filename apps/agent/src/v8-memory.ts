@@ -20,7 +20,7 @@ const grownBytes = 8 * 2 ** 20;
  */
 export function startSmall(): void {
   const flags = ["semi-space-growth-factor=1", "heap-growing-percent=50", "no-parallel-scavenge"];
-  // Until it tidies up, which it does 100 s after all has become still, V8 looks every 8 s whether it is time.
+  // V8 tidies up 100 s after all has become still, and until then looked every 8 s whether it is time.
   flags.push("gc-memory-reducer-start-delay-ms=100000");
   set(...flags, ...compilers.map((name) => `no-${name}`));
 }

@@ -37,8 +37,6 @@ const certificatesEveryMs = 5_000;
 const certificatesPauseMs = 1_000;
 /** How much later than gRPC's our own deadline is: gRPC's says more, but does not cover the login. */
 const graceMs = 50;
-/** Of this process, so far. */
-let channels = 0;
 
 /**
  * The client with its default fault handling replaced: every call has one deadline, is tried again only
@@ -296,11 +294,8 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
         // Ends what hangs on a dead connection in 6.9 s. etcd drops clients that ping more often than each 5 s.
         "grpc.keepalive_time_ms": 5_200,
         "grpc.keepalive_timeout_ms": 1_700,
-        // Channels with equal options would share a connection, and with it TCP's own backoff after a black hole, of up
-        // to 15 s. A pool for each would do, but then each is tidied up every 10 s.
-        get "cocoon-net.channel"() {
-          return ++channels;
-        },
+        // A shared pool would wait for TCP's own backoff after a black hole, for up to 15 s.
+        "grpc.use_local_subchannel_pool": 1,
         // Each of etcd's services has a connection; those that only the opening needed are let go.
         "grpc.client_idle_timeout_ms": 120_000,
         "grpc.initial_reconnect_backoff_ms": 200,

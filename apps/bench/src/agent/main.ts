@@ -13,7 +13,7 @@ const aims = {
   residentMB: { none: 75, etcd: 100, redis: 100 },
   offerMs: 500,
   /** Per second. A few are V8's and the timers', beyond what is least. */
-  wakeUps: { none: 0.2, etcd: 2, redis: 1.5 },
+  wakeUps: { none: 0.2, etcd: 2.5, redis: 1.5 },
 } as const;
 /**
  * What an idle node has to ask its store in a minute: the session each 15 s, whether the subnet is its own each 30 s; of
