@@ -21,7 +21,8 @@ const urlOf = ({ prefix, via }: OpenOptions<FaultProxy>) =>
 
 storeConformance({
   name: "store-etcd",
-  open: (options) => openEtcdStore(urlOf(options)),
+  // Many open it at once.
+  open: (options) => openEtcdStore(urlOf(options), { timeoutMs: 30_000 }),
   faults: () => startFaultProxy({ target: server }),
   forgetHistory: () => compact(server),
   server: () => server,

@@ -11,7 +11,7 @@ const { default: driver } = (await import(module)) as { default: StoreDriver };
 const store = await driver.open(
   parseConnectionUrl(url, { readSecretFile: (path) => readFileSync(path, "utf8") }),
 );
-const session = await store.session(Number(ttl));
+const session = await store.session(Number(ttl), { timeoutMs: 10_000 });
 session.signal.addEventListener("abort", () => console.log("over"));
 
 const watching = (async () => {

@@ -1,7 +1,7 @@
 import type { CallOptions, Revision, Session, Store } from "@cocoon-net/core";
 
-/** Writes that only prepare a check have longer than a backend gives a call by itself. */
-const patient: CallOptions = { timeoutMs: 10_000 };
+/** Calls that only prepare a check have longer than a backend gives them by itself. */
+export const patient: CallOptions = { timeoutMs: 10_000 };
 
 /** Puts one key and returns the revision of that. */
 export async function put(

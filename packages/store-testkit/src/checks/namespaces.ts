@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { CheckGroup } from "../check.ts";
 import { pairs, summary, WatchLog } from "../watch-log.ts";
-import { put } from "../writing.ts";
+import { patient, put } from "../writing.ts";
 
 export const namespaces: CheckGroup = {
   name: "prefixes",
@@ -43,7 +43,7 @@ export const namespaces: CheckGroup = {
       name: "a session's keys vanish from its own prefix only",
       async run(bench) {
         const [a, ab] = [await bench.open(`${bench.prefix}/a`), await bench.open(`${bench.prefix}/ab`)];
-        const [one, two] = [await a.session(60_000), bench.use(await ab.session(60_000))];
+        const [one, two] = [await a.session(60_000, patient), bench.use(await ab.session(60_000, patient))];
         await put(a, "k", "", one);
         await put(ab, "k", "", two);
         await one[Symbol.asyncDispose]();

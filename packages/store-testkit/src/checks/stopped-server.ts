@@ -4,7 +4,7 @@ import { UnavailableError } from "@cocoon-net/core";
 import type { CheckGroup } from "../check.ts";
 import { until } from "../waiting.ts";
 import { summary, WatchLog } from "../watch-log.ts";
-import { put } from "../writing.ts";
+import { patient, put } from "../writing.ts";
 
 /** What a busy machine may add to a timer. */
 const timerSlack = 500;
@@ -20,7 +20,7 @@ export const stoppedServer: CheckGroup = {
       needs: ["server"],
       async run(bench) {
         const store = await bench.open();
-        const session = bench.use(await store.session(5_000));
+        const session = bench.use(await store.session(5_000, patient));
         const log = bench.use(new WatchLog(store, "s/"));
         await put(store, "s/held", "1", session);
         await log.until("the key", 15_000, () => log.state.has("s/held"));
@@ -43,7 +43,7 @@ export const stoppedServer: CheckGroup = {
       needs: ["server"],
       async run(bench) {
         const [store, other] = [await bench.open(), await bench.open()];
-        const session = await store.session(4_000);
+        const session = await store.session(4_000, patient);
         const log = bench.use(new WatchLog(other, "s/"));
         await put(store, "s/held", "1", session);
         await log.until("the key", 15_000, () => log.state.has("s/held"));

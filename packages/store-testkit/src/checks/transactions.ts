@@ -9,7 +9,7 @@ import {
 } from "@cocoon-net/core";
 import type { CheckGroup } from "../check.ts";
 import { summary, WatchLog } from "../watch-log.ts";
-import { put } from "../writing.ts";
+import { patient, put } from "../writing.ts";
 
 export const transactions: CheckGroup = {
   name: "transactions",
@@ -361,15 +361,13 @@ function values(reads: readonly (Entry | undefined)[]): (string | undefined)[] {
 /** Raises the counter by one, comparing its revision or its value. */
 async function increment(store: Store, byRevision: boolean): Promise<void> {
   for (let attempt = 0; attempt < 500; attempt += 1) {
-    const { entry } = await store.get("counter");
+    const { entry } = await store.get("counter", patient);
     assert.ok(entry, "the counter is there");
     const unchanged: Compare = byRevision
       ? { key: "counter", modRevision: entry.modRevision }
       : { key: "counter", value: entry.value };
-    const { succeeded } = await store.txn({
-      if: [unchanged],
-      then: [{ put: "counter", value: String(Number(entry.value) + 1) }],
-    });
+    const then = [{ put: "counter", value: String(Number(entry.value) + 1) }];
+    const { succeeded } = await store.txn({ if: [unchanged], then }, patient);
     if (succeeded) return;
   }
   throw new Error("a compare-and-swap lost 500 times in a row");
