@@ -1,9 +1,9 @@
 import { InvalidError } from "@cocoon-net/core";
 
-export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+const levels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 
 /** @throws {InvalidError} */
 export function checkLevel(level: string): void {
-  if (logLevels.some((known) => known === level)) return;
-  throw new InvalidError(`log level "${level}" is not a level; choose one of ${logLevels.join(", ")}`);
+  if (levels.some((known) => known === level)) return;
+  throw new InvalidError(`log level "${level}" is not a level; choose one of ${levels.join(", ")}`);
 }

@@ -71,8 +71,13 @@ export function storeOption(command: Command, context: CommandContext, required:
 }
 
 /** A duration on the command line, milliseconds for the command. */
-export function duration(flag: string, description: string, byDefault?: string): Option {
-  const option = new Option(`${flag} <duration>`, description).argParser(checked(parseDuration));
+export function duration(flag: string, description: string, byDefault?: string, leastMs = 0): Option {
+  const parse = (text: string): number => {
+    const ms = parseDuration(text);
+    if (ms >= leastMs) return ms;
+    throw new InvalidError(`"${text}" is too short; it must be at least ${leastMs / 1_000}s`);
+  };
+  const option = new Option(`${flag} <duration>`, description).argParser(checked(parse));
   return byDefault === undefined ? option : option.default(parseDuration(byDefault), byDefault);
 }
 

@@ -147,7 +147,7 @@ export function createProgram(given: CommandContext): Command {
         .default("instance-gone"),
     )
     .addOption(logLevelOption())
-    .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s"))
+    .addOption(duration("--leader-ttl", "how long the cluster waits for a dead leader", "15s", 1_000))
     .addOption(duration("--suspect-after", "silence before a node is called suspect", "5s"))
     .addOption(
       duration("--reclaim-after", "suspicion before the cloud is asked; default the cluster's setting"),
@@ -175,7 +175,9 @@ export function createProgram(given: CommandContext): Command {
       false,
     )
     .addOption(logLevelOption())
-    .addOption(duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s"))
+    .addOption(
+      duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s", 1_000),
+    )
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
     .option(
       "--vm-socket <path>",

@@ -1,16 +1,22 @@
-/** What is logged of an error. Clients of clouds and stores hang whole requests on theirs, with headers and keys. */
-export function loggedError(error: unknown, depth = 0): object {
+import { CocoonError } from "@cocoon-net/core";
+
+/**
+ * What is logged of an error. Clients of clouds and stores hang whole requests on theirs, with headers and keys. A stack
+ * is for bugs: what was expected to fail, and what that was caused by, says all that an operator can use.
+ */
+export function loggedError(error: unknown, depth = 0, isBug = true): object {
   if (!(error instanceof Error)) return { message: String(error) };
   const { code, hint } = error as { code?: unknown; hint?: unknown };
+  const unexpected = isBug && !(error instanceof CocoonError) && !("syscall" in error);
   return {
     type: error.name,
     message: error.message,
     ...(typeof code === "string" ? { code } : {}),
     ...(typeof hint === "string" ? { hint } : {}),
-    stack: error.stack,
+    ...(unexpected ? { stack: error.stack } : {}),
     ...(error.cause === undefined || depth === maxDepth
       ? {}
-      : { cause: loggedError(error.cause, depth + 1) }),
+      : { cause: loggedError(error.cause, depth + 1, unexpected) }),
   };
 }
 

@@ -115,6 +115,7 @@ describe("bad input", { timeout: 180_000 }, () => {
     expectOneLine(await daemon("--lease-source", "kea"), 2, /--lease-source "kea" is neither/);
     expectOneLine(await daemon("--lease-source", "file:/x"), 2, /does nothing without a store/);
     expectOneLine(await daemon("--session-ttl", "soon"), 2, /"soon" is not a duration/);
+    expectOneLine(await daemon("--session-ttl", "0s"), 2, /"0s" is too short; it must be at least 1s/);
     expectOneLine(await daemon("--store", "zk://a"), 1, /unknown store scheme/);
     await expectUntouched(node);
 

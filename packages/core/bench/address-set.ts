@@ -1,5 +1,5 @@
 /**
- * What one allocation costs in a nearly full range against an empty one (DESIGN §10: the same).
+ * What one allocation costs in a nearly full range against an empty one (it should be the same).
  * Run from the package: `node --conditions=@cocoon-net/source bench/address-set.ts`.
  */
 import { AddressSet, type Cidr, lastOf, parseCidr, SlotTable, sizeOf } from "@cocoon-net/core";

@@ -1,6 +1,6 @@
 /**
- * Every key of the cluster, relative to the store's prefix. The one place that knows the layout; DESIGN §6
- * describes the values.
+ * Every key of the cluster, relative to the store's prefix. The one place that knows the layout;
+ * docs/design.md describes the values.
  */
 export const keys: {
   readonly config: string;

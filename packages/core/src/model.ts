@@ -4,7 +4,7 @@ import * as z from "./record-schema.ts";
 import type { Entry } from "./store.ts";
 
 /**
- * The records of the cluster as they stand in the store (DESIGN §6). Unknown fields are kept when a record is
+ * The records of the cluster as they stand in the store (docs/design.md, Keys). Unknown fields are kept when a record is
  * rewritten, so that agents one version apart can share a cluster. Times are RFC 3339 in UTC.
  */
 
