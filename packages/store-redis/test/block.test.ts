@@ -147,7 +147,7 @@ describe("keys that share blocks", () => {
   });
 
   it("hang on sessions one by one", async () => {
-    const [one, other] = [await store.session(5_000), await store.session(5_000)];
+    const [one, other] = [await store.session(60_000), await store.session(60_000)];
     const at = (octet: number) => `alive/10.0.0.${octet}`;
     await store.txn({
       then: [

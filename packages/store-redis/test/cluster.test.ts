@@ -13,14 +13,14 @@ let set: ClusterSet;
 
 beforeAll(async () => {
   set = await startCluster();
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await set?.[Symbol.asyncDispose]();
 });
 
 /** Time for a client to find the new owner, once there is one. */
-const findingMs = 10_000;
+const findingMs = 20_000;
 
 storeConformance({
   name: "store-redis on a Cluster",
@@ -62,7 +62,7 @@ describe("a Redis Cluster", () => {
     assert.notEqual(await store.incarnation(), before);
     await first.start();
     await set.complete();
-  }, 90_000);
+  }, 180_000);
 
   it("when the owner is stopped (SIGSTOP), is followed to its replica, and loses nothing that was confirmed", async () => {
     await set.complete();
@@ -79,7 +79,7 @@ describe("a Redis Cluster", () => {
       old.resume();
     }
     assert.notEqual(await store.incarnation(), before);
-  }, 90_000);
+  }, 180_000);
 
   it("whose slot moves to another node is followed there", async () => {
     const [from, to] = set.masters.filter((node) => !set.pair.includes(node));

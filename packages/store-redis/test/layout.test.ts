@@ -61,7 +61,7 @@ describe("what redis-cli shows", () => {
   });
 
   it("names all other keys by the prefix's hash tag, so that all are in one slot", async () => {
-    await using session = await store.session(5_000);
+    await using session = await store.session(60_000);
     await store.txn({ then: [{ put: "alive/n1", value: "{}", session }] });
     const names = (await redisCli(server, "keys", "*")).split("\n").toSorted();
     const others = ["blocks", "changes", "index", "sessions", "state", "tied"].map(

@@ -156,7 +156,7 @@ describe("a server that cannot be used is refused in one line", () => {
     assert.ok(error instanceof UnavailableError);
     assert.equal(error.outcome, "none");
     assert.match(error.message, /ECONNREFUSED/);
-    assert.ok(performance.now() - startedAt < 2_000, "at once, not at the deadline");
+    assert.ok(performance.now() - startedAt < 4_000, "at once, not at the deadline");
   });
 
   it("when it takes connections and says nothing", async () => {
@@ -307,14 +307,14 @@ describe("a full server", () => {
   it("refuses puts and sessions as exhausted, and still reads, deletes and keeps sessions alive", async () => {
     await using server = await startRedis();
     await using store = await openRedisStore(`redis://127.0.0.1:${server.port}`);
-    await using session = await store.session(1_000);
+    await using session = await store.session(5_000);
     await store.txn({ then: [{ put: "k", value: "v", session }] });
     await redisCli(server, "config", "set", "maxmemory", "1000");
     await assert.rejects(store.txn({ then: [{ put: "l", value: "v" }] }), ExhaustedError);
     await assert.rejects(store.session(1_000), ExhaustedError);
     assert.equal((await store.get("k")).entry?.value, "v");
     const deadline = await redisCli(server, "zscore", "{/cocoon-net}#sessions", session.id);
-    await until("a renewal", 5_000, async () => {
+    await until("a renewal", 15_000, async () => {
       return (await redisCli(server, "zscore", "{/cocoon-net}#sessions", session.id)) !== deadline;
     });
     await store.txn({ then: [{ delete: "k" }] });

@@ -81,7 +81,7 @@ describe("a primary whose replica was cut off", () => {
     await until("a session to be kept meanwhile", 5_000, () => store.session(1_000));
     const told = await making;
     const took = performance.now() - startedAt;
-    assert.ok(took < 4_000, `300 new keys took ${Math.round(took)} ms`);
+    assert.ok(took < 8_000, `300 new keys took ${Math.round(took)} ms`);
     for (const outcome of told) {
       assert.match(String(outcome.status === "rejected" && outcome.reason), /confirmed by 0 of 1 replica/);
     }

@@ -19,14 +19,14 @@ let set: SentinelSet;
 
 beforeAll(async () => {
   set = await startSentinelSet();
-}, 60_000);
+}, 120_000);
 
 afterAll(async () => {
   await set?.[Symbol.asyncDispose]();
 });
 
 /** Time for a client to find the new primary, once there is one. */
-const findingMs = 10_000;
+const findingMs = 20_000;
 
 describe("Redis behind Sentinel", () => {
   const subject = {
@@ -71,7 +71,7 @@ describe("Redis behind Sentinel", () => {
     const { lost } = await uncertain.check(store);
     assert.ok(lost.length > 0, "without replicas' word, what was lost had been acknowledged");
     assert.ok(certain.errors.some(({ message }) => /confirmed by 0 of 1 replica/.test(message)));
-  }, 90_000);
+  }, 180_000);
 
   it("when the primary is killed (SIGKILL), is followed to the new one, and loses nothing that was confirmed", async () => {
     await set.complete();
@@ -84,7 +84,7 @@ describe("Redis behind Sentinel", () => {
     await old.stop("SIGKILL");
     await assertFollows(store, log, writer, old.port);
     assert.notEqual(await store.incarnation(), before);
-  }, 90_000);
+  }, 180_000);
 });
 
 describe("a client of Sentinel", () => {
@@ -96,9 +96,9 @@ describe("a client of Sentinel", () => {
     sentinel.hold();
     const { asked } = sentinel;
     await redisCli(server, "client", "kill", "type", "normal");
-    await until("the client to look for the primary", 5_000, () => sentinel.asked > asked);
+    await until("the client to look for the primary", 15_000, () => sentinel.asked > asked);
     sentinel.announce();
-    const answer = until("an answer", 10_000, () => store.get("k"));
+    const answer = until("an answer", 20_000, () => store.get("k"));
     // The announcement has to arrive before the address does.
     setTimeout(() => sentinel.release(), 200);
     await answer;
