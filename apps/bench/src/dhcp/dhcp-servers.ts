@@ -90,7 +90,7 @@ class ServerProcess implements RunningServer {
   async listening(lan: Lan, lastWords: () => string): Promise<void> {
     const deadline = performance.now() + 20_000;
     for (;;) {
-      const { stdout } = await run("ip", ["netns", "exec", lan.node, "ss", "-Hlun", "sport", "=", ":67"]);
+      const { stdout } = await run("ip", ["netns", "exec", lan.node, "ss", "-Huan", "sport", "=", ":67"]);
       if (stdout.trim() !== "") return;
       if (this.#isOver) throw new Error(`${this.#child.spawnargs[4]} ended: ${lastWords()}`);
       if (performance.now() > deadline)
