@@ -122,7 +122,7 @@ export function forEachEntry(blocks: Buffer, take: (entry: Entry, block: string)
 
 function changedByHand(block: string): CorruptError {
   return new CorruptError(`the values in the field ${JSON.stringify(block)} are not those of its keys`, {
-    hint: "it was changed by hand: remove it, and its keys are written again by whom they are of",
+    hint: "it was changed by hand: write it as it was, or remove it, and its keys are absent until they are put again",
   });
 }
 

@@ -132,6 +132,7 @@ describe("keys that share blocks", () => {
       ),
       { numRuns: 60 },
     );
+    await store.txn({ then: prefixes.slice(1).map((put) => ({ put, value: "the last" })) });
     await store.txn({ then: prefixes.map((prefix) => ({ put: `${prefix}!`, value: "the end" })) });
     const { entries } = await store.list("");
     const all = new Map(entries.map(({ key, value }) => [key, value]));

@@ -308,6 +308,7 @@ local function commit(put, values, deletes)
   mark(id, changed)
   redis.call('XADD', CHANGES, id .. '-0', 'stamp', stamp, 'delete', concat(gone, '\255'), unpack(parts))
   redis.call('HSET', STATE, 'revision', id, 'stamp', stamp, 'unmarked', digits(unmarked))
+  -- Blocks that have keys which stay: they need their values from before.
   local mixed = {}
   for _, name in ipairs(touched) do
     if changes[name].kept ~= 0 then mixed[#mixed + 1] = name end
