@@ -277,8 +277,6 @@ test("the reclaim of a node takes the address that was moved to it, and it goes 
   // The fence took it from n2 before the block was taken.
   expect(seen).toBeUndefined();
   expect((await cluster.store.get("acted/n2")).entry).toBeUndefined();
-  // Should the same instance join again as n2, it does not serve what was fenced.
-  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "" });
   await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
   expect((await cluster.records())[`pool/${ip}`]).toBeUndefined();
   expect(cluster.vpc.holders.size).toBe(0);
