@@ -40,7 +40,7 @@ const cases: readonly Case[] = [
   {
     name: "another zone",
     request: at("us-central1-a", "mars-north1-a"),
-    line: /^instances.get vm-1 was refused: invalid: .*'mars-north1-a'. Unknown zone.; check the project, the zone/,
+    line: /^instances.get vm-1 was refused: invalid: .*'mars-north1-a'. Unknown zone; check the project, the zone/,
   },
   {
     name: "an instance that there is not",
@@ -67,7 +67,7 @@ const cases: readonly Case[] = [
   {
     name: "a range of somebody else where the pod range would be",
     world: { secondaryRanges: { theirs: "172.20.0.0/16" } },
-    line: /overlaps with the range 172.20.0.0\/16.; choose a --subnet, or a parent CIDR for the cluster, that is free/,
+    line: /overlaps with the range 172.20.0.0\/16; choose a --subnet, or a parent CIDR for the cluster, that is free/,
     asked: true,
   },
   {
