@@ -101,11 +101,13 @@ export class DiskLog {
       const isDurable = isDone && this.#isDurable(operation, moment);
       const { effect } = operation;
       if (effect.kind === "create" || effect.kind === "rename" || effect.kind === "unlink") {
-        // A file system writes the changes of a directory in order: what comes after a lost one is lost too.
-        namesGoOn &&=
-          isDurable ||
-          (crash === "torn" ? random.chance(80) : crash === "kill" && (isDone || random.chance(50)));
-        if (namesGoOn) changeName(names, effect);
+        // A file system writes the changes of a directory in order: what comes after a lost one is lost too. But what a sync
+        // found done is there, whatever began before it and was still under way.
+        const mayBeThere =
+          crash === "torn" ? random.chance(80) : crash === "kill" && (isDone || random.chance(50));
+        const isThere = isDurable || (namesGoOn && mayBeThere);
+        namesGoOn &&= isThere;
+        if (isThere) changeName(names, effect);
         if (effect.kind === "create" && !contents.has(effect.file))
           contents.set(effect.file, Buffer.alloc(0));
       } else if (effect.kind === "write" || effect.kind === "truncate") {
