@@ -32,6 +32,8 @@ export class Jobs {
   readonly #known = new Map<string, "running" | "ended">();
   /** When this term took each up, in monotonic milliseconds. */
   readonly #seenAt = new Map<string, number>();
+  /** Reclaims whose quarantine this term has waited for in full. */
+  readonly #rested = new Set<string>();
 
   constructor(context: JobsContext) {
     this.#context = context;
@@ -45,6 +47,7 @@ export class Jobs {
       if (stage !== "ended" || intents.has(id)) continue;
       this.#known.delete(id);
       this.#seenAt.delete(id);
+      this.#rested.delete(id);
     }
     for (const [id, { value, entry }] of intents) {
       if (this.#known.has(id)) continue;
@@ -62,6 +65,14 @@ export class Jobs {
     return this.#seenAt.get(id) ?? now;
   }
 
+  /** Whether what the node had is being taken from it, or has not been in quarantine for long enough yet. */
+  isResting(node: string): boolean {
+    for (const [id, { value }] of this.#context.state.intents) {
+      if (value.kind === "reclaim" && value.node === node && !this.#rested.has(id)) return true;
+    }
+    return false;
+  }
+
   reclaim(id: string, intent: ReclaimIntent, revision: Revision, config: ClusterConfig): void {
     const { options, group, state, massSilence, silentMs } = this.#context;
     const { store, clock, cloudFor, settings } = options;
@@ -77,6 +88,7 @@ export class Jobs {
       silentMs: () => silentMs(intent.node, intent.epoch),
       retryFirstMs: settings.retryFirstMs,
       retryMaxMs: settings.retryMaxMs,
+      onRested: () => this.#rested.add(id),
       onFreed: (ms) => options.meters.countReclaim(ms / 1_000),
       stepOf: (other) => state.intents.get(other)?.value.step,
       keepWarm: async () => {

@@ -80,6 +80,7 @@ export async function awaitEnd(
   // In a hundred looks or fewer: whether the node has taken its block back is worth no more.
   if (left > 0) return Math.min(left, Math.max(length / 100, 1_000));
   if (work.context.paused()) return "held";
+  work.context.onRested();
   // G2: an address that another node serves is its guest's, whoever the block belongs to.
   const { subnet } = work.intent;
   const moved = await work.moved();

@@ -29,6 +29,8 @@ export interface ReclaimContext extends RunContext {
   readonly quarantineMs: number;
   /** How long the node has been silent for certain. */
   readonly silentMs: () => number;
+  /** Told when the quarantine is over, at each look; the block may have to wait for its moved addresses still. */
+  readonly onRested: () => void;
   /** Told how long it took from suspicion, as far as this process has seen it. */
   readonly onFreed: (ms: number) => void;
   /** How far another job is; undefined when there is none. */

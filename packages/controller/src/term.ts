@@ -273,8 +273,9 @@ class Term {
         }));
         for (const moved of await this.#returns.look(store, all, signal)) {
           const { node, uid, subnet } = moved.record;
-          // Its reclaim deletes the lease while its block is in quarantine; the address rests as long.
-          if (this.#isReclaimed(node)) continue;
+          // Its reclaim deletes the lease while its block is in quarantine; the address rests as long. No longer: the
+          // block may wait for an address that waits for this one's.
+          if (this.#jobs.isResting(node)) continue;
           const home = owners.find((owner) => owner.subnet === subnet);
           const server = owners.find((owner) => owner.node === node && owner.record.uid === uid);
           if ((home && !home.alive) || (server && !server.alive)) continue;
@@ -289,13 +290,6 @@ class Term {
       }
       this.#returnsAt = clock.monotonic() + returnLookMs;
     });
-  }
-
-  #isReclaimed(node: string): boolean {
-    for (const { value } of this.#state.intents.values()) {
-      if (value.kind === "reclaim" && value.node === node) return true;
-    }
-    return false;
   }
 
   /** G8: a rule that fails is no ground to take anything. */

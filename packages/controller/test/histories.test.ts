@@ -29,11 +29,29 @@ const scenes = fc
   })
   .map(({ whats, ...rest }) => whats.map((what): Step => ({ what, ...rest })));
 
+/** Two nodes that each serve an address of the other die. */
+const crosswise = fc
+  .record({ ...about, ms: fc.integer({ min: 2_000, max: 20_000 }) })
+  .map(({ node, other, ms }) =>
+    (["move", "pass", "die"] as const).flatMap((what): Step[] =>
+      what === "pass"
+        ? [{ what, node, other, ms }]
+        : [
+            { what, node, other, ms },
+            { what, node: other, other: node, ms },
+          ],
+    ),
+  );
+
 const histories = fc
-  .array(fc.oneof({ weight: 9, arbitrary: step.map((one) => [one]) }, { weight: 1, arbitrary: scenes }), {
-    minLength: 1,
-    maxLength: 25,
-  })
+  .array(
+    fc.oneof(
+      { weight: 27, arbitrary: step.map((one) => [one]) },
+      { weight: 3, arbitrary: scenes },
+      { weight: 1, arbitrary: crosswise },
+    ),
+    { minLength: 1, maxLength: 25 },
+  )
   .map((parts) => parts.flat());
 
 const runs = Number(process.env.COCOON_NET_HISTORIES ?? "2000");

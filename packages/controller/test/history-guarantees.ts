@@ -28,7 +28,7 @@ export function isSure({ node }: Member): boolean {
 /** What the checks have to know of a history beside its cluster. */
 export interface HistoryWorld {
   readonly members: readonly Member[];
-  /** Blocks whose reclaim was forced: who holds their addresses, nobody can say. */
+  /** Blocks whose reclaim was forced, and their instances: who holds their addresses, and what these hold, nobody can say. */
   readonly forced: ReadonlySet<string>;
   /** The instance that each NIC was made for, or has taken over. */
   readonly nicOwners: ReadonlyMap<string, string>;
@@ -266,7 +266,7 @@ export class HistoryGuarantees {
         this.violations.push(`G2: ${blockOf(ip)} is free, and ${ip} is served elsewhere`);
     }
     for (const [ip, holder] of vpc.holders) {
-      if (holder !== undefined && !this.#moved.has(ip)) {
+      if (holder !== undefined && !this.#moved.has(ip) && !this.#world.forced.has(holder)) {
         this.violations.push(`G2: ${holder} holds ${ip}, and no record says so`);
       }
     }
