@@ -105,7 +105,7 @@ export class DiskLog {
         // found done is there, whatever began before it and was still under way.
         const mayBeThere =
           crash === "torn" ? random.chance(80) : crash === "kill" && (isDone || random.chance(50));
-        const isThere = isDurable || (namesGoOn && mayBeThere);
+        const isThere: boolean = isDurable || (namesGoOn && mayBeThere);
         namesGoOn &&= isThere;
         if (isThere) changeName(names, effect);
         if (effect.kind === "create" && !contents.has(effect.file))
