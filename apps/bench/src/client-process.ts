@@ -1,8 +1,6 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
-import { extname } from "node:path";
-import { fileURLToPath } from "node:url";
+import type { ChildProcess } from "node:child_process";
 import type { Tasks } from "./all-tasks.ts";
+import { forkBeside, killChild } from "./child-program.ts";
 import { type BenchServer, difference } from "./server.ts";
 import type { FromWorker, Task, ToWorker } from "./task.ts";
 
@@ -24,10 +22,6 @@ export interface Job<R> {
   readonly ended: Promise<void>;
 }
 
-/** The worker beside this file: compiled where this is compiled, a source where this is one. */
-const workerFile = fileURLToPath(new URL(`./worker${extname(import.meta.url)}`, import.meta.url));
-const execArgv = workerFile.endsWith(".ts") ? ["--conditions=@cocoon-net/source"] : [];
-
 /** A client of a store in a process of its own. One task at a time. */
 export class ClientProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
@@ -35,10 +29,7 @@ export class ClientProcess implements AsyncDisposable {
   #take: (message: FromWorker) => void = () => {};
 
   constructor() {
-    this.#child = fork(workerFile, {
-      execArgv,
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
-    });
+    this.#child = forkBeside(import.meta.url, "worker");
     this.#child.on("message", (message: FromWorker) => this.#take(message));
     const gone = Promise.withResolvers<never>();
     this.#child.once("error", gone.reject);
@@ -91,10 +82,7 @@ export class ClientProcess implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const exited = once(this.#child, "exit");
-    this.#child.kill("SIGKILL");
-    await exited;
+    await killChild(this.#child);
   }
 
   #send(message: ToWorker): void {

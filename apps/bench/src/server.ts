@@ -3,6 +3,7 @@ import { DisposeStack } from "@cocoon-net/core";
 import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
 import { Etcd3 } from "etcd3";
 import { Redis } from "ioredis";
+import { cpuMsOf } from "./process-usage.ts";
 import type { StoreKind, Target } from "./target.ts";
 
 /** What the server has used and done since it was started. */
@@ -61,12 +62,9 @@ function redisCommands({ host, port }: TestServer, stack: DisposeStack): () => P
   return async () => Number(/total_commands_processed:(\d+)/.exec(await client.info("stats"))?.[1] ?? 0);
 }
 
-/** proc(5): `stat` counts in ticks of 10 ms; `io` needs the right to trace the process. */
+/** proc(5): `io` needs the right to trace the process. */
 function processUsage(pid: number | undefined): Pick<Usage, "cpuMs" | "diskBytes"> {
   if (pid === undefined) return { cpuMs: 0, diskBytes: 0 };
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const ticks = Number(fields[11]) + Number(fields[12]);
   const io = readFileSync(`/proc/${pid}/io`, "utf8");
-  return { cpuMs: ticks * 10, diskBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1] ?? 0) };
+  return { cpuMs: cpuMsOf(pid), diskBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1] ?? 0) };
 }

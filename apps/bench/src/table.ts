@@ -1,7 +1,5 @@
 import { type Figure, isMet, ratioOf, type Unit } from "./figure.ts";
 
-const textColumns = 2;
-
 export interface TableWords {
   /** What the figures are of. */
   readonly subject: string;
@@ -15,8 +13,13 @@ export function formatTable(
   { subject, beside }: TableWords = { subject: "store", beside: "raw client" },
 ): string {
   const header = [subject, "figure", "cocoon-net", beside, "ratio", "CPU ratio", "aim", "met"];
-  const rows = [header, ...figures.map(cells)];
-  const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return alignTable([header, ...figures.map(cells)], 2);
+}
+
+/** Rows as lines of plain text, the first one underlined; what is not text stands to the right of its column. */
+export function alignTable(rows: readonly (readonly string[])[], textColumns: number): string {
+  const columns = rows[0] ?? [];
+  const widths = columns.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) =>
     row
       .map((cell, column) =>

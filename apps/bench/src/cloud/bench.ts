@@ -1,10 +1,11 @@
 import type { CallCounts } from "@cocoon-net/cloud-testkit";
 import { CloudBudget, type CloudCall, describeError } from "@cocoon-net/core";
+import { AskedProgram, forkBeside } from "../child-program.ts";
 import type { Figure } from "../figure.ts";
 import { type Progress, silent } from "../progress.ts";
 import { initAll } from "./init.ts";
 import { type Platform, type PlatformName, platformNames, platformOf } from "./platforms.ts";
-import { SimulatorProcess } from "./simulator-process.ts";
+import type { SimulatorAnswers } from "./simulator-worker.ts";
 
 export interface CloudBenchOptions {
   /** Numbers of nodes that are set up at once, one figure group each. Default 1 and 100. */
@@ -50,10 +51,14 @@ export async function cloudBench(options: CloudBenchOptions = {}): Promise<Cloud
   return { figures, notes, failures };
 }
 
+function simulatorProcess(): AskedProgram<SimulatorAnswers> {
+  return new AskedProgram("the simulator", forkBeside(import.meta.url, "simulator-worker"));
+}
+
 /** The vendor's client is loaded with the first call; that takes time of its own. */
 async function loadDriver({ driver, name, simulated }: Platform): Promise<void> {
-  await using simulator = await SimulatorProcess.start(simulated, 1);
-  const [node] = simulator.nodes;
+  await using simulator = simulatorProcess();
+  const [node] = await simulator.ask("start", simulated, 1);
   await using cloud = driver.open(name, { env: { ...process.env, ...node?.env } });
   await cloud.describeInstance((await cloud.describeSelf()).instanceID);
 }
@@ -67,19 +72,20 @@ async function measure(
   const { name, driver, rates, simulated } = platform;
   const what = nodesText(count);
   progress.part(`${name}: init of ${what}`);
-  await using simulator = await SimulatorProcess.start(simulated, count);
+  await using simulator = simulatorProcess();
+  const nodes = await simulator.ask("start", simulated, count);
   const calls: CloudCall[] = [];
   const { ms, networks } = await initAll({
     driver,
     platform: name,
-    nodes: simulator.nodes,
+    nodes,
     budget: new CloudBudget({ rates: { [name]: { read: rates.read, write: rates.write } } }),
     poolSize,
     onCall: (call) => calls.push(call),
     onDone: (done) => progress.done(done, count),
   });
   const short = networks.filter(({ addresses }) => addresses.length < poolSize).length;
-  const counted = countOf(await simulator.callResults());
+  const counted = countOf(await simulator.ask("callResults"));
   const least = platform.least(count);
   const figure = (text: string, ours: number, more: Partial<Figure> = {}): Figure => ({
     store: name,

@@ -6,7 +6,7 @@ import {
   DisposeStack,
   type NodeNetwork,
 } from "@cocoon-net/core";
-import type { SimulatedNode } from "./simulator-process.ts";
+import type { SimulatedNode } from "./simulator-worker.ts";
 
 export interface InitOptions {
   readonly driver: CloudDriver;

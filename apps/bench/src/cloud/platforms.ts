@@ -3,7 +3,7 @@ import { volcengineDriver } from "@cocoon-net/cloud-volcengine";
 import type { CloudDriver } from "@cocoon-net/core";
 import { parentCIDR } from "./init.ts";
 import { gceLeast, type Least, type Rates, volcengineLeast } from "./least.ts";
-import type { SimulatedCloud } from "./simulator-process.ts";
+import type { SimulatedCloud } from "./simulator-worker.ts";
 
 export type PlatformName = "volcengine" | "gke";
 export const platformNames: readonly PlatformName[] = ["volcengine", "gke"];

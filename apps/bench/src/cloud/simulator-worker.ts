@@ -1,30 +1,41 @@
 import {
+  type CallCounts,
   GceSimulator,
   type GceSimulatorOptions,
   VolcengineSimulator,
   type VolcengineSimulatorOptions,
 } from "@cocoon-net/cloud-testkit";
-import type { Asked, SimulatedNode, Told } from "./simulator-process.ts";
+import { answerParent } from "../child-program.ts";
 
 /** A simulator in a process of its own: what it takes of the processor delays no request of ours. */
 
-process.on("message", (asked: Asked) => {
-  answer(asked).then(
-    (told) => process.send?.(told),
-    (error: unknown) => process.send?.({ failed: String(error) } satisfies Told),
-  );
-});
-process.on("disconnect", () => process.exit());
+export type SimulatedCloud =
+  | { readonly platform: "volcengine"; readonly options: VolcengineSimulatorOptions }
+  | { readonly platform: "gke"; readonly options: GceSimulatorOptions };
+
+/** An instance of its own, as a program on it sees the cloud. */
+export interface SimulatedNode {
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export type SimulatorAnswers = typeof answers;
 
 let simulator: VolcengineSimulator | GceSimulator | undefined;
 
-const anyPort = { host: "127.0.0.1", port: 0 };
+const answers = {
+  /** With one instance for each node. */
+  async start(cloud: SimulatedCloud, nodes: number): Promise<readonly SimulatedNode[]> {
+    if (cloud.platform === "gke") return await startGce(cloud.options, nodes);
+    return await startVolcengine(cloud.options, nodes);
+  },
+  callResults(): CallCounts {
+    return simulator?.callResults ?? {};
+  },
+};
 
-async function answer(asked: Asked): Promise<Told> {
-  if ("results" in asked) return { results: simulator?.callResults ?? {} };
-  if (asked.platform === "gke") return { nodes: await startGce(asked.options, asked.nodes) };
-  return { nodes: await startVolcengine(asked.options, asked.nodes) };
-}
+answerParent(answers);
+
+const anyPort = { host: "127.0.0.1", port: 0 };
 
 async function startVolcengine(options: VolcengineSimulatorOptions, nodes: number): Promise<SimulatedNode[]> {
   const made = new VolcengineSimulator(options);

@@ -131,7 +131,7 @@ class Run implements AsyncDisposable {
     const controller = await this.#newController("a");
     this.#leader = controller;
     const connected = Date.now();
-    const loadedAt = await controller.loaded(this.#sizes.nodes);
+    const loadedAt = await controller.ask("loaded", this.#sizes.nodes);
     const { nodes, leasesPerNode } = this.#sizes;
     return [
       this.#figure(
@@ -167,7 +167,7 @@ class Run implements AsyncDisposable {
     await old[Symbol.asyncDispose]();
     this.#leader = next;
     const electedAt = await this.#observer.elected(killedAt, leaderTtlMs * 4 + 60_000);
-    const loadedAt = await next.loaded(nodes);
+    const loadedAt = await next.ask("loaded", nodes);
     return [
       this.#figure("leader killed: the next is elected", electedAt - killedAt, "ms", {
         most: leaderTtlMs + marginMs,
@@ -189,13 +189,13 @@ class Run implements AsyncDisposable {
     const { sessionTtlMs, suspectAfterMs, reclaimAfterMs } = this.#sizes;
     const controller = this.#leading;
     const least = reclaimLeast(nodes.length, this.#sizes);
-    await controller.calls();
+    await controller.ask("news");
     const before = controller.usage();
     const seen = async (type: string, withinMs: number): Promise<number[]> => {
       try {
         return await this.#observer.seen(type, nodes, withinMs);
       } catch (error) {
-        const { calls = [], problems = [] } = await controller.calls();
+        const { calls, problems } = await controller.ask("news");
         const said = problems.slice(-3).join("; ") || "no problem";
         // Sessions that a busy machine has lost are silent nodes too, and many of them pause every reclaim (G13).
         const suspect = this.#observer.count("node-suspect");
@@ -215,7 +215,7 @@ class Run implements AsyncDisposable {
     const fenced = await seen("subnet-quarantined", patienceMs);
     this.#tell(`${what} fenced`);
     const freed = await seen("subnet-freed", patienceMs);
-    const { calls = [], firstCallAt = lostAt, problems = [] } = await controller.calls();
+    const { calls, firstCallAt = lostAt, problems } = await controller.ask("news");
     const refused = calls.filter(({ result }) => result === "throttled").length;
     const writes = calls.filter(({ action }) => !action.startsWith("Describe")).length;
     const count = (text: string, ours: number, more: Partial<Figure> = {}): Figure => ({

@@ -1,4 +1,5 @@
 import { cpus } from "node:os";
+import { alignTable } from "../table.ts";
 import type { ServerName } from "./dhcp-servers.ts";
 import type { Filling } from "./fill.ts";
 import { type AtRate, type Work, works } from "./measure.ts";
@@ -50,7 +51,7 @@ function ratesTable({ rates }: Report): string {
       ]);
     }
   }
-  return table(rows, 2);
+  return alignTable(rows, 2);
 }
 
 const workNames: Readonly<Record<Work, string>> = {
@@ -82,7 +83,7 @@ function costTable({ costs, check }: Report): string {
   };
   for (const work of works) for (const figures of costs[work]) add(workNames[work], figures);
   add("new clients, by the generator of the renewals", check);
-  return table(rows, 3);
+  return alignTable(rows, 3);
 }
 
 /** What can be measured here of a server that takes no processor time at all, or next to none. */
@@ -123,7 +124,7 @@ function fillTable({ fillings }: Report): string {
       ]);
     }
   }
-  return table(rows, 2);
+  return alignTable(rows, 2);
 }
 
 function count(value: number): string {
@@ -132,21 +133,4 @@ function count(value: number): string {
 
 function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(0)} MB`;
-}
-
-function table(rows: readonly (readonly string[])[], textColumns: number): string {
-  const columns = rows[0]?.length ?? 0;
-  const widths = Array.from({ length: columns }, (_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column < textColumns ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join("  ")
-      .trimEnd(),
-  );
-  lines.splice(1, 0, widths.map((width) => "-".repeat(width)).join("  "));
-  return lines.join("\n");
 }
