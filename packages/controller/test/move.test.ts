@@ -1,4 +1,10 @@
-import { cancelMigration, pauseReclaim, requestDrain, requestMigration } from "@cocoon-net/controller";
+import {
+  cancelMigration,
+  pauseReclaim,
+  requestDrain,
+  requestMigration,
+  requestReclaim,
+} from "@cocoon-net/controller";
 import {
   decode,
   type LeaseRecord,
@@ -277,9 +283,28 @@ test("the reclaim of a node takes the address that was moved to it, and it goes 
   // The fence took it from n2 before the block was taken.
   expect(seen).toBeUndefined();
   expect((await cluster.store.get("acted/n2")).entry).toBeUndefined();
+  // Should the same instance join again as n2, it does not serve what was fenced.
+  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "" });
   await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
   expect((await cluster.records())[`pool/${ip}`]).toBeUndefined();
   expect(cluster.vpc.holders.size).toBe(0);
+});
+
+// Guard: packages/controller/src/reclaim-release.ts, release: only what was fenced is nobody's.
+test("what a forced reclaim could not fence stays its instance's to give back", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  cluster.vpc.stale = true;
+  await cluster.silence(nodes[1]);
+  await requestReclaim(cluster.store, "n2", { force: true }, now(cluster));
+  await cluster.until("its leases are gone", async () => {
+    const records = await cluster.records();
+    return records["quarantine/10.0.1.0/24"] !== undefined && records["pool/10.0.1.2"] === undefined;
+  });
+  await cluster.pass(5_000);
+  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "i-n2" });
 });
 
 // Guards: the listing of moves in Reclaim.#await; movedAway in its fence (ScriptedCloud would refuse nothing, so the block).

@@ -16,6 +16,7 @@ export interface MovedRecord {
   readonly subnet: string;
   /** The node that serves the address. Its writes about it compare this record. */
   readonly node: string;
+  /** Empty once that node was fenced and reclaimed: the same instance, joined anew, does not serve the address. */
   readonly uid: string;
   readonly mac: string;
   readonly vmID?: string;
