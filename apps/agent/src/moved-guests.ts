@@ -300,9 +300,8 @@ export class MovedGuests implements AsyncDisposable {
     if (this.#newIncarnation !== undefined && !this.#entries.has(ip)) {
       const lease = book.leases().get(ip);
       if (this.#known.serves(known.record) && lease) {
-        const part = { node: registration.node, fence: registration.fence };
         // The watch tells of it.
-        if (await reassertMoved(store, part, ip, known.record, lease, { signal })) return;
+        if (await reassertMoved(store, registration, ip, known.record, lease, { signal })) return;
       } else if (this.#known.isOwn(ip)) {
         const { entry } = await store.get(keys.incarnation, { signal });
         if (entry && decode(incarnationSchema, entry).recovering) {
@@ -355,8 +354,7 @@ export class MovedGuests implements AsyncDisposable {
   async #write({ store, registration, signal }: Session, ip: string, entry: Entry): Promise<void> {
     if (!this.#writes.has(ip)) return;
     const lease = this.#writes.get(ip);
-    const { node, fence } = registration;
-    if (!(await writeMovedLease(store, { node, fence }, entry, lease, { signal }))) this.#refused(ip, entry);
+    if (!(await writeMovedLease(store, registration, entry, lease, { signal }))) this.#refused(ip, entry);
     else if (this.#writes.get(ip) === lease) this.#writes.delete(ip);
   }
 

@@ -49,6 +49,14 @@ export function movedOfNode(all: readonly MovedAddress[], node: string, subnet: 
   return { away: away.map(({ ip }) => ip), in: moved.map(({ ip }) => ip), records };
 }
 
+/** Those that the instance serves on record: another one of its name has nothing to do with them (G12). */
+export function servedBy(
+  { records }: MovedOfNode,
+  { node, uid }: { readonly node: string; readonly uid: string },
+): MovedAddress[] {
+  return records.filter(({ record }) => record.node === node && record.uid === uid);
+}
+
 export function withMoved(resources: NodeResources, moved: Pick<MovedOfNode, "away" | "in">): NodeResources {
   return {
     ...resources,

@@ -5,6 +5,7 @@ import {
   type Entry,
   encode,
   keys,
+  leaseSchema,
   type MovedRecord,
   type NodeRecord,
   nodeSchema,
@@ -17,7 +18,7 @@ import {
 } from "@cocoon-net/core";
 import type { Told } from "./durable-event.ts";
 import type { Next } from "./intent-run.ts";
-import { type MovedOfNode, withMoved } from "./moved-addresses.ts";
+import { type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
 import { forcedQuarantineMs } from "./quarantine-length.ts";
 import { type Facts, unchanged } from "./reclaim-facts.ts";
 import { reclaimedResources } from "./reclaim-intent.ts";
@@ -59,6 +60,7 @@ export async function fence(work: ReclaimWork, facts: Facts): Promise<Next> {
   if (!verified && !work.forced) {
     throw new UnavailableError(`the fence of ${node} is not verified: ${evidence}`, { outcome: "none" });
   }
+  if (verified && !(await disown(work, moved))) return "held";
   return quarantine(work, verified, evidence);
 }
 
@@ -89,6 +91,34 @@ async function tryFence(
     if (!work.forced || isOurs(error)) throw error;
     return { verified: false, evidence: describeError(error) };
   }
+}
+
+/**
+ * What was moved to the node was fenced with it: from here on nobody serves it, not even the same instance when it joins
+ * anew, and it goes home. Written while the node owns its block still, so that none can join before it. Without a fence
+ * the instance may have it still, and is asked for it then. False when something changed meanwhile: look again (G4).
+ */
+async function disown(work: ReclaimWork, moved: MovedOfNode): Promise<boolean> {
+  const { node, epoch, cloudSteps } = work.intent;
+  const { store, signal } = work.context;
+  for (const { ip, record, entry } of servedBy(moved, work.intent)) {
+    const { entry: found } = await store.get(keys.pool(ip), { signal });
+    const lease = found && decode(leaseSchema, found).node === node ? found : undefined;
+    const done = await work.log.save((intent) => intent, {
+      if: [
+        notPaused,
+        { key: keys.subnet(node), modRevision: epoch },
+        ...unchanged(lease ? [entry, lease] : [entry]),
+        ...(cloudSteps.length === 0 ? work.stillSilent() : []),
+      ],
+      then: [
+        { put: entry.key, value: encode({ ...record, uid: "" }) },
+        ...(lease ? [{ delete: lease.key }] : []),
+      ],
+    });
+    if (!done) return false;
+  }
+  return true;
 }
 
 /** Undoes the beginning: nothing at the cloud was touched. */

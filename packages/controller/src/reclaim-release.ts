@@ -4,7 +4,6 @@ import {
   decode,
   describeError,
   type Entry,
-  encode,
   nodeSchema,
   notPaused,
   type Operation,
@@ -12,7 +11,7 @@ import {
 } from "@cocoon-net/core";
 import type { Next } from "./intent-run.ts";
 import { deleteLeases } from "./lease-deletion.ts";
-import { isInBlock, type MovedOfNode, withMoved } from "./moved-addresses.ts";
+import { isInBlock, type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
 import { type Facts, unchanged } from "./reclaim-facts.ts";
 import { reclaimedResources } from "./reclaim-intent.ts";
 import { isOurs, type ReclaimWork, rewritten } from "./reclaim-work.ts";
@@ -28,12 +27,11 @@ export async function release(work: ReclaimWork, { quarantine }: Facts): Promise
   if (work.context.paused()) return "held";
   const held = { key: quarantine.key, modRevision: quarantine.modRevision };
   const moved = await work.moved();
-  const deleted = await deleteLeases(work.context, work.log, moved.in, [held, notPaused]);
+  const served = servedBy(moved, work.intent).map(({ ip }) => ip);
+  const deleted = await deleteLeases(work.context, work.log, served, [held, notPaused]);
   if (!deleted) return "held";
-  const { fenced } = decode(quarantineSchema, quarantine);
-  if (fenced && !(await disown(work, moved, [held, notPaused]))) return "held";
   const left = await tryRelease(work, held, moved);
-  if (left !== undefined && fenced) {
+  if (left !== undefined && decode(quarantineSchema, quarantine).fenced) {
     throw new ConflictError(`the cloud still has ${left}`);
   }
   await work.log.save(
@@ -46,25 +44,6 @@ export async function release(work: ReclaimWork, { quarantine }: Facts): Promise
     { if: [held] },
   );
   return 0;
-}
-
-/**
- * What was moved to the node was fenced with it: from here on nobody serves it, not even the same instance when it joins
- * anew, and it goes home. Without a fence the instance may have it still, and is asked for it then. False when something
- * changed meanwhile, or a move to the node has yet to end: look again.
- */
-async function disown(work: ReclaimWork, moved: MovedOfNode, held: readonly Compare[]): Promise<boolean> {
-  const { node, uid } = work.intent;
-  for (const { record, entry } of moved.records) {
-    if (record.node !== node || record.uid !== uid) continue;
-    if (record.move) return false;
-    const done = await work.log.save((intent) => intent, {
-      if: [...held, { key: entry.key, modRevision: entry.modRevision }],
-      then: [{ put: entry.key, value: encode({ ...record, uid: "" }) }],
-    });
-    if (!done) return false;
-  }
-  return true;
 }
 
 /** What is left, for people; undefined when that is nothing. */

@@ -276,9 +276,12 @@ export class History implements AsyncDisposable {
       case "cloud-stale":
         vpc.stale = other % 2 === 0;
         return;
-      case "nic-stuck":
-        vpc.stuck.add(`eni-${registration.uid}-0`);
+      case "nic-stuck": {
+        const [nic] =
+          [...this.#nodes.nicOwners].find(([id, uid]) => uid === registration.uid && vpc.nics.has(id)) ?? [];
+        if (nic !== undefined) vpc.stuck.add(nic);
         return;
+      }
       case "answers-lost":
         this.#controllers.leader.link.swallow(1 + (other % 3));
         return;

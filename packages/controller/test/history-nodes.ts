@@ -40,6 +40,7 @@ export class HistoryNodes {
   /** Registrations that have been replaced. */
   readonly #former: { readonly registration: Registration; readonly member: LinkedMember }[] = [];
   #heirs = 0;
+  #made = 0;
 
   constructor(cluster: TestCluster, watch: NodesWatch) {
     this.#cluster = cluster;
@@ -68,7 +69,9 @@ export class HistoryNodes {
       throw new UnavailableError(`${name}: no answer`, { outcome: "unknown" });
     };
     const node = await cluster.join(name, `i-${name}`, { store });
-    for (const id of nicsOf(`i-${name}`)) this.nicOwners.set(id, `i-${name}`);
+    for (const [id, { instanceID }] of cluster.vpc.nics) {
+      if (instanceID === `i-${name}`) this.nicOwners.set(id, instanceID);
+    }
     this.members.push({ node, agent: new SimulatedAgent(store, node), link, faults });
   }
 
@@ -122,15 +125,19 @@ export class HistoryNodes {
     const { vpc } = cluster;
     const { name, store, registration: former } = member.node;
     const registry = new Registry(store, { now: () => cluster.date() });
+    // A NIC that is made has an id of its own: its instance's former one may be another's by now.
+    this.#made += 1;
+    const attached = [...vpc.nics].filter(([, { instanceID }]) => instanceID === uid).map(([id]) => id);
+    const own = attached.length > 0 ? attached : [0, 1].map((nth) => `eni-${uid}-new${this.#made}-${nth}`);
     const request = { node: name, uid, instanceID: uid, platform: "scripted", agentVersion: "1.0.0" };
-    const registration = await registry.register({ ...request, eniIDs: nicsOf(uid) });
+    const registration = await registry.register({ ...request, eniIDs: own });
     await member.agent.stop();
     this.#former.push({ registration: former, member });
     // What is left in the block, or was kept warm there, is attached instead of made.
     const isLeft = ({ subnet, instanceID }: Nic) =>
       subnet === registration.subnet && instanceID === undefined;
     const left = [...vpc.nics].filter(([, nic]) => isLeft(nic)).map(([id]) => id);
-    const nics = left.length > 0 ? left : nicsOf(uid);
+    const nics = left.length > 0 ? left : own;
     for (const id of nics) {
       vpc.warm.delete(id);
       vpc.nics.set(id, { subnet: registration.subnet, instanceID: uid });
@@ -140,12 +147,6 @@ export class HistoryNodes {
     member.agent = new SimulatedAgent(store, member.node);
     if (left.length > 0) await registration.update({ eniIDs: nics });
     await cluster.speak(member.node);
-    // With a new epoch it serves none of the addresses that were moved to it before.
-    for (const entry of this.#all("moved/")) {
-      if (decode(movedSchema, entry).node === name) {
-        await writeMovedLease(store, registration, entry, undefined);
-      }
-    }
   }
 
   /** A node that has lost its subnet, and does not know, goes on writing (G3). */
@@ -177,7 +178,9 @@ export class HistoryNodes {
     const entry = database.get(keys.moved(ip));
     if (entry) {
       const moved = decode(movedSchema, entry);
-      const server = this.members.find(({ node }) => node.name === moved.node);
+      const server = this.members.find(
+        ({ node: { name, registration } }) => name === moved.node && registration.uid === moved.uid,
+      );
       if (!server || !this.isHeard(server) || moved.move || (comes && database.get(keys.pool(ip)))) return;
       const lease = comes ? leaseOf(moved.node, ip) : undefined;
       await writeMovedLease(server.node.store, server.node.registration, entry, lease);
@@ -198,10 +201,6 @@ export class HistoryNodes {
   #all(prefix: string): Entry[] {
     return this.#cluster.database.list(prefix, Number.POSITIVE_INFINITY, undefined);
   }
-}
-
-function nicsOf(uid: string): string[] {
-  return [`eni-${uid}-0`, `eni-${uid}-1`];
 }
 
 /** An address by its last part, in the /24 of another, or in that block. */

@@ -69,7 +69,8 @@ export class SimulatedAgent {
     const ip = entry.key.slice(prefixes.moved.length);
     const moved = decode(movedSchema, entry);
     if (contains(parseCidr(registration.subnet), parseAddress(ip))) this.frozen.add(ip);
-    if (moved.node === name && !this.frozen.has(ip)) this.served.add(ip);
+    const isServed = moved.node === name && moved.uid === registration.uid;
+    if (isServed && !this.frozen.has(ip)) this.served.add(ip);
     else this.served.delete(ip);
     const { move } = moved;
     if (!move || this.deaf || (move.from !== name && move.to !== name)) return;

@@ -58,8 +58,8 @@ export const movedSchema: z.RecordSchema<MovedRecord> = z.looseObject({
   ),
 });
 
-/** Who a node is when it writes about an address: its name, and what proves that it owns its subnet. */
-export type MovePart = Pick<Registration, "node" | "fence">;
+/** Who a node is when it writes about an address, and what proves that it owns its subnet. */
+export type MovePart = Pick<Registration, "node" | "uid" | "fence">;
 
 /** Who acts by a move is also told so itself: its mirrors from before that must not land any more. */
 export type ActingPart = MovePart & Pick<Registration, "hasActed">;
@@ -102,16 +102,18 @@ export async function acknowledgeMove(
  */
 export async function writeMovedLease(
   store: Store,
-  { node, fence }: MovePart,
+  { node, uid, fence }: MovePart,
   entry: Entry,
   lease: LeaseRecord | undefined,
   options?: CallOptions,
 ): Promise<boolean> {
   const address = entry.key.slice(prefixes.moved.length);
-  const serving = decode(movedSchema, entry).node;
-  if (serving !== node) {
-    throw new ConflictError(`${address} is served by node ${serving}, not by ${node}`, {
-      hint: "drop the lease; the other node has it",
+  const serving = decode(movedSchema, entry);
+  // G12
+  if (serving.node !== node || serving.uid !== uid) {
+    const server = serving.uid === "" ? "nobody" : `node ${serving.node} (${serving.uid})`;
+    throw new ConflictError(`${address} is served by ${server}, not by ${node} (${uid})`, {
+      hint: "drop the lease",
     });
   }
   const write: Operation = lease
@@ -128,7 +130,7 @@ export async function writeMovedLease(
  */
 export async function reassertMoved(
   store: Store,
-  { node, fence }: MovePart,
+  { node, uid, fence }: MovePart,
   address: string,
   known: MovedRecord,
   lease: LeaseRecord,
@@ -139,7 +141,10 @@ export async function reassertMoved(
   for (let round = 0; round < 8; round++) {
     const { reads } = await store.txn({ then: [{ get: moved }, { get: pool }] }, options);
     const [record, other] = reads;
-    if (record) return decode(movedSchema, record).node === node;
+    if (record) {
+      const server = decode(movedSchema, record);
+      return server.node === node && server.uid === uid;
+    }
     // G2
     if (other && decode(leaseSchema, other).node !== node) return false;
     const { succeeded } = await store.txn(

@@ -116,7 +116,8 @@ export function addressView(text: string): View {
   };
 }
 
-function describeMove({ home, node, move }: MovedRecord): string {
-  const at = node === home ? `${home} serves it, its home` : `${node} serves it, its home is ${home}`;
+function describeMove({ home, node, uid, move }: MovedRecord): string {
+  const server = uid === "" ? "nobody" : node;
+  const at = server === home ? `${home} serves it, its home` : `${server} serves it, its home is ${home}`;
   return move === undefined ? at : `${at}; on its way from ${move.from} to ${move.to} (${move.intent})`;
 }
