@@ -25,7 +25,7 @@ import {
   type ServerStats,
   steadyClock,
 } from "@cocoon-net/dhcp";
-import { type DhcpConfig, engineSettings, present } from "./dhcp-settings.ts";
+import { checkDhcp, type DhcpConfig, engineSettings, present } from "./dhcp-settings.ts";
 import type { LeaseBook, MovingBook } from "./lease-book.ts";
 import { LentSocket } from "./lent-socket.ts";
 import type { Logger } from "./log.ts";
@@ -158,6 +158,7 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
 
   /** What the config file says now, with each guest's next message. @throws {InvalidError} and changes nothing */
   setDhcp(dhcp: DhcpConfig): void {
+    checkDhcp(dhcp, this.#options.pool);
     this.#engine?.configure(engineSettings(dhcp));
     this.#options.guard?.configure(dhcp.limits ?? {});
     this.#dhcp = dhcp;

@@ -56,6 +56,7 @@ export function parseDhcpConfig(value: unknown, where: string): DhcpConfig {
   }
   const { leaseTime, coolDown, decline, options, reservations, limits, ...rest } = result.data;
   return {
+    at: where,
     ...rest,
     leaseMs: leaseTime,
     coolDownMs: coolDown,

@@ -1,4 +1,4 @@
-import { open, rename } from "node:fs/promises";
+import { access, constants, open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CocoonError, describeError } from "@cocoon-net/core";
 import { mustBeFile } from "@cocoon-net/dhcp";
@@ -14,6 +14,23 @@ export async function replaceFile(path: string, content: string, mode = 0o644): 
     await replace(path, content, mode);
   } catch (cause) {
     throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, { cause });
+  }
+}
+
+/**
+ * That {@link replaceFile} could replace a file, or make it, as far as that is to be seen beforehand.
+ * @throws {InvalidError} when the path is no regular file
+ * @throws {CocoonError} `unwritable`, naming the file
+ */
+export async function mustBeWritable(path: string): Promise<void> {
+  await mustBeFile(path);
+  try {
+    await access(dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, {
+      cause,
+      hint: `it needs a directory that can be written: make ${dirname(path)}, or name another path`,
+    });
   }
 }
 

@@ -124,10 +124,30 @@ export function blocks(text: string, before: readonly string[] = []): string[] {
 }
 
 /** Its form; which parameters it may have, and whether anybody answers, is for the store's driver to tell. */
-export const storeUrl: (text: string) => string = checkedText((text) =>
+export const storeUrl: (text: string) => string = checkedText((text) => {
   // What is in a password file is no matter of the command line.
-  parseConnectionUrl(text, { readSecretFile: () => "" }),
-);
+  const { scheme } = parseConnectionUrl(text, { readSecretFile: () => "" });
+  if (scheme !== "memory") return;
+  throw new InvalidError("memory: ends with this command, and the cluster with it", {
+    hint: "name a server",
+  });
+});
+
+/**
+ * Commander looks for what is missing before it looks for what it does not know, and would tell `--stor URL` as a missing
+ * `--store`. Here it is the other way round.
+ */
+export function tellUnknownFirst(command: Command): void {
+  const required = command.options.filter(({ mandatory }) => mandatory);
+  for (const option of required) option.makeOptionMandatory(false);
+  if (required.length > 0) {
+    command.hook("preAction", () => {
+      const missing = required.find((option) => command.getOptionValue(option.attributeName()) === undefined);
+      if (missing) command.error(`error: required option '${missing.flags}' not specified`);
+    });
+  }
+  for (const inner of command.commands) tellUnknownFirst(inner);
+}
 
 export function oneOf<T extends string>(names: readonly T[]): (text: string) => T {
   return checked((text) => {

@@ -19,6 +19,7 @@ import {
   outputOption,
   parentOption,
   storeOption,
+  tellUnknownFirst,
   wholeNumber,
 } from "./program-options.ts";
 import { defaultStateDirectory } from "./state-directory.ts";
@@ -196,14 +197,16 @@ export function createProgram(given: CommandContext): Command {
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .action(async (flags) => (await import("./commands/status.ts")).status(flags, context));
 
-  add(program, "resize", "change how many addresses the node has at the cloud, while its daemon runs")
+  add(program, "resize", "change how many addresses the node has at the cloud")
     .option("--state-dir <directory>", "where this node's files are", defaultStateDirectory)
     .option("--pool-size <count>", "how many addresses VMs may have, in all", checked(wholeNumber))
     .option(
       "--release <addresses>",
-      "addresses to give back, comma-separated; nobody may have them",
+      "addresses to give back, comma-separated; refused while the daemon runs, or a guest has one",
       addresses,
     )
+    .option("--lease-file <file>", "leases for other programs", `${defaultStateDirectory}/leases.json`)
+    .option("--pid-file <file>", "pid file of the daemon", defaultPidFile)
     .option("--skip-iptables", "leave iptables alone", false)
     .addOption(conflistOption())
     .action(async (flags) => (await import("./commands/resize.ts")).resize(flags, context));
@@ -253,6 +256,7 @@ export function createProgram(given: CommandContext): Command {
       (await import("./commands/completion.ts")).completion(program, shell, context),
     );
   addExamples(program);
+  tellUnknownFirst(program);
   return program;
 }
 

@@ -30,6 +30,8 @@ const pool = {
   updatedAt: "2026-07-01T00:00:00Z",
 };
 
+const mac = "52:54:00:00:00:07";
+
 describe("bad input", { timeout: 180_000 }, () => {
   it("of adopt is told in one line, and nothing is touched", async () => {
     await using node = await AgentNode.create();
@@ -101,7 +103,17 @@ describe("bad input", { timeout: 180_000 }, () => {
     const copy = await runCommand(["store", "copy", "--from", "etcd://127.0.0.1:1", "--to", "memory:"]);
     expect(copy).toMatchObject({
       code: 2,
-      failure: expect.stringMatching(/^memory: ends with this command/),
+      failure: expect.stringMatching(/^cocoon-net: option '--to <url>': memory: ends with this command/),
+    });
+    const inMemory = ["cluster", "init", "--parent-cidr", "10.0.0.0/16", "--store", "memory:"];
+    expect(await runCommand(inMemory)).toMatchObject({
+      code: 2,
+      failure: expect.stringMatching(/'--store <url>': memory: ends with this command.*; name a server/),
+    });
+    // What is misspelt is told before what is missing.
+    expect(await runCommand(["cluster", "nodes", "--stor", "x"])).toMatchObject({
+      code: 2,
+      failure: expect.stringMatching(/unknown option '--stor' \(Did you mean --store\?\)/),
     });
     expect((await runCommand(["config", "explain", "deamon"])).code).toBe(2);
     expect((await runCommand(["cluster", "nodes", ...store])).code).toBe(1);
@@ -125,6 +137,19 @@ describe("bad input", { timeout: 180_000 }, () => {
     expectOneLine(await daemon(), 2, /'--log-level <level>' from env .*: log level "loud" is not a level/);
     node.env.COCOON_NET_LOG_LEVEL = "error";
     expectOneLine(await daemon("--pid-file", node.path("no/such.pid")), 1, /pid file .* cannot be written/);
+    const leaseFile = (path: string): Promise<Finished> => daemon("--lease-file", node.path(path));
+    expectOneLine(await leaseFile("state"), 1, /state is not a regular file: it is left alone; name another/);
+    expectOneLine(
+      await leaseFile("no/l.json"),
+      1,
+      /no\/l\.json cannot be written: ENOENT.*; .* make .*\/no,/,
+    );
+    await node.write("config.yaml", `dhcp:\n  reservations: [{ mac: "${mac}", address: 10.98.0.7 }]\n`);
+    expectOneLine(
+      await node.run("--config", node.path("config.yaml"), ...node.daemonArgs()),
+      1,
+      /config\.yaml:1: reservation for 52:54:00:00:00:07 \(10\.98\.0\.7\) is not in subnet 10\.99\.0\.0\/24/,
+    );
     await node.write("state/pool.json", { ...pool, ips: ["10.98.0.7"] });
     expectOneLine(await daemon(), 1, /address 10\.98\.0\.7 is outside 10\.99\.0\.0\/24/);
     await node.write("state/pool.json", pool);

@@ -272,6 +272,13 @@ describe("a node at the cloud", { timeout: 180_000 }, () => {
     await daemon.says("1 guest more than --pool-max 140 allows");
     expect((await hub.call("calls")).AssignPrivateIpAddresses ?? 0).toBe(asked);
     expect(await node.metrics()).toMatch(/^cocoon_net_pool_short 1$/m);
+    // What the daemon has not set aside it may grant at any moment.
+    expect(await node.run(...node.resizeArgs("--release", addresses[0] ?? ""))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        `^cocoon-net: the daemon is running \\(pid ${daemon.pid}\\) and may grant ${addresses[0]}; stop it`,
+      ),
+    });
   });
 
   it("gives addresses back while it runs, and finishes that after a crash", async () => {
@@ -286,6 +293,16 @@ describe("a node at the cloud", { timeout: 180_000 }, () => {
         .toSorted();
     const { ips } = await node.json<Pool>("state/pool.json");
     const [first = "", second = "", third = ""] = ips;
+    const expiry = new Date(Date.now() + 3_600_000).toISOString();
+    await node.write("leases.json", [{ mac: "52:54:00:00:00:09", ip: second, expiry }]);
+    expect(await node.run(...node.resizeArgs("--release", `${first},${second}`))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        `^cocoon-net: ${second} is leased to 52:54:00:00:00:09 until .*; nothing was given back; [^\n]*\n$`,
+      ),
+    });
+    expect(await assigned()).toEqual(ips.toSorted());
+    await node.write("leases.json", []);
     expect(await node.do(...node.resizeArgs("--release", `${first},${second}`))).toBe('{"addresses":38}\n');
     expect(await assigned()).toEqual(ips.slice(2).toSorted());
 

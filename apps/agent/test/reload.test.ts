@@ -35,7 +35,7 @@ it("SIGHUP takes over DHCP settings and log level, names what needs a restart, a
   const broken = {
     "dhcp: [": "is not YAML",
     "dhcp: { lease: 1h }": "dhcp",
-    [`dhcp:\n${reserve("10.1.1.1")}`]: "not in subnet",
+    [`# ours\ndhcp:\n${reserve("10.1.1.1")}`]: `${file}:2: reservation for ${guest.mac} (10.1.1.1) is not in subnet`,
   };
   for (const [text, why] of Object.entries(broken)) {
     await node.write("config.yaml", text);

@@ -276,7 +276,7 @@ describe("store copy", () => {
     expect(await copy(onEtcd(), onEtcd())).toMatch(/holds this cluster already, and it is in use there/);
     expect(await copy(onEtcd("none"), onRedis())).toMatch(/^there is no cluster in etcd:.*; check the URL/);
     expect(await copy(onEtcd(), "memory:")).toMatch(
-      /^memory: ends with this command, and the cluster with it; /,
+      /'--to <url>': memory: ends with this command, and the cluster with it; /,
     );
     expect(await copy(onEtcd(), "mysql://h")).toMatch(/^unknown store scheme "mysql:"/);
     expect(await copy(onEtcd(), `${onEtcd()}/inside`)).toMatch(/^the prefix of .* lies within that of /);

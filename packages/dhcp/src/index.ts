@@ -5,7 +5,13 @@ export * from "./engine.ts";
 export { type EngineOptions, engineDefaults, type Granting } from "./engine-options.ts";
 export * from "./flood-guard.ts";
 export * from "./follow-leases-file.ts";
-export * from "./journal.ts";
+export {
+  Journal,
+  type JournalOptions,
+  type JournalSource,
+  type JournalStats,
+  type OpenedJournal,
+} from "./journal.ts";
 export * from "./lease.ts";
 export * from "./lease-file-formats.ts";
 export * from "./leases-file.ts";

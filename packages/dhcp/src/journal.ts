@@ -1,9 +1,15 @@
 import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CorruptError, UnavailableError } from "@cocoon-net/core";
 import { codeOf, isMissing, keepAside, replaceFile, syncDirectory, writeAll } from "./durable-file.ts";
-import { encodeFrame, headerFrame, maxFrameRecords, readJournal } from "./journal-format.ts";
+import {
+  encodeFrame,
+  headerFrame,
+  maxFrameRecords,
+  type ReadJournal,
+  readJournal,
+} from "./journal-format.ts";
 import { type AddressRecord, type EngineState, emptyState } from "./lease.ts";
 
 export interface JournalOptions {
@@ -51,6 +57,34 @@ interface Waiting {
   readonly records: readonly AddressRecord[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+}
+
+/**
+ * What a journal says, which is left as it is: another process may have it open. A missing one says nothing.
+ * @throws {CorruptError} when it is damaged or of an unknown version
+ */
+export async function readJournalFile(path: string): Promise<EngineState> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    if (isMissing(error)) return emptyState;
+    throw error;
+  }
+  const read = readJournal(bytes);
+  if (read.ok) return stateOf(read);
+  throw new CorruptError(`the lease journal ${path} cannot be read: ${read.reason}`);
+}
+
+/** The newest record of each address. */
+function stateOf({ header, records }: Extract<ReadJournal, { ok: true }>): EngineState {
+  const newest = new Map<string, AddressRecord>();
+  let { seq } = header;
+  for (const record of records) {
+    newest.set(record.ip, record);
+    seq = Math.max(seq, record.seq);
+  }
+  return { seq, records: [...newest.values()] };
 }
 
 /**
@@ -125,14 +159,7 @@ export class Journal implements AsyncDisposable {
         await handle.truncate(read.end);
         await handle.datasync();
       }
-      const newest = new Map<string, AddressRecord>();
-      let seq = read.header.seq;
-      for (const record of read.records) {
-        newest.set(record.ip, record);
-        seq = Math.max(seq, record.seq);
-      }
-      const state: EngineState = { seq, records: [...newest.values()] };
-      return { journal: new Journal(path, handle, read.end, options), state, cutBytes };
+      return { journal: new Journal(path, handle, read.end, options), state: stateOf(read), cutBytes };
     } catch (error) {
       await handle.close();
       throw error;

@@ -1,6 +1,8 @@
-import { Journal, type JournalOptions } from "./journal.ts";
+import { readFile } from "node:fs/promises";
+import { isMissing } from "./durable-file.ts";
+import { Journal, type JournalOptions, readJournalFile } from "./journal.ts";
 import type { AddressRecord, EngineState, Lease } from "./lease.ts";
-import { type FileLease, readLeasesFile } from "./leases-file.ts";
+import { type FileLease, parseLeases, readLeasesFile } from "./leases-file.ts";
 import { identityOf } from "./request.ts";
 
 export interface LoadOptions extends JournalOptions {
@@ -34,21 +36,52 @@ export async function loadLeases(options: LoadOptions): Promise<LoadedLeases> {
   try {
     const live = file.leases.filter(({ expiry }) => expiry > options.now);
     const adopted = adopt(state, live);
-    const taken = new Set(adopted.map(({ ip }) => ip));
     const added = adopted.map((lease): AddressRecord => ({ state: "leased", ...lease }));
     await journal.append(added);
     return {
       journal,
-      state: {
-        seq: state.seq + adopted.length,
-        records: [...state.records.filter(({ ip }) => !taken.has(ip)), ...added],
-      },
+      state: { seq: state.seq + adopted.length, records: [...without(state, adopted), ...added] },
       adopted,
       cutBytes,
       skipped: file.skipped + file.leases.length - live.length,
     };
   } catch (error) {
     await journal[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/**
+ * The live leases by journal and `leases.json`, both left as they are: also while a daemon is writing them. A lease is in
+ * the journal before its guest hears of it (G2).
+ *
+ * @throws {CorruptError} when either file is damaged
+ */
+export async function leasesOnDisk(
+  options: Omit<LoadOptions, keyof JournalOptions>,
+): Promise<readonly Lease[]> {
+  const { journalPath, leasesFilePath, now } = options;
+  const state = await readJournalFile(journalPath);
+  const { leases } = parseLeases(await textOf(leasesFilePath), leasesFilePath);
+  const adopted = adopt(
+    state,
+    leases.filter(({ expiry }) => expiry > now),
+  );
+  const known = without(state, adopted).filter((record) => record.state === "leased");
+  return [...known.filter(({ expiry }) => expiry > now), ...adopted];
+}
+
+/** What the journal says of the addresses that are not adopted. */
+function without({ records }: EngineState, adopted: readonly Lease[]): AddressRecord[] {
+  const taken = new Set(adopted.map(({ ip }) => ip));
+  return records.filter(({ ip }) => !taken.has(ip));
+}
+
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (isMissing(error)) return "[]";
     throw error;
   }
 }

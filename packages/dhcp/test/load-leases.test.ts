@@ -1,6 +1,14 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type AddressRecord, Journal, LeaseEngine, type LoadedLeases, loadLeases } from "@cocoon-net/dhcp";
+import {
+  type AddressRecord,
+  Journal,
+  type Lease,
+  LeaseEngine,
+  type LoadedLeases,
+  leasesOnDisk,
+  loadLeases,
+} from "@cocoon-net/dhcp";
 import { describe, expect, it } from "vitest";
 import { macOf, optionsWithPool } from "./client-messages.ts";
 import { scratchDirectory } from "./scratch-directory.ts";
@@ -35,15 +43,20 @@ class Node {
   }
 
   async live(): Promise<string[]> {
+    const onDisk = await leasesOnDisk({ ...this, now: T });
     const { state } = await this.load();
+    expect(shown(onDisk)).toEqual(shown(state.records.filter((one) => one.state === "leased")));
     const engine = new LeaseEngine(optionsWithPool(250), state);
     engine.expire(T);
-    return [...engine.leases()]
-      .map(({ ip, mac, expiry }) => `${ip} ${mac} ${(expiry - T) / hour}`)
-      .toSorted();
+    return shown(engine.leases());
   }
 }
 
+const shown = (leases: Iterable<Omit<Lease, "seq">>): string[] =>
+  [...leases]
+    .filter(({ expiry }) => expiry > T)
+    .map(({ ip, mac, expiry }) => `${ip} ${mac} ${(expiry - T) / hour}`)
+    .toSorted();
 const node = async (): Promise<Node> => new Node(await scratchDirectory());
 const entry = (index: number, hours: number, client = index): unknown => ({
   mac: macOf(client),

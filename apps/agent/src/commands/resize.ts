@@ -1,4 +1,13 @@
-import { contains, counted, InvalidError, NotFoundError, parseAddress, parseCidr } from "@cocoon-net/core";
+import {
+  ConflictError,
+  contains,
+  counted,
+  InvalidError,
+  NotFoundError,
+  parseAddress,
+  parseCidr,
+} from "@cocoon-net/core";
+import { leasesOnDisk } from "@cocoon-net/dhcp";
 import { cloudBudget } from "../cloud-config.ts";
 import { provisionPool, recordNetwork, resourcesOf } from "../cloud-provision.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -7,10 +16,13 @@ import { setUpThisHost } from "../host-marks.ts";
 import { FileJob } from "../job-file.ts";
 import { movedAwayFrom } from "../moved-file.ts";
 import { addressesIn, hostPlanOf } from "../node-plan.ts";
+import { runningDaemon } from "../pid-file.ts";
 import { type PoolFile, type RegistrationFile, StateDirectory } from "../state-directory.ts";
 
 export interface ResizeFlags {
   readonly stateDir: string;
+  readonly leaseFile: string;
+  readonly pidFile: string;
   readonly poolSize?: number | undefined;
   readonly release?: string | undefined;
   readonly skipIptables: boolean;
@@ -26,13 +38,16 @@ export async function resize(flags: ResizeFlags, context: CommandContext): Promi
   const state = new StateDirectory(flags.stateDir);
   const pool = await state.readPool();
   const registration = await state.readRegistration();
+  const daemon = await strangeDaemon(flags.pidFile);
   await finishLeft(state, pool, registration, context);
   if (flags.release !== undefined) {
     const released = addressesIn(flags.release);
-    const subnet = parseCidr(pool.subnet);
-    const stray = released.find((text) => !contains(subnet, { base: parseAddress(text), prefix: 32 }));
-    if (stray !== undefined)
-      throw new NotFoundError(`${stray} is no address of this node: it has ${pool.subnet}`);
+    if (daemon !== undefined) {
+      throw new ConflictError(`the daemon is running (pid ${daemon}) and may grant ${released.join(", ")}`, {
+        hint: "stop it first; with `init --pool-target` it gives back by itself what nobody needs",
+      });
+    }
+    await requireUnused(released, pool, state, flags);
     await releaseAddresses(state, await state.readPool(), registration, released, context);
   }
   let short: string | undefined;
@@ -44,7 +59,41 @@ export async function resize(flags: ResizeFlags, context: CommandContext): Promi
   await setUpThisHost(hostPlanOf(now, { manageIptables, cniConflist: flags.cniConflist }), state, {
     signal: context.signal,
   });
+  if (daemon !== undefined && flags.poolSize !== undefined) {
+    context.say("the running daemon grants what is new once it has been restarted");
+  }
   context.print(JSON.stringify({ addresses: now.ips.length, ...(short === undefined ? {} : { short }) }));
+}
+
+/** The pid of a running daemon, unless this is the process that it lets do its work: that one sets aside first. */
+async function strangeDaemon(pidFile: string): Promise<number | undefined> {
+  const pid = await runningDaemon(pidFile);
+  return pid === process.ppid ? undefined : pid;
+}
+
+/** G2: an address that is taken from the node is nobody's. @throws {NotFoundError} @throws {ConflictError} */
+async function requireUnused(
+  addresses: readonly string[],
+  pool: PoolFile,
+  state: StateDirectory,
+  { leaseFile }: ResizeFlags,
+): Promise<void> {
+  const subnet = parseCidr(pool.subnet);
+  const stray = addresses.find((text) => !contains(subnet, parseAddress(text)));
+  if (stray !== undefined)
+    throw new NotFoundError(`${stray} is no address of this node: it has ${pool.subnet}`);
+  const away = await movedAwayFrom(state, pool);
+  const moved = addresses.find((text) => away.includes(text));
+  if (moved !== undefined)
+    throw new ConflictError(`${moved} is served by another node: it has been moved there`);
+  const now = Date.now();
+  const leases = await leasesOnDisk({ journalPath: state.journalPath, leasesFilePath: leaseFile, now });
+  const lease = leases.find(({ ip }) => addresses.includes(ip));
+  if (lease === undefined) return;
+  const until = new Date(lease.expiry).toISOString();
+  throw new ConflictError(`${lease.ip} is leased to ${lease.mac} until ${until}`, {
+    hint: `nothing was given back; ${leaseFile} has the leases`,
+  });
 }
 
 async function growTo(
@@ -113,6 +162,8 @@ async function finishLeft(
 ): Promise<void> {
   const steps = await FileJob.leftSteps(state.jobPath);
   const last = steps.findLast(({ action }) => action === shrinking);
-  const addresses = last?.detail?.addresses?.split(",");
-  if (addresses) await releaseAddresses(state, pool, registration, addresses, context);
+  // What the pool still has was not taken out before the crash: it may have been granted since.
+  const addresses = last?.detail?.addresses?.split(",").filter((address) => !pool.ips.includes(address));
+  if (addresses?.length === 0) await (await FileJob.open(state.jobPath, shrinking)).finish();
+  else if (addresses) await releaseAddresses(state, pool, registration, addresses, context);
 }

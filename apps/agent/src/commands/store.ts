@@ -13,7 +13,6 @@ import {
 } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
 import { openStore } from "../drivers.ts";
-import { UsageError } from "../failure.ts";
 import { readArchive, writeArchive } from "../store-archive.ts";
 
 export interface StoreCopyFlags {
@@ -30,9 +29,8 @@ export interface StoreFileFlags {
 
 export async function storeCopy(flags: StoreCopyFlags, context: CommandContext): Promise<void> {
   const { signal } = context;
-  const to = lasting(flags.to);
   await using source = await openStore(flags.from, context);
-  await using target = await openStore(to, context);
+  await using target = await openStore(flags.to, context);
   if (!target.capabilities.trustworthy) {
     context.say(`warning: ${target.label} may lose acknowledged writes: ${target.capabilities.durability}`);
   }
@@ -53,14 +51,6 @@ export async function storeCopy(flags: StoreCopyFlags, context: CommandContext):
     }`,
   );
   context.print(`${source.label} gives nothing out any more: point agents and controllers to the new store`);
-}
-
-/** What a cluster is put into must outlive this command. @throws {UsageError} */
-function lasting(url: string): string {
-  if (!url.startsWith("memory:")) return url;
-  throw new UsageError(`${url} ends with this command, and the cluster with it`, {
-    hint: "name a server",
-  });
 }
 
 export async function storeExport(flags: StoreFileFlags, context: CommandContext): Promise<void> {
@@ -90,10 +80,9 @@ export async function storeExport(flags: StoreFileFlags, context: CommandContext
 
 export async function storeImport(flags: StoreFileFlags, context: CommandContext): Promise<void> {
   const { signal } = context;
-  const to = lasting(flags.store);
   const archive = await readArchive(flags.file);
   const { clusterUID, store: exportedFrom, time } = archive.header;
-  await using store = await openStore(to, context);
+  await using store = await openStore(flags.store, context);
   const origin = { label: `${basename(flags.file)} (${exportedFrom}, ${time})`, config: archive.config };
   const target = await CopyTarget.open(store, origin, { signal });
   const report = progressLines((line) => context.say(line));

@@ -1,7 +1,8 @@
 import { ConflictError, InvalidError } from "@cocoon-net/core";
 import type { CommandContext } from "../command-context.ts";
-import type { DhcpConfig } from "../dhcp-settings.ts";
+import { checkDhcp, type DhcpConfig } from "../dhcp-settings.ts";
 import { checkStoreUrl } from "../drivers.ts";
+import { mustBeWritable } from "../durable-file.ts";
 import { UsageError } from "../failure.ts";
 import { type LeaseFile, parseLeaseSource } from "../followed-lease-book.ts";
 import { createLogger, type Logger } from "../log.ts";
@@ -59,6 +60,11 @@ export async function readAssignment(flags: DaemonFlags, context: CommandContext
   const registered = await state.readRegistration();
   if (registered) checkRegistration(registered, flags, pool, state);
   const { dhcp = {}, signal } = context;
+  if (follow === undefined) {
+    await mustBeWritable(state.journalPath);
+    await mustBeWritable(flags.leaseFile);
+    checkDhcp(dhcp, pool);
+  }
   const log = logger.child({ node: pool.nodeName });
   const moved =
     flags.store === undefined || follow !== undefined

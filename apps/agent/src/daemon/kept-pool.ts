@@ -19,6 +19,7 @@ export function keepPool(
 ): PoolKeeper {
   const resize = (args: readonly string[], signal: AbortSignal): Promise<string> => {
     const host = [
+      ...["--lease-file", flags.leaseFile, "--pid-file", flags.pidFile],
       ...(flags.skipIptables ? ["--skip-iptables"] : []),
       ...(flags.cniConflist === undefined ? [] : ["--cni-conflist", flags.cniConflist]),
     ];

@@ -75,8 +75,8 @@ export class AgentNode implements AsyncDisposable {
   }
 
   resizeArgs(...more: readonly string[]): string[] {
-    const files = ["--state-dir", this.path("state"), "--cni-conflist", this.path("30-cocoon-dhcp.conflist")];
-    return ["resize", ...files, "--skip-iptables", ...more];
+    const leases = ["--lease-file", this.path("leases.json")];
+    return ["resize", ...this.#files, ...leases, "--skip-iptables", ...more];
   }
 
   daemonArgs(...more: readonly string[]): string[] {
