@@ -25,7 +25,7 @@ const tiny: Sizes = {
 };
 
 for (const store of ["etcd", "redis"] as const) {
-  test(`${store}: what the benchmark counts is right`, { timeout: 180_000 }, async () => {
+  test.concurrent(`${store}: what the benchmark counts is right`, { timeout: 180_000 }, async () => {
     const { figures, failures } = await bench({ sizes: tiny, stores: [store] });
     expect(failures).toEqual([]);
     const named = (what: string): Figure[] => figures.filter((figure) => figure.what.trim().startsWith(what));

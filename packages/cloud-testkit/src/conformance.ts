@@ -11,19 +11,19 @@ import type { CloudUnderTest } from "./conformance/world.ts";
 
 export type { CloudUnderTest, CloudWorld, LimitedWorld } from "./conformance/world.ts";
 
-/** Registers the suite with vitest. Every check has an account of its own. */
+/** Registers the suite with vitest. Every check has an account of its own; those that do not measure rates run at once. */
 export function cloudConformance(subject: CloudUnderTest): void {
   const check = checkWith(() => subject.open());
   describe(`${subject.name}: conformance`, () => {
-    describe("instances", () => instanceChecks(check));
-    describe("provision", () => provisionChecks(check));
-    describe("growing", () => growthChecks(check));
-    describe("shrink", () => shrinkChecks(check));
-    describe("move", () => moveChecks(check));
-    describe("resources", () => resourceChecks(check));
-    describe("fence", () => fenceChecks(check));
-    describe("release", () => releaseChecks(check));
-    describe("release with warm NICs", () => warmChecks(check));
+    describe.concurrent("instances", () => instanceChecks(check));
+    describe.concurrent("provision", () => provisionChecks(check));
+    describe.concurrent("growing", () => growthChecks(check));
+    describe.concurrent("shrink", () => shrinkChecks(check));
+    describe.concurrent("move", () => moveChecks(check));
+    describe.concurrent("resources", () => resourceChecks(check));
+    describe.concurrent("fence", () => fenceChecks(check));
+    describe.concurrent("release", () => releaseChecks(check));
+    describe.concurrent("release with warm NICs", () => warmChecks(check));
     const { openLimited } = subject;
     if (openLimited === undefined) return;
     describe("rate limits", () =>

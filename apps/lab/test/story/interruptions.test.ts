@@ -1,9 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { LabRun, timeout } from "./lab-run.ts";
+import { comesTrue, LabRun, timeout } from "./lab-run.ts";
 
-test("a story whose store dies fails with that reason and the store's last words", { timeout }, async () => {
+test.concurrent("a story whose store dies fails with that reason and the store's last words", {
+  timeout,
+}, async () => {
   await using lab = new LabRun({ args: ["--once"] });
   await lab.printed("leads the controllers");
   process.kill(await lab.process(/ --listen-peer-urls /), "SIGKILL");
@@ -12,7 +14,9 @@ test("a story whose store dies fails with that reason and the store's last words
   await lab.leavesNothing();
 });
 
-test("a story whose agent dies fails with that reason and the agent's log", { timeout }, async () => {
+test.concurrent("a story whose agent dies fails with that reason and the agent's log", {
+  timeout,
+}, async () => {
   await using lab = new LabRun({ args: ["--once"] });
   await lab.printed("n1 is up");
   process.kill(await lab.process(/cocoon-net\.js daemon .*\/n1\//), "SIGKILL");
@@ -21,7 +25,7 @@ test("a story whose agent dies fails with that reason and the agent's log", { ti
   await lab.leavesNothing();
 });
 
-test("Ctrl-C in the middle of the story leaves nothing", { timeout }, async () => {
+test.concurrent("Ctrl-C in the middle of the story leaves nothing", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once"] });
   await lab.printed("n1-vm1 got");
   lab.signal("SIGINT", "group");
@@ -30,7 +34,7 @@ test("Ctrl-C in the middle of the story leaves nothing", { timeout }, async () =
   await lab.leavesNothing();
 });
 
-test("a second Ctrl-C ends it at once, and leaves nothing either", { timeout }, async () => {
+test.concurrent("a second Ctrl-C ends it at once, and leaves nothing either", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once"] });
   await lab.printed("n1 is up");
   lab.signal("SIGINT", "group");
@@ -39,7 +43,7 @@ test("a second Ctrl-C ends it at once, and leaves nothing either", { timeout }, 
   await lab.leavesNothing();
 });
 
-test("what a killed lab leaves is removed by the next one", { timeout: 2 * timeout }, async () => {
+test.concurrent("what a killed lab leaves is removed by the next one", { timeout: 2 * timeout }, async () => {
   await using view = await ownView();
   await using killed = new LabRun({ args: ["--once"], ...view });
   await killed.printed("n1 is up");
@@ -50,9 +54,10 @@ test("what a killed lab leaves is removed by the next one", { timeout: 2 * timeo
   await using next = new LabRun({ args: ["--once"], temporary: killed.temporary, ...view });
   await next.printed("the VPC and etcd");
   expect(next.output).toMatch(/removed \d+ namespaces and directories/);
-  await expect
-    .poll(() => killed.traces().filter((trace) => !trace.startsWith(`cocoon-lab-${next.pid}-`)))
-    .toEqual([]);
+  await comesTrue(() => {
+    const left = killed.traces().filter((trace) => !trace.startsWith(`cocoon-lab-${next.pid}-`));
+    expect(left).toEqual([]);
+  });
 });
 
 /** Where only these runs see each other's namespaces: labs of other tests would remove what a killed one leaves, too. */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pause } from "@cocoon-net/core";
 import { until } from "@cocoon-net/store-testkit";
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 
 /** Of this repository. */
 export const checkout: string = fileURLToPath(new URL("../../../../", import.meta.url));
@@ -109,7 +109,7 @@ export class LabRun implements AsyncDisposable {
 
   /** That nothing is left of it. A process that was killed may take a moment to be gone. */
   async leavesNothing(): Promise<void> {
-    await expect.poll(() => this.traces()).toEqual([]);
+    await comesTrue(() => expect(this.traces()).toEqual([]));
   }
 
   /** What is left of it: processes, namespaces, files. */
@@ -126,6 +126,11 @@ export class LabRun implements AsyncDisposable {
     await this.exitCode();
     rmSync(this.temporary, { recursive: true, force: true });
   }
+}
+
+/** As `expect.poll`, which tests that run at the same time cannot use. */
+export async function comesTrue(claim: () => void): Promise<void> {
+  await vi.waitFor(claim, { timeout: 20_000, interval: 25 });
 }
 
 function readdir(path: string): string[] {

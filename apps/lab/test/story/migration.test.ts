@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { LabRun, timeout } from "./lab-run.ts";
 
-test("an address moves three times with its VM, and a connection goes on", { timeout }, async () => {
+test.concurrent("an address moves three times with its VM, and a connection goes on", {
+  timeout,
+}, async () => {
   await using lab = new LabRun({ args: ["--once", "--story", "migration"] });
   const code = await lab.exitCode();
   expect(code, lab.output).toBe(0);
@@ -10,7 +12,7 @@ test("an address moves three times with its VM, and a connection goes on", { tim
   await lab.leavesNothing();
 });
 
-test("a story that needs namespaces is refused where there are none", { timeout }, async () => {
+test.concurrent("a story that needs namespaces is refused where there are none", { timeout }, async () => {
   await using lab = new LabRun({ args: ["--once", "--story", "migration", "--embedded"] });
   expect(await lab.exitCode()).toBe(1);
   expect(lab.output).toContain("the story migration needs network namespaces");

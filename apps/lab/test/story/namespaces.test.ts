@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { missingLines } from "./key-lines.ts";
 import { LabRun, timeout } from "./lab-run.ts";
 
-describe.for(["etcd", "redis"] as const)("on %s", (store) => {
+describe.concurrent.for(["etcd", "redis"] as const)("on %s", (store) => {
   test("the story plays to its end in namespaces and leaves nothing", { timeout }, async () => {
     await using lab = new LabRun({ args: ["--once", "--store", store] });
     const code = await lab.exitCode();

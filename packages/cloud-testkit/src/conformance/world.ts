@@ -4,7 +4,7 @@ import type { HeldRequest } from "../faults.ts";
 /** What the suite needs to know about a cloud. */
 export interface CloudUnderTest {
   readonly name: string;
-  /** A new account, empty but for what instances need. */
+  /** A new account, empty but for what instances need. Several are open at the same time. */
   open(): Promise<CloudWorld>;
   /**
    * A new account that refuses requests beyond a rate, low enough for six nodes at once to exceed it. All clouds of the
