@@ -6,6 +6,7 @@ import { codeOf, isMissing, keepAside, replaceFile, syncDirectory, writeAll } fr
 import {
   encodeFrame,
   headerFrame,
+  maxFrameBytes,
   maxFrameRecords,
   type ReadJournal,
   readJournal,
@@ -248,7 +249,7 @@ export class Journal implements AsyncDisposable {
   async #writeGroup(group: readonly Waiting[]): Promise<void> {
     const start = this.#end;
     try {
-      for (const frame of framesOf(group)) {
+      for (const frame of framesOf(group.map(({ records }) => records))) {
         await writeAll(this.#handle, frame, this.#end);
         this.#syncs++;
         this.#end += frame.length;
@@ -318,20 +319,12 @@ function* stateFrames(source: JournalSource): Generator<Buffer> {
 }
 
 /** The records of one append stay in one frame when they fit: they are applied together or not at all. */
-function* framesOf(group: readonly Waiting[]): Generator<Buffer> {
-  let frame: AddressRecord[] = [];
-  for (const { records } of group) {
-    if (frame.length > 0 && frame.length + records.length > maxFrameRecords) {
-      yield encodeFrame(frame);
-      frame = [];
-    }
-    for (const record of records) {
-      if (frame.length === maxFrameRecords) {
-        yield encodeFrame(frame);
-        frame = [];
-      }
-      frame.push(record);
-    }
-  }
-  if (frame.length > 0) yield encodeFrame(frame);
+function* framesOf(appends: readonly (readonly AddressRecord[])[]): Generator<Buffer> {
+  const [first = []] = appends;
+  const records = appends.length === 1 ? first : appends.flat();
+  const frame = encodeFrame(records);
+  if (frame.length <= maxFrameBytes || records.length === 1) return yield frame;
+  const parts = appends.length === 1 ? records.map((record) => [record]) : appends;
+  yield* framesOf(parts.slice(0, parts.length >> 1));
+  yield* framesOf(parts.slice(parts.length >> 1));
 }
