@@ -57,7 +57,9 @@ export interface Slot {
   queue: SlotQueue | undefined;
   before: Slot | undefined;
   after: Slot | undefined;
+  /** Its place in the heap of what ends, and the end it got that for: `until` may have moved ahead since. */
   heapIndex: number;
+  placedUntil: number;
 }
 
 /** Every address of the pool, its state, and what ends when. Each operation is O(log n) or better. */
@@ -125,13 +127,11 @@ export class AddressTable {
 
   /** The slot whose state has to end at or before `now`, the earliest first. */
   due(now: number): Slot | undefined {
-    const slot = this.#timed.first;
-    return slot !== undefined && slot.until <= now ? slot : undefined;
+    return this.#timed.firstBy(now);
   }
 
   nextDue(): number | undefined {
-    const until = this.#timed.first?.until;
-    return until === Number.POSITIVE_INFINITY ? undefined : until;
+    return this.#timed.first?.until;
   }
 
   /** Adds an address that is not in the pool, for a lease that was given when it was. */
@@ -198,8 +198,9 @@ export class AddressTable {
       this.#offers.push(slot);
     }
     if (state !== "declined" && slot.declinedBy !== undefined) this.setDeclinedBy(slot, undefined);
-    if (until === Number.POSITIVE_INFINITY) this.#timed.remove(slot);
-    else this.#timed.place(slot);
+    // A pending grant goes on to an end soon.
+    if (until === Number.POSITIVE_INFINITY && slot.pending === undefined) this.#timed.remove(slot);
+    else if (until !== Number.POSITIVE_INFINITY) this.#timed.place(slot);
   }
 
   /** Moves an address that nobody holds to where it belongs. */
@@ -258,5 +259,6 @@ function newSlot(address: Address): Slot {
     before: undefined,
     after: undefined,
     heapIndex: -1,
+    placedUntil: 0,
   };
 }

@@ -44,6 +44,11 @@ export class Bindings {
     return this.#expired.length > 0 ? this.now : this.table.nextDue();
   }
 
+  /** Whether `expire` has something to do at or before this time. */
+  endsBy(time: number): boolean {
+    return this.#expired.length > 0 || this.table.due(time) !== undefined;
+  }
+
   /** Ends what has to end by now. @returns the leases that ended since the last call, each once */
   expire(now: number): readonly Expired[] {
     this.advance(now);

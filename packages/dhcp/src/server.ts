@@ -375,6 +375,8 @@ export class DhcpServer implements AsyncDisposable {
 
   #arm(now: number = this.#clock.now()): void {
     if (this.#disposed !== undefined) return;
+    const isArmed = this.#timerAt < Number.POSITIVE_INFINITY;
+    if (isArmed && !this.#engine.endsBy(this.#timerAt)) return;
     const at = Math.min(this.#engine.nextExpiry() ?? Number.POSITIVE_INFINITY, now + maxSweepMs);
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
