@@ -1,5 +1,5 @@
 import { type Address, formatAddress } from "@cocoon-net/core";
-import { addressOfMemory, receiveMany, sendMany } from "./libc.ts";
+import { addressOfMemory, receiveMany, sendMany, sendManyAside } from "./libc.ts";
 
 // struct mmsghdr, struct iovec and struct sockaddr_in of 64-bit Linux, in units of 4 bytes. Only the fields that are
 // used have names.
@@ -11,6 +11,7 @@ const VECTOR_LENGTH = 2;
 const NAME_WORDS = 4;
 const AF_INET = 2;
 const NAME_BYTES = 16;
+const WORD = 2 ** 32;
 
 /** Datagrams that cross into or out of the kernel in one system call: recvmmsg(2) and sendmmsg(2). */
 export class DatagramBatch {
@@ -23,16 +24,23 @@ export class DatagramBatch {
   readonly #names: DataView;
   readonly #vectorsAt: number;
   readonly #slotsAt: number;
+  /** How many have been put, and where the next one goes. */
+  #count = 0;
+  #end: number;
   /** Whoever sends much sends in a row. */
   #sender = { number: 0, text: formatAddress(0) };
 
-  /** @param slotBytes room for one datagram; memory is used only as far as datagrams have reached */
+  /**
+   * @param slotBytes room for one datagram that comes in; those that go out share the room of all. Memory is used only as
+   *   far as datagrams have reached
+   */
   constructor(capacity: number, slotBytes: number) {
     this.capacity = capacity;
     this.#slotBytes = slotBytes;
     const namesAt = 4 * (MESSAGE_WORDS + VECTOR_WORDS) * capacity;
     this.#vectorsAt = MESSAGE_WORDS * capacity;
     this.#slotsAt = namesAt + NAME_BYTES * capacity;
+    this.#end = this.#slotsAt;
     const memory = new ArrayBuffer(this.#slotsAt + slotBytes * capacity);
     this.#start = addressOfMemory(memory);
     this.#bytes = Buffer.from(memory);
@@ -75,22 +83,40 @@ export class DatagramBatch {
     return { address: this.#sender.text, port: this.#names.getUint16(at + 2) };
   }
 
-  /** Puts a datagram into a place. @returns false when it is too long for it */
-  put(index: number, packet: Uint8Array, address: Address, port: number): boolean {
-    if (packet.length > this.#slotBytes) return false;
-    this.#bytes.set(packet, this.#slotsAt + this.#slotBytes * index);
-    this.#words[this.#vectorsAt + VECTOR_WORDS * index + VECTOR_LENGTH] = packet.length;
+  /** Puts a datagram behind those that are there. @returns false when there is no room for it */
+  put(packet: Uint8Array, address: Address, port: number): boolean {
+    const index = this.#count;
+    if (index === this.capacity || this.#end + packet.length > this.#bytes.length) return false;
+    this.#bytes.set(packet, this.#end);
+    const vector = this.#vectorsAt + VECTOR_WORDS * index;
+    const at = Number(this.#start) + this.#end;
+    this.#words[vector] = at % WORD;
+    this.#words[vector + 1] = Math.floor(at / WORD);
+    this.#words[vector + VECTOR_LENGTH] = packet.length;
     this.#names.setUint32(NAME_BYTES * index + 4, address);
     this.#names.setUint16(NAME_BYTES * index + 2, port);
+    this.#end += packet.length;
+    this.#count++;
     return true;
   }
 
+  /** Takes out what has been put. */
+  clear(): void {
+    this.#count = 0;
+    this.#end = this.#slotsAt;
+  }
+
   /**
-   * Sends the datagrams from one place up to another, without waiting.
+   * Sends what has been put, from one datagram on, without waiting.
    * @returns how many the kernel took: fewer when one met an error, which the next call throws
    * @throws {SystemCallError} about the first of them
    */
-  send(fd: number, from: number, to: number): number {
-    return sendMany(fd, this.#start + BigInt(4 * MESSAGE_WORDS * from), to - from);
+  send(fd: number, from: number): number {
+    return sendMany(fd, this.#start + BigInt(4 * MESSAGE_WORDS * from), this.#count - from);
+  }
+
+  /** Sends what has been put on a worker thread; it must stay as it is meanwhile. @returns how many the kernel took */
+  sendAside(fd: number): Promise<number> {
+    return sendManyAside(fd, this.#start, this.#count);
   }
 }
