@@ -1,3 +1,4 @@
+import { type Address, parseAddress } from "@cocoon-net/core";
 import type { Expired } from "./bindings.ts";
 import type { Journal } from "./journal.ts";
 import type { AddressRecord, Lease } from "./lease.ts";
@@ -60,8 +61,8 @@ export class Effects {
   }
 
   /** The lease of the address began, changed or ended. */
-  touch(ip: string): void {
-    this.#leasesFile.touch(ip);
+  touch(address: Address): void {
+    this.#leasesFile.touch(address);
   }
 
   /** Journals what needs no acknowledgement. Lost to a crash, it costs an address its early reuse, no more. */
@@ -107,14 +108,14 @@ export class Effects {
     if (ended.length === 0) return;
     for (const { lease } of ended) {
       this.tell({ type: "expired", lease });
-      this.touch(lease.ip);
+      this.touch(parseAddress(lease.ip));
       this.run(this.dropRoute(lease.ip));
     }
     this.write(ended.map(({ record }) => record));
   }
 
   async ended(ip: string, records: readonly AddressRecord[]): Promise<void> {
-    this.touch(ip);
+    this.touch(parseAddress(ip));
     this.write(records);
     await this.dropRoute(ip);
   }
@@ -122,7 +123,7 @@ export class Effects {
   /** Resolves when the ends are on disk and the routes are out. */
   async endedWithVm(ended: readonly Expired[]): Promise<void> {
     for (const { lease } of ended) {
-      this.touch(lease.ip);
+      this.touch(parseAddress(lease.ip));
       this.tell({ type: "released", lease });
     }
     if (ended.length === 0) return;

@@ -1,3 +1,4 @@
+import { parseAddress } from "@cocoon-net/core";
 import type { Grant } from "./decision.ts";
 import type { Effects } from "./effects.ts";
 import type { LeaseEngine } from "./engine.ts";
@@ -42,10 +43,10 @@ export class GrantSettlement {
     if (journalError !== undefined || routeError !== undefined || !this.#engine.commit(grant)) {
       return this.#takeBack(job, grant, { journalError, routeError });
     }
-    const { lease, replaces, address, leaseMs } = grant;
+    const { replaces, address, leaseMs } = grant;
     this.#counts.ok++;
     this.#arm();
-    this.#effects.touch(lease.ip);
+    this.#effects.touch(address);
     const sent = this.#replies.send(job, { type: "ack", address, leaseMs });
     if (sent !== undefined || replaces !== undefined) return this.#afterReply(sent, job, grant);
     this.#tellGrant(job, grant);
@@ -57,7 +58,7 @@ export class GrantSettlement {
     this.#tellGrant(job, grant);
     const { replaces } = grant;
     if (replaces === undefined) return;
-    this.#effects.touch(replaces.ip);
+    this.#effects.touch(parseAddress(replaces.ip));
     this.#effects.tell({ type: "released", lease: replaces });
     await this.#effects.dropRoute(replaces.ip);
   }

@@ -98,7 +98,7 @@ export class LeasesFile implements AsyncDisposable {
   readonly #onProblem: (error: unknown) => void;
   #source: LeasesSource | undefined;
   #text: LeasesText = leasesText([]);
-  readonly #touched = new Set<string>();
+  readonly #touched = new Set<Address>();
   /** The file is known to hold `#text`. */
   #isWritten = false;
   #timer: NodeJS.Timeout | undefined;
@@ -131,8 +131,8 @@ export class LeasesFile implements AsyncDisposable {
   }
 
   /** Says that the lease of an address began, changed or ended. The file follows within 100 ms. */
-  touch(ip: string): void {
-    this.#touched.add(ip);
+  touch(address: Address): void {
+    this.#touched.add(address);
     this.#schedule();
   }
 
@@ -172,12 +172,9 @@ export class LeasesFile implements AsyncDisposable {
   }
 
   async #replace(): Promise<void> {
-    const changes = Array.from(this.#touched, (ip) => {
-      const address = parseAddress(ip);
-      return [address, this.#source?.leaseOf(address)] as const;
-    });
+    if (this.#text.update(this.#touched, (address) => this.#source?.leaseOf(address)))
+      this.#isWritten = false;
     this.#touched.clear();
-    if (this.#text.update(changes)) this.#isWritten = false;
     if (this.#isWritten) return;
     const start = performance.now();
     try {

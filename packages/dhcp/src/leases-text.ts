@@ -9,11 +9,14 @@ interface Block {
   readonly number: number;
   /** How long the line of each address is, by its last byte; 0 when there is none. */
   readonly lengths: Uint16Array;
+  /** What its lines say, by the last byte of the address. */
+  readonly macs: (string | undefined)[];
+  readonly expiries: Float64Array;
   /** Where its first line begins. */
   start: number;
   /** Of its lines, each with the two bytes before it. */
   size: number;
-  /** Lines of another length than before, not laid out yet. */
+  /** New lines, not laid out yet; empty ones go. */
   changed: Map<number, string> | undefined;
 }
 
@@ -24,6 +27,9 @@ const LINE_FEED = 10;
 const COMMA = 44;
 const OPENING = 91;
 const closing = Buffer.from("\n]\n");
+/** Of a line besides MAC, address and time; and what of it follows the time. */
+const FRAME = JSON.stringify({ mac: "", ip: "", expiry: "" }).length;
+const AFTER_TIME = 2;
 
 /**
  * The content of `leases.json`: an array sorted by address, one entry a line, so that equal leases make equal bytes. A
@@ -40,27 +46,39 @@ export class LeasesText {
   #end = 0;
   #times: { readonly expiry: number; readonly text: string } = { expiry: Number.NaN, text: "" };
 
-  /** Sets or removes entries. The bytes that were handed out before must not be in use any more. @returns whether the text changed */
-  update(changes: Iterable<readonly [Address, FileLease | undefined]>): boolean {
+  /**
+   * Takes over what became of these addresses. The bytes that were handed out before must not be in use any more.
+   * @returns whether the text changed
+   */
+  update(addresses: Iterable<Address>, leaseOf: (address: Address) => FileLease | undefined): boolean {
     let isChanged = false;
     let isMoved = false;
-    for (const [address, lease] of changes) {
+    for (const address of addresses) {
+      const lease = leaseOf(address);
       const block = this.#blockOf(address);
       const at = address % BLOCK;
-      const line = lease === undefined ? "" : this.#lineOf(lease);
-      if (line.length !== block.lengths[at] || block.changed?.has(at)) {
+      const isSameClient = lease?.mac === block.macs[at];
+      if (isSameClient && (lease === undefined || lease.expiry === block.expiries[at])) continue;
+      isChanged = true;
+      if (lease === undefined || !isSameClient || !this.#overwriteTime(block, at, lease)) {
         block.changed ??= new Map();
-        block.changed.set(at, line);
+        block.changed.set(at, lease === undefined ? "" : this.#lineOf(lease));
         isMoved = true;
-      } else if (line.length > 0) {
-        const start = this.#positionOf(block, at);
-        if (this.#bytes.toString("latin1", start, start + line.length) === line) continue;
-        this.#bytes.write(line, start, "latin1");
-        isChanged = true;
       }
+      block.macs[at] = lease?.mac;
+      block.expiries[at] = lease?.expiry ?? 0;
     }
     if (isMoved) this.#layOut();
-    return isChanged || isMoved;
+    return isChanged;
+  }
+
+  /** A renewal changes nothing but the time. @returns whether that fits in its place */
+  #overwriteTime(block: Block, at: number, { mac, ip, expiry }: FileLease): boolean {
+    const time = this.#timeOf(expiry);
+    const length = block.lengths[at] ?? 0;
+    if (length !== FRAME + mac.length + ip.length + time.length || block.changed?.has(at)) return false;
+    this.#bytes.write(time, this.#positionOf(block, at) + length - AFTER_TIME - time.length, "latin1");
+    return true;
   }
 
   /** The whole text, until the next change. */
@@ -75,7 +93,8 @@ export class LeasesText {
     const number = Math.floor(address / BLOCK);
     let block = this.#blocks.get(number);
     if (block === undefined) {
-      block = { number, lengths: new Uint16Array(BLOCK), start: this.#end, size: 0, changed: undefined };
+      const lines = { lengths: new Uint16Array(BLOCK), macs: [], expiries: new Float64Array(BLOCK) };
+      block = { number, ...lines, start: this.#end, size: 0, changed: undefined };
       this.#blocks.set(number, block);
       this.#sorted = [...this.#blocks.values()].sort((one, other) => one.number - other.number);
     }
@@ -118,11 +137,15 @@ export class LeasesText {
   }
 
   #lineOf({ mac, ip, expiry }: FileLease): string {
+    return JSON.stringify({ mac, ip, expiry: this.#timeOf(expiry) });
+  }
+
+  #timeOf(expiry: number): string {
     // All leases that were granted in the same second end in the same second.
     if (this.#times.expiry !== expiry) {
       this.#times = { expiry, text: new Date(expiry).toISOString().replace(".000Z", "Z") };
     }
-    return JSON.stringify({ mac, ip, expiry: this.#times.text });
+    return this.#times.text;
   }
 }
 
@@ -156,6 +179,7 @@ function layOutBlock(
 
 export function leasesText(leases: Iterable<FileLease>): LeasesText {
   const text = new LeasesText();
-  text.update(Array.from(leases, (lease) => [parseAddress(lease.ip), lease] as const));
+  const byAddress = new Map(Array.from(leases, (lease) => [parseAddress(lease.ip), lease]));
+  text.update(byAddress.keys(), (address) => byAddress.get(address));
   return text;
 }

@@ -191,7 +191,7 @@ export class DhcpServer implements AsyncDisposable {
       const taken = this.#engine.takeIn(lease, now);
       this.#sweep(now);
       if (taken !== undefined) {
-        this.#leasesFile.touch(lease.ip);
+        this.#leasesFile.touch(parseAddress(lease.ip));
         await Promise.all([this.#journal.append([taken.record]), this.#network.addRoute(lease.ip)]);
         await this.#network.setNeighbour(lease.ip, lease.mac);
         this.#arm();

@@ -64,7 +64,7 @@ describe("leases.json", () => {
     for (let index = 1; index <= 30; index++) {
       leases.push(lease(index));
       const start = performance.now();
-      file.touch(lease(index).ip);
+      file.touch(parseAddress(lease(index).ip));
       const shown = async (): Promise<boolean> =>
         (await readFile(file.path, "utf8")).includes(`"172.20.100.${index}"`);
       await until(shown, `lease ${index} in the file`);
@@ -84,7 +84,7 @@ describe("leases.json", () => {
     const seen = new Set<bigint>();
     for (let index = 1; index <= 200; index++) {
       leases.push(lease(index));
-      file.touch(lease(index).ip);
+      file.touch(parseAddress(lease(index).ip));
       if (index % 20 === 0) await file.flush();
       seen.add((await stat(file.path, { bigint: true })).ino);
     }
@@ -100,7 +100,7 @@ describe("leases.json", () => {
     );
     const before = await stat(path, { bigint: true });
     const { file } = await open([lease(7)], path);
-    file.touch(lease(7).ip);
+    file.touch(parseAddress(lease(7).ip));
     await file.flush();
     const after = await stat(path, { bigint: true });
     expect([after.ino, after.mtimeNs]).toEqual([before.ino, before.mtimeNs]);
@@ -126,7 +126,7 @@ describe("leases.json", () => {
             const ip = formatAddress(base + index);
             if (until === undefined) live.delete(index);
             else live.set(index, { mac: macOf(index & 255), ip, expiry: until });
-            file.touch(ip);
+            file.touch(parseAddress(ip));
           }
           await file.flush();
           const sorted = [...live].toSorted(([one], [other]) => one - other);
@@ -145,7 +145,7 @@ describe("leases.json", () => {
     const leases: FileLease[] = [];
     const { file } = await open(leases);
     leases.push(lease(1));
-    file.touch(lease(1).ip);
+    file.touch(parseAddress(lease(1).ip));
     await file[Symbol.asyncDispose]();
     await file[Symbol.asyncDispose]();
     expect(JSON.parse(await readFile(file.path, "utf8"))).toHaveLength(1);
@@ -154,7 +154,7 @@ describe("leases.json", () => {
   it("reports a write that fails, once, and catches up when it can", async () => {
     const directory = join(await scratchDirectory(), "later");
     const { file, problems } = await open([lease(1)], join(directory, "leases.json"));
-    file.touch(lease(1).ip);
+    file.touch(parseAddress(lease(1).ip));
     await file.flush();
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatchObject({ code: "ENOENT" });

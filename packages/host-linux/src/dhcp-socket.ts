@@ -29,7 +29,7 @@ export interface DhcpSocketOptions {
  */
 export interface DhcpSocket extends AsyncDisposable {
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void;
-  /** Queues a packet, which must not be changed before the next turn of the event loop. Failures go to `onError`. */
+  /** Queues a packet, which must not be changed any more. Failures go to `onError`. */
   send(packet: Uint8Array, to: { address: string; port: number }): void;
   /** Idempotent. */
   close(): Promise<void>;
