@@ -1,5 +1,13 @@
 import type { Address } from "@cocoon-net/core";
 
+/** Options by code, in the order of first appearance; the pieces of a long option joined (RFC 3396). A map is one. */
+export interface PacketOptions extends Iterable<readonly [code: number, value: Uint8Array]> {
+  get(code: number): Uint8Array | undefined;
+  has(code: number): boolean;
+  keys(): Iterable<number>;
+  values(): Iterable<Uint8Array>;
+}
+
 /** A DHCPv4 packet as on the wire (RFC 2131 §2). Byte fields of a decoded packet are views into its buffer. */
 export interface DhcpPacket {
   /** 1 = BOOTREQUEST, 2 = BOOTREPLY. */
@@ -21,8 +29,7 @@ export interface DhcpPacket {
   readonly sname: Uint8Array;
   /** 128 bytes; likewise. */
   readonly file: Uint8Array;
-  /** By code, in the order of first appearance; the pieces of a long option joined (RFC 3396). */
-  readonly options: ReadonlyMap<number, Uint8Array>;
+  readonly options: PacketOptions;
 }
 
 /** Why bytes are not a DHCP packet. Stable words: they are metric labels. */
@@ -32,6 +39,8 @@ export type Decoded =
   | { readonly ok: true; readonly packet: DhcpPacket }
   | { readonly ok: false; readonly reason: DecodeProblem };
 
+const SNAME = 44;
+const FILE = 108;
 const HEADER = 240;
 const MAGIC = 0x63825363;
 const PAD = 0;
@@ -50,68 +59,175 @@ export const noFile: Uint8Array = new Uint8Array(128);
 export function decodePacket(bytes: Uint8Array): Decoded {
   if (bytes.length < HEADER) return { ok: false, reason: "too-short" };
   if (bytes.length > MAX_SIZE) return { ok: false, reason: "too-long" };
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.getUint32(236) !== MAGIC) return { ok: false, reason: "wrong-magic" };
-
-  const options = new Map<number, Uint8Array>();
-  if (!readOptions(bytes, HEADER, options)) return { ok: false, reason: "option-overrun" };
-  let sname = bytes.subarray(44, 108);
-  let file = bytes.subarray(108, 236);
-  const overload = options.get(OVERLOAD);
-  if (overload !== undefined) {
-    const fields = overload.length === 1 ? (overload[0] ?? 0) : 0;
-    if (fields < 1 || fields > 3) return { ok: false, reason: "bad-overload" };
-    // RFC 3396 §5: the options field first, then file, then sname. A second option 52 in there changes nothing.
-    const fits =
-      ((fields & 1) === 0 || readOptions(file, 0, options)) &&
-      ((fields & 2) === 0 || readOptions(sname, 0, options));
-    if (!fits) return { ok: false, reason: "option-overrun" };
-    options.delete(OVERLOAD);
-    if ((fields & 1) !== 0) file = noFile;
-    if ((fields & 2) !== 0) sname = noSname;
+  if (wordAt(bytes, 236) !== MAGIC) return { ok: false, reason: "wrong-magic" };
+  const end = endOfOptions(bytes, HEADER, bytes.length);
+  if (end === undefined) return { ok: false, reason: "option-overrun" };
+  const overload = readOption(bytes, HEADER, end, OVERLOAD);
+  if (overload === undefined) {
+    return { ok: true, packet: new ReceivedPacket(bytes, new OptionField(bytes, HEADER, end), 0) };
   }
-  const packet: DhcpPacket = {
-    op: view.getUint8(0),
-    htype: view.getUint8(1),
-    hlen: view.getUint8(2),
-    hops: view.getUint8(3),
-    xid: view.getUint32(4),
-    secs: view.getUint16(8),
-    flags: view.getUint16(10),
-    ciaddr: view.getUint32(12),
-    yiaddr: view.getUint32(16),
-    siaddr: view.getUint32(20),
-    giaddr: view.getUint32(24),
-    chaddr: bytes.subarray(28, 44),
-    sname,
-    file,
-    options,
-  };
-  return { ok: true, packet };
+  const fields = overload.length === 1 ? (overload[0] ?? 0) : 0;
+  if (fields < 1 || fields > 3) return { ok: false, reason: "bad-overload" };
+  // RFC 3396 §5: the options field first, then file, then sname. A second option 52 in there changes nothing.
+  const fileEnd = (fields & 1) === 0 ? FILE : endOfOptions(bytes, FILE, HEADER - 4);
+  const snameEnd = (fields & 2) === 0 ? SNAME : endOfOptions(bytes, SNAME, FILE);
+  if (fileEnd === undefined || snameEnd === undefined) return { ok: false, reason: "option-overrun" };
+  const pieces = [
+    bytes.subarray(HEADER, end),
+    bytes.subarray(FILE, fileEnd),
+    bytes.subarray(SNAME, snameEnd),
+  ];
+  const all = joined(pieces);
+  return { ok: true, packet: new ReceivedPacket(bytes, new OptionField(all, 0, all.length), fields) };
 }
 
-/** Adds the options from a place to the end; false when one runs past that. A missing END is tolerated. */
-function readOptions(field: Uint8Array, from: number, into: Map<number, Uint8Array>): boolean {
+/** A packet that is read where it lies: most of it is asked for once, or never. */
+class ReceivedPacket implements DhcpPacket {
+  readonly options: PacketOptions;
+  readonly #bytes: Uint8Array;
+  /** Option 52: which fields held options. */
+  readonly #overloaded: number;
+
+  constructor(bytes: Uint8Array, options: PacketOptions, overloaded: number) {
+    this.#bytes = bytes;
+    this.options = options;
+    this.#overloaded = overloaded;
+  }
+
+  get op(): number {
+    return this.#bytes[0] ?? 0;
+  }
+
+  get htype(): number {
+    return this.#bytes[1] ?? 0;
+  }
+
+  get hlen(): number {
+    return this.#bytes[2] ?? 0;
+  }
+
+  get hops(): number {
+    return this.#bytes[3] ?? 0;
+  }
+
+  get xid(): number {
+    return wordAt(this.#bytes, 4);
+  }
+
+  get secs(): number {
+    return wordAt(this.#bytes, 8) >>> 16;
+  }
+
+  get flags(): number {
+    return wordAt(this.#bytes, 8) & 0xffff;
+  }
+
+  get ciaddr(): Address {
+    return wordAt(this.#bytes, 12);
+  }
+
+  get yiaddr(): Address {
+    return wordAt(this.#bytes, 16);
+  }
+
+  get siaddr(): Address {
+    return wordAt(this.#bytes, 20);
+  }
+
+  get giaddr(): Address {
+    return wordAt(this.#bytes, 24);
+  }
+
+  get chaddr(): Uint8Array {
+    return this.#bytes.subarray(28, SNAME);
+  }
+
+  get sname(): Uint8Array {
+    return (this.#overloaded & 2) === 0 ? this.#bytes.subarray(SNAME, FILE) : noSname;
+  }
+
+  get file(): Uint8Array {
+    return (this.#overloaded & 1) === 0 ? this.#bytes.subarray(FILE, HEADER - 4) : noFile;
+  }
+}
+
+/** Options that are looked up where they lie, which `endOfOptions` has found whole. They never show option 52. */
+class OptionField implements PacketOptions {
+  readonly #bytes: Uint8Array;
+  readonly #from: number;
+  readonly #to: number;
+
+  constructor(bytes: Uint8Array, from: number, to: number) {
+    this.#bytes = bytes;
+    this.#from = from;
+    this.#to = to;
+  }
+
+  get(code: number): Uint8Array | undefined {
+    return code === OVERLOAD ? undefined : readOption(this.#bytes, this.#from, this.#to, code);
+  }
+
+  has(code: number): boolean {
+    return this.get(code) !== undefined;
+  }
+
+  keys(): Iterable<number> {
+    const codes = new Set<number>();
+    for (let at = this.#from; at < this.#to; at = optionAfter(this.#bytes, at))
+      codes.add(this.#bytes[at] ?? PAD);
+    codes.delete(PAD);
+    codes.delete(OVERLOAD);
+    return codes;
+  }
+
+  *values(): Generator<Uint8Array> {
+    for (const [, value] of this) yield value;
+  }
+
+  *[Symbol.iterator](): Generator<readonly [code: number, value: Uint8Array]> {
+    for (const code of this.keys()) yield [code, this.get(code) ?? new Uint8Array(0)];
+  }
+}
+
+/** Where the END is, or should be: a missing one is tolerated. Undefined when an option runs past the field. */
+function endOfOptions(bytes: Uint8Array, from: number, to: number): number | undefined {
   let at = from;
-  while (at < field.length) {
-    const code = field[at++];
-    if (code === undefined || code === END) return true;
-    if (code === PAD) continue;
-    const length = field[at++];
-    if (length === undefined || at + length > field.length) return false;
-    const value = field.subarray(at, at + length);
-    const earlier = into.get(code);
-    into.set(code, earlier === undefined ? value : joined(earlier, value));
-    at += length;
-  }
-  return true;
+  while (at < to && bytes[at] !== END) at = optionAfter(bytes, at);
+  return at > to ? undefined : at;
 }
 
-function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const both = new Uint8Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
+/** Where the next option begins; beyond the end when this one has no length. */
+function optionAfter(bytes: Uint8Array, at: number): number {
+  return bytes[at] === PAD ? at + 1 : at + 2 + (bytes[at + 1] ?? 0);
+}
+
+/** All pieces of an option, joined. */
+function readOption(bytes: Uint8Array, from: number, to: number, code: number): Uint8Array | undefined {
+  let value: Uint8Array | undefined;
+  let pieces: Uint8Array[] | undefined;
+  for (let at = from; at < to; at = optionAfter(bytes, at)) {
+    if (bytes[at] !== code) continue;
+    const piece = bytes.subarray(at + 2, optionAfter(bytes, at));
+    if (value === undefined) value = piece;
+    else if (pieces === undefined) pieces = [value, piece];
+    else pieces.push(piece);
+  }
+  return pieces === undefined ? value : joined(pieces);
+}
+
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}
+
+function wordAt(bytes: Uint8Array, at: number): number {
+  const low = ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
+  return (((bytes[at] ?? 0) << 24) | low) >>> 0;
 }
 
 /** Bytes that an option of this length takes on the wire. */

@@ -1,5 +1,5 @@
 import type { Address } from "@cocoon-net/core";
-import type { DhcpPacket } from "./packet.ts";
+import type { DhcpPacket, PacketOptions } from "./packet.ts";
 
 /** Option 53 (RFC 2132 §9.6). */
 export const messageTypes = {
@@ -102,7 +102,7 @@ export function readRequest(packet: DhcpPacket): DhcpRequest | RequestProblem {
   };
 }
 
-function readNetwork(options: ReadonlyMap<number, Uint8Array>): Address | undefined | "bad-option" {
+function readNetwork(options: PacketOptions): Address | undefined | "bad-option" {
   const relay = options.get(82);
   for (let at = 0; relay !== undefined && at + 2 <= relay.length; ) {
     const length = relay[at + 1] ?? 0;
