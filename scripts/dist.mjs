@@ -14,6 +14,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -189,13 +190,14 @@ function pack(folder, name, file) {
   run("tar", [...archive, `--use-compress-program=${gzip}`, "-cf", file, name], folder);
 }
 
+/** Takes the tree away. */
 function debianPackage(tree, work, arch) {
   const debian = join(work, "deb");
   const place = (path) => {
     mkdirSync(join(debian, dirname(path)), { recursive: true });
     return join(debian, path);
   };
-  cpSync(tree, place("usr/lib/cocoon-net"), { recursive: true, verbatimSymlinks: true });
+  renameSync(tree, place("usr/lib/cocoon-net"));
   rmSync(join(debian, "usr/lib/cocoon-net/systemd"), { recursive: true });
   symlinkSync("../lib/cocoon-net/bin/cocoon-net", place("usr/bin/cocoon-net"));
   cpSync(join(root, "deploy/systemd/cocoon-net.service"), place("usr/lib/systemd/system/cocoon-net.service"));
@@ -221,7 +223,7 @@ Description: VPC-routable addresses for the VMs of a node
 `,
   );
   const file = join(options.out, `cocoon-net_${version}_${architectures[arch]}.deb`);
-  const level = options.fast ? ["-Zgzip", "-z1"] : ["-Zxz"];
+  const level = options.fast ? ["-Znone"] : ["-Zxz"];
   const env = { ...process.env, SOURCE_DATE_EPOCH: String(made.getTime() / 1_000) };
   run("dpkg-deb", ["--root-owner-group", ...level, "--build", debian, file], work, env);
   return file;

@@ -1,7 +1,8 @@
 // Everything about the checkout that is not a test: format, lint, types, build, what the packages export, which
 // package may import which, and the lock file. Prints one line a step; the first that fails ends it.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 process.env.TURBO_TELEMETRY_DISABLED = "1";
@@ -15,9 +16,13 @@ step("format and lint", "biome", ["ci", "--colors=off", "--error-on-warnings", "
 step("build", "tsc", ["-b", "tsconfig.json"]);
 step("types of the tests", "tsc", ["-p", "tsconfig.test.json"]);
 step("package boundaries", "turbo", ["boundaries"]);
-for (const folder of published) {
-  step(`exports of ${folder} (publint)`, "publint", ["--strict", "--pack", "npm", folder]);
-  step(`exports of ${folder} (attw)`, "attw", ["--pack", folder, "--profile", "esm-only", "--quiet"]);
+const packed = mkdtempSync(join(tmpdir(), "cocoon-net-packed-"));
+process.on("exit", () => rmSync(packed, { recursive: true, force: true }));
+const folders = published.map((folder) => `./${folder}`);
+step("what is published", "npm", ["pack", "--silent", "--pack-destination", packed, ...folders]);
+for (const file of readdirSync(packed)) {
+  step(`exports of ${file} (publint)`, "publint", ["--strict", join(packed, file)]);
+  step(`exports of ${file} (attw)`, "attw", [join(packed, file), "--profile", "esm-only", "--quiet"]);
 }
 check("lock file", () => {
   const lock = JSON.parse(readFileSync("package-lock.json", "utf8"));

@@ -14,13 +14,7 @@ const packages =
   "core store-memory store-etcd store-redis cloud-volcengine cloud-gke dhcp host-linux controller";
 const architecture = process.arch === "x64" ? "amd64" : process.arch;
 
-let directory: string;
-beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "cocoon-install-"));
-  await run(process.execPath, [join(project, "scripts/dist.mjs"), "--out", directory, "--fast"], {
-    timeout: 120_000,
-  });
-}, 150_000);
+const directory = await mkdtemp(join(tmpdir(), "cocoon-install-"));
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 /** A root with a shell, the C library, and nothing else: no Node, no npm, no iproute2. */
@@ -74,7 +68,13 @@ async function serves(root: string, cocoonNet: string): Promise<void> {
   await daemon.says('"serving"');
 }
 
-describe("what is installed without npm", { timeout: 90_000 }, () => {
+describe.concurrent("what is installed without npm", { timeout: 90_000 }, () => {
+  beforeAll(async () => {
+    await run(process.execPath, [join(project, "scripts/dist.mjs"), "--out", directory, "--fast"], {
+      timeout: 120_000,
+    });
+  }, 150_000);
+
   it("a tarball needs nothing on the host but a C library", async () => {
     const root = await bareRoot("tarball");
     const [file = ""] = (await readdir(directory)).filter((name) => name.endsWith(".tar.gz"));
@@ -92,7 +92,14 @@ describe("what is installed without npm", { timeout: 90_000 }, () => {
     const dpkg = (...args: readonly string[]) =>
       run(
         "dpkg",
-        [`--root=${root}`, "--force-depends", "--force-confold", "--force-script-chrootless", ...args],
+        [
+          `--root=${root}`,
+          "--force-depends",
+          "--force-unsafe-io",
+          "--force-confold",
+          "--force-script-chrootless",
+          ...args,
+        ],
         {
           env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
         },
@@ -133,12 +140,11 @@ describe("what is installed without npm", { timeout: 90_000 }, () => {
   });
 });
 
-it("npm installs the published packages globally", { timeout: 150_000 }, async () => {
+it.concurrent("npm installs the published packages globally", { timeout: 150_000 }, async () => {
   const folder = join(directory, "npm");
   await mkdir(folder);
-  for (const name of [...packages.split(" ").map((part) => `packages/${part}`), "apps/agent"]) {
-    await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: join(project, name) });
-  }
+  const folders = [...packages.split(" ").map((part) => `./packages/${part}`), "./apps/agent"];
+  await run("npm", ["pack", "--silent", "--pack-destination", folder, ...folders], { cwd: project });
   const tarballs = (await readdir(folder)).map((name) => join(folder, name));
   const prefix = join(directory, "prefix");
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--prefer-offline"];
