@@ -20,8 +20,10 @@ export async function drainState(store: Store, view: NodeView, signal: AbortSign
       message: `${node} is to leave; its agent has not said yet that it grants nothing new`,
     };
   }
-  const moved = movedOfNode(await listMoved(store, signal), node, subnet);
-  const busy = moved.records.filter(({ ip, record }) => record.move !== undefined || moved.in.includes(ip));
+  const moved = movedOfNode(await listMoved(store, signal), { node, uid: record.uid }, subnet);
+  const busy = moved.records.filter(
+    ({ ip, record: { move } }) => move !== undefined || moved.in.includes(ip),
+  );
   if (busy.length > 0) {
     return {
       type: "drain-waiting",

@@ -3,7 +3,6 @@ import {
   contains,
   decode,
   type Entry,
-  keys,
   leaseSchema,
   listAll,
   parseAddress,
@@ -16,22 +15,18 @@ import type { IntentLog } from "./intent-log.ts";
 import type { ReclaimIntent } from "./reclaim-intent.ts";
 
 /**
- * Deletes the leases that the node of the intent has in its block and of addresses that were moved to it, each as it was read (G4); another node's, such
- * as an address that has moved, stay. False when something changed meanwhile: look again.
+ * Deletes the leases that the node of the intent has in its block, each as it was read (G4); another node's, such as an
+ * address that has moved, stay. False when something changed meanwhile: look again.
  */
 export async function deleteLeases(
   { store, signal }: { readonly store: Store; readonly signal: AbortSignal },
   log: IntentLog<ReclaimIntent>,
-  movedIn: readonly string[],
   held: readonly Compare[],
 ): Promise<boolean> {
   // One for the leadership, one for the intent.
   const size = store.capabilities.maxOperations - 2 - held.length;
   const { subnet, node } = log.intent;
-  const leases = [
-    ...(await leasesIn(store, subnet, node, signal)),
-    ...(await leasesOf(store, movedIn, node, signal)),
-  ];
+  const leases = await leasesIn(store, subnet, node, signal);
   for (let start = 0; start < leases.length; start += size) {
     const batch = leases.slice(start, start + size);
     const done = await log.save((intent) => intent, {
@@ -60,21 +55,6 @@ export async function leasesIn(
       });
       if (inside && decode(leaseSchema, entry).node === node) leases.push(entry);
     }
-  }
-  return leases;
-}
-
-/** The leases that the node has of these addresses. */
-async function leasesOf(
-  store: Store,
-  addresses: readonly string[],
-  node: string,
-  signal: AbortSignal,
-): Promise<Entry[]> {
-  const leases: Entry[] = [];
-  for (const address of addresses) {
-    const { entry } = await store.get(keys.pool(address), { signal });
-    if (entry && decode(leaseSchema, entry).node === node) leases.push(entry);
   }
   return leases;
 }

@@ -21,7 +21,11 @@ import { isInBlock, type MovedAddress, movedOfNode, withMoved } from "./moved-ad
 /** One of the two nodes of a move. */
 export interface MoveSide {
   readonly node: string;
-  /** Undefined when the node of that uid owns no subnet any more: what it had was fenced, or given back. */
+  readonly uid: string;
+  /**
+   * Undefined when the node of that uid owns no subnet any more: what it had was fenced, or given back; unless the record
+   * says that its instance may have the address still.
+   */
   readonly owner: { readonly record: NodeRecord; readonly entry: Entry } | undefined;
   /** Whoever's `subnets/{node}` that is. */
   readonly claim: Entry | undefined;
@@ -62,21 +66,29 @@ export async function readMoveFacts(
     revision: intent.modRevision,
     moved: record?.move?.intent === id && moved ? { record, entry: moved } : undefined,
     lease: lease && { record: decode(leaseSchema, lease), entry: lease },
-    from: sideOf(from, fromUID, sides.slice(0, 3)),
-    to: sideOf(to, toUID, sides.slice(3)),
+    from: sideOf(from, fromUID, sides.slice(0, 3), record?.unfenced),
+    to: sideOf(to, toUID, sides.slice(3), record?.unfenced),
   };
 }
 
-function sideOf(node: string, uid: string, reads: readonly (Entry | undefined)[]): MoveSide {
+function sideOf(
+  node: string,
+  uid: string,
+  reads: readonly (Entry | undefined)[],
+  unfenced: string | undefined,
+): MoveSide {
   const [claim, entry, alive] = reads;
   const record = entry && decode(nodeSchema, entry);
   // G12
   if (!claim || !entry || record?.uid !== uid) {
-    const resources = { node, instanceID: undefined, subnet: "0.0.0.0/32", eniIDs: [] };
-    return { node, owner: undefined, claim, alive: false, resources };
+    // By a subnet that the name has, or had, the cloud is told where to look.
+    const where = record?.subnetID === undefined ? {} : { subnetID: record.subnetID };
+    const resources = { node, instanceID: unfenced, subnet: "0.0.0.0/32", ...where, eniIDs: [] };
+    return { node, uid, owner: undefined, claim, alive: false, resources };
   }
   return {
     node,
+    uid,
     owner: { record, entry },
     claim,
     alive: alive !== undefined,
@@ -96,7 +108,7 @@ export function stillThere({ node, owner, claim }: MoveSide): Compare[] {
 /** What a node has at the cloud, as a move of this address sees it. */
 export function movingResources(side: MoveSide, ip: string, all: readonly MovedAddress[]): NodeResources {
   const subnet = side.resources.subnet;
-  const moved = movedOfNode(all, side.node, subnet);
+  const moved = movedOfNode(all, side, subnet);
   const away = moved.away.filter((address) => address !== ip);
   return withMoved(side.resources, {
     away,

@@ -13,6 +13,7 @@ import {
   type NodeNetwork,
   type NodeRecord,
   type NodeResources,
+  NotFoundError,
   type Operation,
   type Store,
   ThrottledError,
@@ -142,19 +143,34 @@ export class Move implements RunnableJob<MoveIntent> {
     const { ip, platform } = this.#intent;
     const { signal, tags } = this.#context;
     const { from, to } = await this.#resources(facts);
-    if (!facts.to.owner && !facts.from.owner) return undefined;
-    const cloud = await this.#context.cloudFor(platform);
     const job = this.#job("cloudSteps", [...this.#held(facts), ...this.#sidesHold(facts)]);
     if (!facts.to.owner) {
-      const { addresses } = await cloud.shrink(from, [ip], job, { signal });
-      if (!addresses.includes(ip)) return undefined;
-      throw new UnavailableError(`${from.node} still has ${ip}`, { outcome: "none" });
+      await this.#take(facts.from, from, job);
+      return undefined;
     }
+    const cloud = await this.#context.cloudFor(platform);
     const result = await cloud.move({ address: ip, from, to, instance: identityOf(facts.to), tags }, job, {
       signal,
     });
     if (result.verified) return result.network;
     throw new UnavailableError(`the move of ${ip} is not verified: ${result.evidence}`, { outcome: "none" });
+  }
+
+  /** The instance does not have the address any more then. */
+  async #take({ node, owner }: MoveSide, resources: NodeResources, job: CloudJob): Promise<void> {
+    const { ip, platform } = this.#intent;
+    // It was fenced, and this address with it. A forced reclaim that was not, has noted the instance (`unfenced`).
+    if (resources.instanceID === undefined) return;
+    const cloud = await this.#context.cloudFor(platform);
+    try {
+      const { addresses } = await cloud.shrink(resources, [ip], job, { signal: this.#context.signal });
+      if (!addresses.includes(ip)) return;
+    } catch (error) {
+      // One that is gone has nothing (G5).
+      if (!owner && error instanceof NotFoundError) return;
+      throw error;
+    }
+    throw new UnavailableError(`${node} still has ${ip}`, { outcome: "none" });
   }
 
   /** False when something has changed: look again. */
@@ -245,7 +261,6 @@ export class Move implements RunnableJob<MoveIntent> {
     const goesBack = source !== undefined && source.record.status !== "fencing";
     const unfenced = goesBack ? [{ key: source.entry.key, modRevision: source.entry.modRevision }] : [];
     const job = this.#job("undoSteps", [...this.#held(facts), ...unfenced]);
-    // Where both are gone, both were fenced, and this address with them.
     if (goesBack) {
       const cloud = await this.#context.cloudFor(platform);
       const request = { address: ip, from: to, to: from, instance: identityOf(facts.from), tags };
@@ -253,15 +268,11 @@ export class Move implements RunnableJob<MoveIntent> {
       if (!verified) {
         throw new UnavailableError(`the way back of ${ip} is not verified: ${evidence}`, { outcome: "none" });
       }
-    } else if (facts.to.owner) {
-      const cloud = await this.#context.cloudFor(platform);
-      const { addresses } = await cloud.shrink(to, [ip], job, { signal });
-      if (addresses.includes(ip)) {
-        throw new UnavailableError(`${to.node} still has ${ip}`, { outcome: "none" });
-      }
-    }
+    } else await this.#take(facts.to, to, job);
     const [reason, message] = stopOf(stopped);
-    return this.#abort(facts, moved, [reason, message]);
+    // A return that is given up may leave it with that instance; what is back at its source is nobody else's.
+    const { unfenced: _, ...taken } = moved;
+    return this.#abort(facts, this.#intent.purpose === "migrate" ? taken : moved, [reason, message]);
   }
 
   /** Everything is as it was before. */

@@ -35,26 +35,41 @@ export interface MovedOfNode {
   readonly records: readonly MovedAddress[];
 }
 
+/** A node by its name and its instance: another one of its name has nothing to do with what was moved to it (G12). */
+export interface Instance {
+  readonly node: string;
+  readonly uid: string;
+}
+
 /**
  * What a node's block and its interfaces have to do with moves. While a move runs either of its nodes may hold the
  * address at the cloud: it counts for both.
  */
-export function movedOfNode(all: readonly MovedAddress[], node: string, subnet: string): MovedOfNode {
+export function movedOfNode(
+  all: readonly MovedAddress[],
+  { node, uid }: Instance,
+  subnet: string,
+): MovedOfNode {
   const block = parseCidr(subnet);
-  const records = all.filter(({ ip, record }) => isIn(block, ip) || holders(record).includes(node));
-  const away = records.filter(
-    ({ ip, record }) => isIn(block, ip) && holders(record).some((name) => name !== node),
+  const isNode = (holder: Holder) => holder.node === node && (holder.uid === undefined || holder.uid === uid);
+  const away = all.filter(
+    ({ ip, record }) => isIn(block, ip) && holders(record).some((holder) => holder.node !== node),
   );
-  const moved = records.filter(({ ip, record }) => !isIn(block, ip) && holders(record).includes(node));
+  const moved = all.filter(({ ip, record }) => !isIn(block, ip) && holders(record).some(isNode));
+  const records = all.filter(({ ip, record }) => isIn(block, ip) || holders(record).some(isNode));
   return { away: away.map(({ ip }) => ip), in: moved.map(({ ip }) => ip), records };
 }
 
-/** Those that the instance serves on record: another one of its name has nothing to do with them (G12). */
-export function servedBy(
-  { records }: MovedOfNode,
-  { node, uid }: { readonly node: string; readonly uid: string },
-): MovedAddress[] {
+/** Those that the node serves on record. */
+export function servedBy({ records }: MovedOfNode, { node, uid }: Instance): MovedAddress[] {
   return records.filter(({ record }) => record.node === node && record.uid === uid);
+}
+
+/** Those that a move which is being undone is to take from the node. */
+export function comingBackFrom({ records }: MovedOfNode, { node, uid }: Instance): MovedAddress[] {
+  return records.filter(
+    ({ record: { node: server, move } }) => server !== node && move?.to === node && move.toUID === uid,
+  );
 }
 
 export function withMoved(resources: NodeResources, moved: Pick<MovedOfNode, "away" | "in">): NodeResources {
@@ -73,6 +88,14 @@ function isIn(block: ReturnType<typeof parseCidr>, ip: string): boolean {
   return contains(block, parseAddress(ip));
 }
 
-function holders({ node, move }: MovedRecord): string[] {
-  return move ? [move.from, move.to].filter((name) => name !== "") : [node];
+/** `uid` is undefined where it is not on record any more. */
+interface Holder {
+  readonly node: string;
+  readonly uid: string | undefined;
+}
+
+function holders({ node, uid, move }: MovedRecord): Holder[] {
+  if (!move) return [{ node, uid }];
+  const from = { node: move.from, uid: move.from === node ? uid : undefined };
+  return [from, { node: move.to, uid: move.toUID }].filter((holder) => holder.node !== "");
 }

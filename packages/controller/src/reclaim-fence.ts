@@ -18,7 +18,7 @@ import {
 } from "@cocoon-net/core";
 import type { Told } from "./durable-event.ts";
 import type { Next } from "./intent-run.ts";
-import { type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
+import { comingBackFrom, type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
 import { forcedQuarantineMs } from "./quarantine-length.ts";
 import { type Facts, unchanged } from "./reclaim-facts.ts";
 import { reclaimedResources } from "./reclaim-intent.ts";
@@ -60,7 +60,7 @@ export async function fence(work: ReclaimWork, facts: Facts): Promise<Next> {
   if (!verified && !work.forced) {
     throw new UnavailableError(`the fence of ${node} is not verified: ${evidence}`, { outcome: "none" });
   }
-  if (verified && !(await disown(work, moved))) return "held";
+  if (!(await disown(work, moved, verified))) return "held";
   return quarantine(work, verified, evidence);
 }
 
@@ -94,16 +94,20 @@ async function tryFence(
 }
 
 /**
- * What was moved to the node was fenced with it: from here on nobody serves it, not even the same instance when it joins
- * anew, and it goes home. Written while the node owns its block still, so that none can join before it. Without a fence
- * the instance may have it still, and is asked for it then. False when something changed meanwhile: look again (G4).
+ * What was moved to the node is taken with its block: from here on nobody serves it, not even the same instance when it
+ * joins anew, and it goes home. Written while the node owns its block still, so that none can join before it; with what
+ * no fence could verify, so that the cloud is asked for it on the way (G5). False when something changed meanwhile: look
+ * again (G4).
  */
-async function disown(work: ReclaimWork, moved: MovedOfNode): Promise<boolean> {
-  const { node, epoch, cloudSteps } = work.intent;
+async function disown(work: ReclaimWork, moved: MovedOfNode, fenced: boolean): Promise<boolean> {
+  const { node, epoch, cloudSteps, instanceID } = work.intent;
   const { store, signal } = work.context;
-  for (const { ip, record, entry } of servedBy(moved, work.intent)) {
+  const doubt = fenced || instanceID === undefined ? {} : { unfenced: instanceID };
+  const served = servedBy(moved, work.intent);
+  for (const { ip, record, entry } of fenced ? served : [...served, ...comingBackFrom(moved, work.intent)]) {
+    const isServed = record.node === node;
     const { entry: found } = await store.get(keys.pool(ip), { signal });
-    const lease = found && decode(leaseSchema, found).node === node ? found : undefined;
+    const lease = isServed && found && decode(leaseSchema, found).node === node ? found : undefined;
     const done = await work.log.save((intent) => intent, {
       if: [
         notPaused,
@@ -112,7 +116,7 @@ async function disown(work: ReclaimWork, moved: MovedOfNode): Promise<boolean> {
         ...(cloudSteps.length === 0 ? work.stillSilent() : []),
       ],
       then: [
-        { put: entry.key, value: encode({ ...record, uid: "" }) },
+        { put: entry.key, value: encode({ ...record, ...(isServed ? { uid: "" } : {}), ...doubt }) },
         ...(lease ? [{ delete: lease.key }] : []),
       ],
     });

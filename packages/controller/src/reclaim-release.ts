@@ -11,7 +11,7 @@ import {
 } from "@cocoon-net/core";
 import type { Next } from "./intent-run.ts";
 import { deleteLeases } from "./lease-deletion.ts";
-import { isInBlock, type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
+import { isInBlock, type MovedOfNode, withMoved } from "./moved-addresses.ts";
 import { type Facts, unchanged } from "./reclaim-facts.ts";
 import { reclaimedResources } from "./reclaim-intent.ts";
 import { isOurs, type ReclaimWork, rewritten } from "./reclaim-work.ts";
@@ -27,8 +27,7 @@ export async function release(work: ReclaimWork, { quarantine }: Facts): Promise
   if (work.context.paused()) return "held";
   const held = { key: quarantine.key, modRevision: quarantine.modRevision };
   const moved = await work.moved();
-  const served = servedBy(moved, work.intent).map(({ ip }) => ip);
-  const deleted = await deleteLeases(work.context, work.log, served, [held, notPaused]);
+  const deleted = await deleteLeases(work.context, work.log, [held, notPaused]);
   if (!deleted) return "held";
   const left = await tryRelease(work, held, moved);
   if (left !== undefined && decode(quarantineSchema, quarantine).fenced) {

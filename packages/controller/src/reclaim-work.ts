@@ -85,7 +85,7 @@ export class ReclaimWork {
 
   async moved(): Promise<MovedOfNode> {
     const all = await listMoved(this.context.store, this.context.signal);
-    return movedOfNode(all, this.intent.node, this.intent.subnet);
+    return movedOfNode(all, this.intent, this.intent.subnet);
   }
 
   stillSilent(): readonly Compare[] {

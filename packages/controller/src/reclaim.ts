@@ -17,8 +17,9 @@ import { type ReclaimContext, ReclaimWork } from "./reclaim-work.ts";
  * 3. Nothing is freed before the fence was read back (G5), the cloud's resources are gone, and the quarantine was
  *    waited for in full by the clock of the one who frees. A forced reclaim may do without the first two, and waits for
  *    the leases instead (G6).
- * 4. Moves of the node end before its fence, which takes in the addresses that are moved to it. The block is not free
- *    before those that are moved away have come back.
+ * 4. Moves of the node end before its fence, which takes in the addresses that are moved to it: from then on nobody serves
+ *    them. Where no fence was verified, they are on record as its instance's to give back. The block is not free before
+ *    those that are moved away have come back.
  * 5. What frees, and each request to the cloud, is noted only while `pause` is absent.
  */
 export class Reclaim implements RunnableJob<ReclaimIntent> {

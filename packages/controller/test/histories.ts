@@ -240,7 +240,7 @@ export class History implements AsyncDisposable {
         return;
       case "force":
         await requestReclaim(store, name, { force: true }, options);
-        this.#forced.add(registration.subnet).add(registration.uid);
+        this.#forced.add(registration.subnet);
         // What it is for: a fence that nobody can verify.
         if (other % 2 === 0) vpc.stale = true;
         return;
@@ -402,11 +402,9 @@ export class History implements AsyncDisposable {
     );
     for (const { node } of dead) await requestReclaim(this.#cluster.store, node.name).catch(() => undefined);
     if (isBusy || dead.length > 0) return false;
-    return this.#all("moved/").every(({ key }) => {
-      const ip = key.slice("moved/".length);
-      // What no fence has taken from its instance, the cloud does not give to the home node.
-      return database.get(keys.pool(ip)) !== undefined || this.#forced.has(vpc.holders.get(ip) ?? "");
-    });
+    return this.#all("moved/").every(
+      ({ key }) => database.get(keys.pool(key.slice("moved/".length))) !== undefined,
+    );
   }
 
   #beforeCall(call: string): void | Promise<void> {

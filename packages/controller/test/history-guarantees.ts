@@ -28,7 +28,7 @@ export function isSure({ node }: Member): boolean {
 /** What the checks have to know of a history beside its cluster. */
 export interface HistoryWorld {
   readonly members: readonly Member[];
-  /** Blocks whose reclaim was forced, and their instances: who holds their addresses, and what these hold, nobody can say. */
+  /** Blocks whose reclaim was forced: they may be free while an interface holds them still (G6), and only they. */
   readonly forced: ReadonlySet<string>;
   /** The instance that each NIC was made for, or has taken over. */
   readonly nicOwners: ReadonlyMap<string, string>;
@@ -89,7 +89,8 @@ const mutating = new Set(["detach", "delete", "unassign", "assign"]);
  * - G3 each transaction of a node compares its epoch; a node that has lost its subnet is refused (step `ghost`).
  * - G4 each transaction of controllers and operators compares the revision, or the absence, of what it changes.
  * - G5 each commit: a block is fenced only while no instance has its NICs, or addresses that were moved to it; it is free
- *   only when none is left; a reclaim begins only while the node is silent, or drained. Also what `pause` promises.
+ *   only when none is left; a reclaim begins only while the node is silent, or drained. Each step: what a fence has taken
+ *   from an instance is not on record as its own. Also what `pause` promises.
  * - G6 each commit: what no fence has verified was forced, and rests a lease time; every quarantine lasts its length.
  * - G7 each commit: a node that is sure is on record as alive. What it does when it is not: cluster-rules/heartbeat-rules.ts
  *   and agent/test/cluster-node-rules.ts.
@@ -193,6 +194,12 @@ export class HistoryGuarantees {
 
   /** Between two steps, when all that is under way has come as far as it can. */
   afterStep(): void {
+    for (const [ip, { node, uid, move }] of this.#moved) {
+      const holder = this.#cluster.vpc.holders.get(ip);
+      // A fence takes it before it writes that down.
+      if (move || uid === "" || holder === uid || this.#nodes.get(node)?.status === "fencing") continue;
+      this.violations.push(`G5: ${ip} is ${uid}'s on record, and ${holder} holds it`);
+    }
     const sure = this.#world.members.filter(isSure);
     for (const ip of this.#moved.keys()) {
       const home = sure.find(({ node }) => this.#isOwner(node) && node.registration.subnet === blockOf(ip));
@@ -266,7 +273,7 @@ export class HistoryGuarantees {
         this.violations.push(`G2: ${blockOf(ip)} is free, and ${ip} is served elsewhere`);
     }
     for (const [ip, holder] of vpc.holders) {
-      if (holder !== undefined && !this.#moved.has(ip) && !this.#world.forced.has(holder)) {
+      if (holder !== undefined && !this.#moved.has(ip)) {
         this.violations.push(`G2: ${holder} holds ${ip}, and no record says so`);
       }
     }

@@ -14,8 +14,10 @@ export interface Fleet extends AsyncDisposable {
 }
 
 /** n1, n2 and n3 with 10.0.0.0/24 and so on; 10.0.0.2 is vm-1's. */
-export async function threeNodes(): Promise<Fleet> {
-  const cluster = await TestCluster.open();
+export async function threeNodes(
+  options: { readonly damaged?: boolean; readonly leaseMs?: number } = {},
+): Promise<Fleet> {
+  const cluster = await TestCluster.open(options);
   const nodes = [await cluster.join("n1"), await cluster.join("n2"), await cluster.join("n3")] as const;
   const agents = [
     new SimulatedAgent(cluster.store, nodes[0]),

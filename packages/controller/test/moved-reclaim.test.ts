@@ -1,7 +1,7 @@
 import { requestMigration, requestReclaim } from "@cocoon-net/controller";
 import { type Registration, UnavailableError, writeMovedLease } from "@cocoon-net/core";
 import { expect, test } from "vitest";
-import { at, ip, move, now, threeNodes } from "./moved-fleet.ts";
+import { at, type Fleet, ip, move, now, threeNodes } from "./moved-fleet.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
 
 // Guard: Move.#obstacle and #sidesHold; the way back is taken although the target is gone.
@@ -146,7 +146,7 @@ test("an instance that takes its block back at once does not serve what its fenc
   expect(cluster.vpc.holders.size).toBe(0);
 });
 
-// Guard: packages/controller/src/moved-addresses.ts, servedBy: the instance, not the name (G12).
+// Guard: packages/controller/src/lease-deletion.ts, deleteLeases: in the block only, and disown before that (G12).
 test("a reclaim that waits for the cloud leaves alone what is moved to an heir of the node's name", async () => {
   await using fleet = await threeNodes();
   const { cluster, nodes } = fleet;
@@ -165,22 +165,108 @@ test("a reclaim that waits for the cloud leaves alone what is moved to an heir o
   expect(cluster.vpc.holders.get(ip)).toBe("i-heir");
 });
 
-// Guard: packages/controller/src/reclaim-fence.ts, fence: only what was fenced is nobody's.
-test("what a forced reclaim could not fence stays its instance's to give back", async () => {
-  await using fleet = await threeNodes();
+/** What a forced reclaim has left to its instance, nobody can say: the rest of the cluster is held to all rules. */
+const unfenced = { damaged: true, leaseMs: 60_000 };
+
+/** Forces the reclaim of a node whose fence the cloud does not do, and waits until its block is taken. */
+async function forceUnfenced({ cluster, nodes }: Fleet): Promise<void> {
+  cluster.vpc.before = (call) => {
+    if (call === "a fence n2") throw new UnavailableError("no answer", { outcome: "none" });
+  };
+  await cluster.silence(nodes[1]);
+  await requestReclaim(cluster.store, "n2", { force: true }, now(cluster));
+  await cluster.until("quarantine", async () => (await cluster.history("n2")).includes("subnet-quarantined"));
+  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "", unfenced: "i-n2" });
+  expect((await cluster.records())[`pool/${ip}`]).toBeUndefined();
+}
+
+// Guard: packages/controller/src/move-facts.ts, sideOf: `unfenced` is the instance that the cloud is asked about.
+test("what a forced reclaim could not fence is taken from its instance before it is at home again", async () => {
+  await using fleet = await threeNodes(unfenced);
+  const { cluster } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  await forceUnfenced(fleet);
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+  await cluster.until(
+    "it is home",
+    async () => (await cluster.records())[`moved/${ip}`] === undefined,
+    600_000,
+  );
+  expect(cluster.vpc.holders.size).toBe(0);
+  expect((await cluster.history("n1")).filter((type) => type === "move-aborted")).toEqual([]);
+});
+
+// Guard: packages/controller/src/moved-addresses.ts, holders: by the instance, not the name (G12).
+test("an heir of the name is reclaimed although the instance before it has an address still", async () => {
+  await using fleet = await threeNodes(unfenced);
+  const { cluster } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  await forceUnfenced(fleet);
+  const heir = await cluster.join("n2", "i-heir");
+  await cluster.die(heir);
+  await cluster.pass(60_000);
+  cluster.vpc.before = () => {};
+  await cluster.until("both are free", async () => {
+    return (await cluster.history("n2")).filter((type) => type === "subnet-freed").length === 2;
+  });
+  await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
+// Guard: packages/controller/src/move.ts, Move.#tellCloud: an address that goes to nobody is taken from whom it was not fenced.
+test("the block that an unfenced instance has an address of is not free before the cloud has taken it", async () => {
+  await using fleet = await threeNodes(unfenced);
   const { cluster, nodes } = fleet;
   cluster.start("a");
   await move(cluster, "n2");
-  cluster.vpc.stale = true;
-  await cluster.silence(nodes[1]);
-  await requestReclaim(cluster.store, "n2", { force: true }, now(cluster));
-  await cluster.until("its leases are gone", async () => {
-    const records = await cluster.records();
-    return records["quarantine/10.0.1.0/24"] !== undefined && records["pool/10.0.1.2"] === undefined;
-  });
-  await cluster.pass(5_000);
-  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "i-n2" });
+  await forceUnfenced(fleet);
+  await cluster.die(nodes[0]);
+  cluster.vpc.before = (call) => {
+    if (call === `a unassign ${ip}`) throw new UnavailableError("no answer", { outcome: "none" });
+  };
+  await cluster.pass(600_000);
+  expect(await cluster.history("n2")).toContain("subnet-freed");
+  expect(await cluster.history("n1")).not.toContain("subnet-freed");
+  cluster.vpc.before = () => {};
+  await cluster.until("it is free", async () => (await cluster.history("n1")).includes("subnet-freed"));
+  expect(cluster.vpc.holders.get(ip)).toBeUndefined();
+  expect((await cluster.records())[`moved/${ip}`]).toBeUndefined();
 });
+
+// Guard: packages/controller/src/reclaim-fence.ts, disown: what a move that is being undone is to take is noted as unfenced.
+test.each(["n1", "n3"])(
+  "an address on its way back to %s from an instance that is reclaimed unfenced is taken from it",
+  async (from) => {
+    await using fleet = await threeNodes(unfenced);
+    const { cluster, nodes } = fleet;
+    cluster.start("a");
+    if (from !== "n1") await move(cluster, from);
+    const before = await cluster.records();
+    cluster.vpc.stale = true;
+    await requestMigration(cluster.store, { ip, to: "n2" }, now(cluster));
+    await cluster.until("n2 has it", () => cluster.vpc.holders.get(ip) === "i-n2");
+    let failing = true;
+    cluster.vpc.before = (call) => {
+      const isBack = call === `a move ${ip} n2 ${from}` || call === "a fence n2";
+      if (failing && isBack) throw new UnavailableError("no answer", { outcome: "none" });
+    };
+    await cluster.silence(nodes[1]);
+    await requestReclaim(cluster.store, "n2", { force: true }, now(cluster));
+    await cluster.until("quarantine", async () =>
+      (await cluster.history("n2")).includes("subnet-quarantined"),
+    );
+    failing = false;
+    cluster.vpc.stale = false;
+    await cluster.until("it is back", async () =>
+      (await cluster.history("n1")).concat(await cluster.history("n3")).includes("move-aborted"),
+    );
+    const after = await cluster.records();
+    for (const key of [`moved/${ip}`, `pool/${ip}`]) expect(after[key]).toEqual(before[key]);
+    expect(cluster.vpc.holders.get(ip)).toBe(from === "n1" ? undefined : "i-n3");
+  },
+);
 
 // Guards: the listing of moves in Reclaim.#await; movedAway in its fence (ScriptedCloud would refuse nothing, so the block).
 test("a block is not free while one of its addresses is served elsewhere", async () => {

@@ -91,9 +91,10 @@ export class ScriptedCloud implements Cloud {
       if (this.#vpc.holders.get(ip) !== target.instanceID) continue;
       await this.#change(job, "unassign", ip, options, () => this.#vpc.holders.set(ip, undefined));
     }
-    const held = this.#vpc.stale
-      ? [...target.eniIDs]
-      : target.eniIDs.filter((id) => this.#vpc.nics.get(id)?.instanceID !== undefined);
+    const isHeld = (id: string) =>
+      (this.#vpc.nics.get(id)?.instanceID ?? this.#vpc.holders.get(id)) !== undefined;
+    const all = [...target.eniIDs, ...(target.movedIn ?? [])];
+    const held = this.#vpc.stale ? all : all.filter(isHeld);
     return {
       verified: held.length === 0,
       evidence: held.length === 0 ? "no NIC is attached" : `${held} attached`,

@@ -33,9 +33,12 @@ export interface Cloud extends AsyncDisposable {
   provision(request: ProvisionRequest, job: CloudJob, options?: CloudCallOptions): Promise<NodeNetwork>;
 
   /**
-   * Takes addresses from a living node that no longer uses them; the caller says which, because the cloud cannot know
-   * which are leased. Addresses that the node does not have are passed over. Where whole blocks are assigned
-   * ({@link CloudLimits.assigns}) only addresses of other subnets are taken, which were moved here.
+   * Takes addresses from a node that no longer uses them; the caller says which, because the cloud cannot know which are
+   * leased. Of one that was reclaimed without a fence the instance alone may be known. Addresses that the node does not
+   * have are passed over. Where whole blocks are assigned ({@link CloudLimits.assigns}) only addresses of other subnets
+   * are taken, which were moved here.
+   *
+   * @throws {NotFoundError} when the instance is gone, and has nothing any more
    */
   shrink(
     target: NodeResources,

@@ -16,8 +16,10 @@ export interface MovedRecord {
   readonly subnet: string;
   /** The node that serves the address. Its writes about it compare this record. */
   readonly node: string;
-  /** Empty once that node was fenced and reclaimed: the same instance, joined anew, does not serve the address. */
+  /** Empty once that node was reclaimed: the same instance, joined anew, does not serve the address. */
   readonly uid: string;
+  /** The instance that may have the address at the cloud still: its reclaim was forced, and no fence was verified. */
+  readonly unfenced?: string;
   readonly mac: string;
   readonly vmID?: string;
   /** Counts the changes of `node` (G4). */
@@ -43,6 +45,7 @@ export const movedSchema: z.RecordSchema<MovedRecord> = z.looseObject({
   subnet: z.string(),
   node: z.string(),
   uid: z.string(),
+  unfenced: z.exactOptional(z.string()),
   mac: z.string(),
   vmID: z.exactOptional(z.string()),
   seq: z.int().nonnegative(),

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { ConflictError, contains, ExhaustedError, parseCidr } from "@cocoon-net/core";
+import {
+  ConflictError,
+  contains,
+  ExhaustedError,
+  type MoveRequest,
+  type NodeNetwork,
+  type NodeResources,
+  NotFoundError,
+  parseCidr,
+} from "@cocoon-net/core";
 import { type Check, longMs } from "./check.ts";
 import { killedAtEachStep, type Run, stoppedAtEachRequest } from "./interruptions.ts";
 import { Move } from "./test-move.ts";
@@ -88,6 +97,32 @@ export function moveChecks(check: Check): void {
     }
   });
 
+  check("is taken from an instance of which no more is known than its id", async (world) => {
+    const move = await Move.prepare(world);
+    const { from, to, address, observer } = move;
+    const known = ofInstance(move, (await move.there()).network);
+    move.checkBack(await observer.move(homeFrom(move, known), from.job()));
+    await move.there();
+    const after = await observer.shrink(known, [address], from.job());
+    assert.ok(!after.addresses.includes(address));
+    assert.equal(world.delivered(from.block).get(address), undefined);
+    checkDelivered(world, to.block, move.target.addresses, to.instanceID);
+  });
+
+  check("is nobody's when its instance is gone, and goes home", async (world) => {
+    const move = await Move.prepare(world);
+    const { from, to, address, home, observer } = move;
+    const known = ofInstance(move, (await move.there()).network);
+    world.deleteInstance(to.instanceID);
+    await observer.shrink(known, [address], from.job()).catch((error: unknown) => {
+      assert.ok(error instanceof NotFoundError, String(error));
+    });
+    assert.equal(world.delivered(from.block).get(address), undefined);
+    const { verified, evidence } = await observer.move(homeFrom(move, known), from.job());
+    assert.equal(verified, true, evidence);
+    checkDelivered(world, from.block, home.addresses, from.instanceID);
+  });
+
   check("to a node that has no room for it is refused, and nothing is changed", async (world) => {
     const move = await Move.prepare(world);
     const { nicsPerNode, aliasRangesPerNIC } = await move.to.cloud.describeLimits(move.to.instance);
@@ -122,4 +157,15 @@ export function moveChecks(check: Check): void {
     );
     checkDelivered(world, to.block, target.addresses, to.instanceID);
   });
+}
+
+/** Of a node that owns no subnet any more, and was not fenced. */
+function ofInstance({ to, address }: Move, { subnetID }: NodeNetwork): NodeResources {
+  const where = subnetID === undefined ? {} : { subnetID };
+  return { ...to.target(where), subnet: "0.0.0.0/32", movedIn: [address] };
+}
+
+function homeFrom({ from, home, address }: Move, known: NodeResources): MoveRequest {
+  const target = from.target(home, { movedAway: [address] });
+  return { address, from: known, to: target, instance: from.instance, tags: from.tags };
 }
