@@ -1,156 +1,22 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import {
-  ConflictError,
-  FencedError,
-  initCluster,
-  keys,
-  listAll,
-  prefixes,
-  type Registration,
-  Registry,
-  type Store,
-} from "@cocoon-net/core";
-import { startEtcd, startRedis, type TestServer } from "@cocoon-net/store-testkit/servers";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { ClusterLink } from "../src/cluster-link.ts";
+import { ConflictError, FencedError, keys, type Registration } from "@cocoon-net/core";
+import { describe, expect, it } from "vitest";
 import { recordedRegistration } from "../src/cluster-membership.ts";
 import { openStore } from "../src/drivers.ts";
-import { createLogger } from "../src/log.ts";
+import {
+  contents,
+  known,
+  lease,
+  onEtcd,
+  onRecord,
+  onRedis,
+  populate,
+  register,
+  usesBothStores,
+} from "./support/both-stores.ts";
 import { runCommand } from "./support/run-command.ts";
+import { Daemon } from "./support/store-daemon.ts";
 
-let etcd: TestServer;
-let redis: TestServer;
-let directory: string;
-let turn = 0;
-
-beforeAll(async () => {
-  [etcd, redis] = await Promise.all([startEtcd(), startRedis({ appendonly: true })]);
-  directory = await mkdtemp(join(tmpdir(), "store-commands-"));
-});
-afterAll(async () => {
-  await Promise.all([etcd?.[Symbol.asyncDispose](), redis?.[Symbol.asyncDispose]()]);
-  await rm(directory, { recursive: true, force: true });
-});
-beforeEach(() => {
-  turn++;
-});
-
-/** A prefix of this test's own on each server. */
-const onEtcd = (name = "a"): string => `etcd://127.0.0.1:${etcd.port}/t${turn}/${name}`;
-const onRedis = (name = "b"): string => `redis://127.0.0.1:${redis.port}/t${turn}/${name}`;
-
-const lease = (node: string, seq: number) => ({
-  ...{ node, mac: "02:00:00:00:00:01", expiry: "2031-01-01T00:00:00.000Z", seq },
-});
-
-/** A cluster of nodes with a lease each. @returns what each node has on record, by name */
-async function populate(store: Store, ...names: readonly string[]): Promise<Map<string, OnRecord>> {
-  await initCluster(store, { parentCIDR: "10.0.0.0/12", platform: "volcengine" });
-  const files = new Map<string, OnRecord>();
-  for (const node of names) {
-    const owned = await register(store, node);
-    await owned.mirror([[owned.subnet.replace("0/24", "7"), lease(node, 1)]]);
-    files.set(node, onRecord(owned, store));
-  }
-  return files;
-}
-
-type OnRecord = Parameters<typeof recordedRegistration>[1];
-
-function onRecord(owned: Registration, store: Store): OnRecord {
-  const { node, uid, subnet, epoch, incarnation, config } = owned;
-  const { clusterUID } = config;
-  return {
-    node,
-    uid,
-    subnet,
-    epoch,
-    clusterUID,
-    store: store.label,
-    ...(incarnation ? { incarnation } : {}),
-  };
-}
-
-function register(store: Store, node: string, uid = `i-${node}`): Promise<Registration> {
-  return new Registry(store).register({ node, uid, agentVersion: "1" });
-}
-
-/** What a store holds, as a person sees it; `config` and the epochs are the copy's own. */
-async function contents(url: string): Promise<string[]> {
-  await using store = await openStore(url);
-  const { entries } = await listAll(store, "");
-  return entries
-    .filter(({ key }) => ![keys.config, keys.incarnation].includes(key) && !key.startsWith(prefixes.epochs))
-    .map(({ key, value }) => `${key}=${value}`);
-}
-
-async function known(files: Map<string, OnRecord>, node: string): Promise<OnRecord> {
-  const file = files.get(node);
-  if (!file) throw new Error(`no ${node}`);
-  return file;
-}
-
-/** What of a daemon has to do with the store. */
-class Daemon implements AsyncDisposable {
-  readonly granted: string[] = [];
-  withdrawn = false;
-  owned: Registration | undefined;
-  #file: OnRecord;
-  #stop = new AbortController();
-  #running: Promise<void> = Promise.resolve();
-
-  constructor(file: OnRecord) {
-    this.#file = file;
-  }
-
-  get granting(): string | undefined {
-    return this.granted.at(-1);
-  }
-
-  run(url: string): void {
-    this.#stop = new AbortController();
-    this.granted.push("starts");
-    const link = new ClusterLink({
-      open: (signal) => openStore(url, { signal }),
-      register: async (store) => {
-        this.owned = await recordedRegistration(store, this.#file);
-        this.#file = onRecord(this.owned, store);
-        return this.owned;
-      },
-      book: {
-        whenLost: "",
-        leases: () => new Map(),
-        use: () => ({ size: 1, leased: 0, free: 1 }),
-        adopt: async () => 0,
-        setGranting: (granting) => void this.granted.push(granting),
-        setLeaseTime: () => {},
-        withdraw: async () => {
-          this.withdrawn = true;
-        },
-        onChange: () => {},
-        [Symbol.asyncDispose]: async () => {},
-      },
-      sessionTtlMs: 60_000,
-      log: createLogger({ COCOON_NET_LOG_LEVEL: "silent" }),
-    });
-    this.#running = link.run(this.#stop.signal);
-  }
-
-  async grants(): Promise<void> {
-    await expect.poll(() => this.granting, { timeout: 60_000 }).toBe("open");
-  }
-
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-  }
-}
+usesBothStores();
 
 describe("store copy", () => {
   it("moves a cluster etcd → Redis → etcd, and every node goes on under the epoch it has on record", async () => {
@@ -397,89 +263,5 @@ describe("store copy", () => {
     await a.txn({ then: [{ delete: "bulk/0-0" }] });
     expect((await runCommand(args)).failure).toBeUndefined();
     expect(await contents(onRedis())).toEqual(await contents(onEtcd()));
-  });
-});
-
-describe("store export, import and check", () => {
-  it("brings a cluster back from a file", async () => {
-    await using a = await openStore(onEtcd());
-    const files = await populate(a, "n1", "n2");
-    await using session = await a.session(60_000);
-    await a.txn({ then: [{ put: keys.alive("n1"), value: "{}", session }] });
-    const file = join(directory, "cluster.jsonl");
-    const exported = await runCommand(["store", "export", "--store", onEtcd(), "--file", file]);
-    expect(exported.failure).toBeUndefined();
-    const lines = (await readFile(file, "utf8"))
-      .trim()
-      .split("\n")
-      .map((line) => JSON.parse(line));
-    expect(lines[0]).toMatchObject({ format: "cocoon-net-store", schema: 1, revision: expect.any(Number) });
-    expect(lines.at(-1)).toEqual({ end: lines.length - 2, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
-    await register(a, "n3");
-
-    const imported = await runCommand(["store", "import", "--file", file, "--store", onRedis()]);
-    expect(imported.failure).toBeUndefined();
-    await using b = await openStore(onRedis());
-    await (await recordedRegistration(b, await known(files, "n2"))).verify();
-    const shown = await runCommand(["cluster", "nodes", "--store", onRedis(), "-o", "json"]);
-    expect(JSON.parse(shown.out.join("")).map((row: { node: string }) => row.node)).toEqual(["n1", "n2"]);
-    const twice = await runCommand(["store", "import", "--file", file, "--store", onRedis()]);
-    expect(twice.failure).toMatch(/holds this cluster already, and it is in use there/);
-  });
-
-  it("refuses half and changed files before anything is written", async () => {
-    await using a = await openStore(onEtcd());
-    await populate(a, "n1");
-    const file = join(directory, "whole.jsonl");
-    await runCommand(["store", "export", "--store", onEtcd(), "--file", file]);
-    const text = await readFile(file, "utf8");
-    const bad: Record<string, [string, RegExp]> = {
-      cut: [text.slice(0, text.lastIndexOf('{"end"')), /cut\.jsonl ends in the middle, after \d+ records; /],
-      torn: [text.slice(0, -50), /torn\.jsonl:\d+: is not JSON$/],
-      changed: [text.replace("10.0.0.7", "10.0.0.8"), /changed\.jsonl is not as it was written/],
-      more: [`${text}{}\n`, /more\.jsonl:\d+: there is more after the end$/],
-      other: ["{}\n", /other\.jsonl:1: is not the beginning of a cocoon-net-store file/],
-      empty: ["", /empty\.jsonl is empty; /],
-    };
-    for (const [name, [content, message]] of Object.entries(bad)) {
-      await writeFile(join(directory, `${name}.jsonl`), content);
-      const { failure } = await runCommand([
-        "store",
-        "import",
-        "--file",
-        join(directory, `${name}.jsonl`),
-        "--store",
-        onRedis(),
-      ]);
-      expect(failure).toMatch(message);
-    }
-    const missing = await runCommand(["store", "import", "--file", "/nowhere/x", "--store", onRedis()]);
-    expect(missing.failure).toMatch(/^\/nowhere\/x cannot be read: ENOENT/);
-    const unwritable = await runCommand(["store", "export", "--file", "/nowhere/x", "--store", onEtcd()]);
-    expect(unwritable.failure).toMatch(/^\/nowhere\/x cannot be written: ENOENT/);
-    expect(await contents(onRedis())).toEqual([]);
-  });
-
-  it("finds every record that is not as this version writes it", async () => {
-    await using a = await openStore(onEtcd());
-    await populate(a, "n1");
-    expect((await runCommand(["store", "check", "--store", onEtcd()])).out).toEqual([
-      expect.stringMatching(/^7 records of etcd:.*: all in order$/),
-    ]);
-    const spoiled = {
-      "nodes/n2": '{"uid":"u","status":"asleep","lastSeen":"2026-01-01T00:00:00Z","subnet":"10.0.9.0/24"}',
-      "pool/10.0.0.300": JSON.stringify(lease("n1", 1)),
-      "slots/10.0.9.1/24": '{"node":"n1","uid":"u"}',
-      "subnets/n3": "10.0.9.0/24",
-    };
-    const puts = Object.entries(spoiled).map(([put, value]) => ({ put, value }));
-    await a.txn({ then: [...puts, { put: "elsewhere/x", value: "?" }] });
-    const { out, said, failure } = await runCommand(["store", "check", "--store", onEtcd()]);
-    expect(out.map((line) => line.slice(0, line.indexOf(": ")))).toEqual(Object.keys(spoiled));
-    expect(said).toEqual([expect.stringContaining("elsewhere/x")]);
-    expect(failure).toMatch(/^4 findings in 12 records of etcd:/);
-    expect((await runCommand(["store", "check", "--store", onRedis()])).out).toEqual([
-      "config: is missing: there is no cluster here",
-    ]);
   });
 });
