@@ -1,21 +1,7 @@
 import { Backoff } from "./backoff.ts";
 import { InvalidError, UnavailableError } from "./errors.ts";
+import { type MonotonicClock, monotonicClock } from "./monotonic-clock.ts";
 import type { Session } from "./store.ts";
-
-/** Monotonic milliseconds, whose origin does not matter, and timers on them. */
-export interface MonotonicClock {
-  now(): number;
-  /** Runs `task` once after `ms`; the answer cancels it. */
-  after(ms: number, task: () => void): () => void;
-}
-
-export const monotonicClock: MonotonicClock = {
-  now: () => performance.now(),
-  after(ms, task) {
-    const timer = setTimeout(task, ms);
-    return () => clearTimeout(timer);
-  },
-};
 
 export interface KeptSessionOptions {
   readonly id: string;
@@ -47,6 +33,8 @@ export function serverTtlMs(ttlMs: number): number {
 const mostRenewalMs = 2_000;
 /** What stays for further tries when a renewal is not answered: three of them, with their pauses. */
 const retryingMs = 3 * mostRenewalMs;
+/** How much sooner a renewal may go out with another question: what two answers may be apart. */
+const renewalEarlyMs = 100;
 
 /**
  * The client's side of a session, the same for every backend: renews it at half of its time, a short one sooner so
@@ -125,7 +113,7 @@ export class KeptSession implements Session {
 
   #renewAfter(ms: number): void {
     if (this.signal.aborted) return;
-    this.#cancelRenewal = this.#clock.after(ms, () => void this.#renew());
+    this.#cancelRenewal = this.#clock.after(ms, () => void this.#renew(), Math.min(renewalEarlyMs, ms / 10));
   }
 
   async #renew(): Promise<void> {

@@ -1,9 +1,16 @@
+import { monotonicClock } from "@cocoon-net/core";
 import type { KeyRange } from "./keyspace.ts";
 
-/** How often all streams are asked for a sign of life. One that gives none until the next time has failed. */
-const everyMs = 10_000;
+/** How often all streams are asked for a sign of life, */
+const everyMs = 15_000;
+/** or that much sooner, with other questions of the process. */
+const earlyMs = 3_000;
+/** Who has given none by now is looked at once more; calls that were made with the question end by now too. */
+const soonMs = 2_000;
+/** One that has given none by now has failed. */
+const silenceMs = 5_000;
 /** Of these rounds, one checks that the member is still part of a cluster with a leader. */
-const roundsPerCheck = 6;
+const roundsPerCheck = 4;
 
 /** A watch stream that is looked after. */
 export interface ProbedStream {
@@ -22,7 +29,8 @@ export interface ProbedStream {
 export class WatchProbes {
   readonly #check: (range: KeyRange) => Promise<unknown>;
   readonly #streams = new Set<ProbedStream>();
-  #timer: NodeJS.Timeout | undefined;
+  #cancelAsking: (() => void) | undefined;
+  #looking: NodeJS.Timeout | undefined;
   #rounds = 0;
 
   /** @param check a linearizable read: a member that is cut off from the others answers, but has no news */
@@ -33,31 +41,46 @@ export class WatchProbes {
   /** For a stream that works; disposed when it ends. */
   add(stream: ProbedStream): Disposable {
     this.#streams.add(stream);
-    this.#timer ??= setInterval(() => this.#ask(), everyMs);
+    this.#cancelAsking ??= this.#askLater();
     return {
       [Symbol.dispose]: () => {
         this.#streams.delete(stream);
         if (this.#streams.size > 0) return;
-        clearInterval(this.#timer);
-        this.#timer = undefined;
+        this.#cancelAsking?.();
+        this.#cancelAsking = undefined;
+        clearTimeout(this.#looking);
       },
     };
   }
 
+  #askLater(): () => void {
+    return monotonicClock.after(everyMs, () => this.#ask(), earlyMs);
+  }
+
   #ask(): void {
+    this.#cancelAsking = this.#askLater();
     const streams = [...this.#streams];
-    const [first] = streams;
     for (const stream of streams) {
-      if (!stream.heard) stream.fail(new Error("no sign of life"));
-      else {
-        stream.heard = false;
-        stream.ask();
-      }
+      stream.heard = false;
+      stream.ask();
     }
+    this.#looking = setTimeout(() => this.#look(streams), soonMs);
     this.#rounds += 1;
+    const [first] = streams;
     if (first === undefined || this.#rounds % roundsPerCheck !== 0) return;
     this.#check(first.range).catch((error: unknown) => {
       for (const stream of streams) stream.fail(error);
     });
+  }
+
+  /** Most often all have answered, and nothing more has to be waited for. */
+  #look(asked: readonly ProbedStream[]): void {
+    const silent = asked.filter((stream) => !stream.heard && this.#streams.has(stream));
+    if (silent.length === 0) return;
+    this.#looking = setTimeout(() => {
+      for (const stream of silent) {
+        if (!stream.heard && this.#streams.has(stream)) stream.fail(new Error("no sign of life"));
+      }
+    }, silenceMs - soonMs);
   }
 }

@@ -1,3 +1,5 @@
+import { monotonicClock } from "@cocoon-net/core";
+
 /** A pause that can be ended early. */
 export class Alarm {
   #rung = false;
@@ -9,16 +11,16 @@ export class Alarm {
     this.#end?.();
   }
 
-  /** Resolves after `ms`, when it is rung, or when `signal` aborts. */
-  async wait(ms: number, signal: AbortSignal): Promise<void> {
+  /** Resolves after `ms` or up to `earlyMs` sooner, when it is rung, or when `signal` aborts. */
+  async wait(ms: number, signal: AbortSignal, earlyMs = 0): Promise<void> {
     if (!this.#rung && !signal.aborted) {
       const { promise, resolve } = Promise.withResolvers<void>();
       const end = () => resolve();
-      const timer = setTimeout(end, ms);
+      const cancel = monotonicClock.after(ms, end, earlyMs);
       signal.addEventListener("abort", end);
       this.#end = end;
       await promise;
-      clearTimeout(timer);
+      cancel();
       signal.removeEventListener("abort", end);
       this.#end = undefined;
     }
