@@ -17,6 +17,7 @@ import {
 import { isOutdatedToken, toCocoonError } from "./errors.ts";
 import { hostPolicy } from "./host-policy.ts";
 import type { KeyRange } from "./keyspace.ts";
+import { MemberChannels } from "./member-channels.ts";
 import { formatEndpoint, type ResolvedEtcdOptions } from "./options.ts";
 import { endStream, SharedClient } from "./shared-client.ts";
 import { WatchProbes } from "./watch-probes.ts";
@@ -280,6 +281,7 @@ async function askToRenew(client: Etcd3, id: string, ended: AbortSignal): Promis
 function newClient(options: ResolvedEtcdOptions): Etcd3 {
   const { endpoints, tls, auth } = options;
   const credentials = tls?.credentials;
+  const channels = new MemberChannels();
   // The client logs in at the members in turn, and must get to the next one while the call waits.
   const loginMs = endpoints.length === 1 ? defaultTimeoutMs : defaultTimeoutMs / 2;
   try {
@@ -296,15 +298,15 @@ function newClient(options: ResolvedEtcdOptions): Etcd3 {
         "grpc.keepalive_timeout_ms": 1_700,
         // A shared pool would wait for TCP's own backoff after a black hole, for up to 15 s.
         "grpc.use_local_subchannel_pool": 1,
-        // Each of etcd's services has a connection; those that only the opening needed are let go.
-        "grpc.client_idle_timeout_ms": 120_000,
+        "grpc.enable_channelz": 0,
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 2_000,
         "grpc.service_config_disable_resolution": 1,
+        channelFactoryOverride: channels.open.bind(channels),
       },
       defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + defaultTimeoutMs }),
       faultHandling: {
-        host: () => hostPolicy(endpoints.length),
+        host: (host) => hostPolicy(endpoints.length, () => channels.forget(host.replace(/^https?:\/\//, ""))),
         global: noop,
       },
     });

@@ -1,5 +1,5 @@
 import { ConsecutiveBreaker, circuitBreaker, handleWhen, type IPolicy, noop } from "cockatiel";
-import { GRPCDeadlineExceededError, GRPCUnavailableError } from "etcd3";
+import { GRPCDeadlineExceededError, GRPCUnavailableError, isRecoverableError } from "etcd3";
 
 /** Silent calls make the client connect anew at most so often. */
 const reconnectMs = 4_000;
@@ -18,9 +18,10 @@ export function withoutPolicy(error: unknown): unknown {
 /**
  * How the client deals with one of `hosts` members. With several a breaker skips the dead ones; with one it could
  * only refuse what may work. And silence is not worth a new connection each time: behind a black hole every one of
- * them stays until TCP gives it up, and from a server that is only slow they would take the watches away.
+ * them stays until TCP gives it up, and from a server that is only slow they would take the watches away. `onReset` runs
+ * before the client throws the connections away.
  */
-export function hostPolicy(hosts: number): IPolicy {
+export function hostPolicy(hosts: number, onReset: () => void): IPolicy {
   const inner: IPolicy =
     hosts === 1
       ? noop
@@ -39,6 +40,7 @@ export function hostPolicy(hosts: number): IPolicy {
           throw new KeptConnectionError(error.message, { cause: error });
         }
         if (isOutage(error)) connectedAnewAt = now;
+        if (error instanceof Error && isRecoverableError(error)) onReset();
         throw error;
       }
     },

@@ -1,6 +1,6 @@
 import { initCluster, listAll, Registry } from "@cocoon-net/core";
 import { openEtcdStore } from "@cocoon-net/store-etcd";
-import { startEtcd, type TestServer } from "@cocoon-net/store-testkit";
+import { startEtcd, startFaultProxy, type TestServer } from "@cocoon-net/store-testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WatchRecord } from "./watch-record.ts";
 
@@ -112,4 +112,15 @@ describe("what calls cost in requests", () => {
     const leases = Array.from({ length: 140 }, (_, at) => [`10.64.0.${at + 1}`, lease] as const);
     expect(await cost(() => registration.mirror(leases))).toEqual({ Txn: 2, Range: 0, others: 0 });
   });
+});
+
+it("one connection carries calls, sessions and watches", async () => {
+  await using proxy = await startFaultProxy({ target: server });
+  await using store = await openEtcdStore(`etcd://127.0.0.1:${proxy.port}/one`);
+  await using session = await store.session(30_000);
+  await using watch = new WatchRecord(store, "k/");
+  await watch.until("snapshot", 15_000, ({ snapshots }) => snapshots === 1);
+  await store.txn({ then: [{ put: "k/1", value: "", session }] });
+  await watch.until("change", 15_000, ({ changes }) => changes.length === 1);
+  expect(proxy.connections).toBe(1);
 });
