@@ -22,6 +22,9 @@ export function startSmall(): void {
   const flags = ["semi-space-growth-factor=1", "heap-growing-percent=50", "no-parallel-scavenge"];
   // V8 tidies up 100 s after all has become still, and until then looked every 8 s whether it is time.
   flags.push("gc-memory-reducer-start-delay-ms=100000");
+  // An idle daemon makes little garbage and now and then a function runs often enough for baseline code: not worth waking
+  // V8's threads.
+  flags.push("no-concurrent-sparkplug", "no-concurrent-array-buffer-sweeping");
   set(...flags, ...compilers.map((name) => `no-${name}`));
 }
 
