@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { ClosingLine } from "./scripts/closing-line.ts";
+import { StoriesFirst } from "./scripts/stories-first.ts";
 
 // Workspace packages are tested from their sources. Nothing but that condition may reach Node for what is not
 // inlined: with "import" among them a CommonJS `require` gets ESM files, which breaks etcd3.
@@ -17,6 +18,7 @@ export default defineConfig({
     maxWorkers: 3,
     maxConcurrency: 8,
     retry: 0,
+    sequence: { sequencer: StoriesFirst },
     // A busy machine is no failure: what is waited for has time.
     expect: { poll: { timeout: 20_000, interval: 25 } },
     reporters: ["default", new ClosingLine()],
