@@ -1,5 +1,5 @@
 import { type Address, formatAddress } from "@cocoon-net/core";
-import { addressOfMemory, receiveMany, sendMany, sendManyAside } from "./libc.ts";
+import { addressOfMemory, receiveMany, sendMany } from "./libc.ts";
 
 // struct mmsghdr, struct iovec and struct sockaddr_in of 64-bit Linux, in units of 4 bytes. Only the fields that are
 // used have names.
@@ -113,10 +113,5 @@ export class DatagramBatch {
    */
   send(fd: number, from: number): number {
     return sendMany(fd, this.#start + BigInt(4 * MESSAGE_WORDS * from), this.#count - from);
-  }
-
-  /** Sends what has been put on a worker thread; it must stay as it is meanwhile. @returns how many the kernel took */
-  sendAside(fd: number): Promise<number> {
-    return sendManyAside(fd, this.#start, this.#count);
   }
 }

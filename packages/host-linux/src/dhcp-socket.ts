@@ -29,7 +29,7 @@ export interface DhcpSocketOptions {
  */
 export interface DhcpSocket extends AsyncDisposable {
   onPacket(listener: (packet: Uint8Array, from: { address: string; port: number }) => void): void;
-  /** Queues a packet, which must not be changed any more. Failures go to `onError`. */
+  /** Queues a packet, which must not be changed before the next turn of the event loop. Failures go to `onError`. */
   send(packet: Uint8Array, to: { address: string; port: number }): void;
   /** Idempotent. */
   close(): Promise<void>;
@@ -44,11 +44,10 @@ const RECEIVE_BUFFER_BYTES = 4 * 2 ** 20;
 const BATCH = 64;
 /** The longest UDP datagram there is. */
 const LONGEST_DATAGRAM = 65_507;
-/** Answers per system call, of this many bytes on average: what one write of the journal lets out leaves together. */
+/** Answers per system call: what one write of the journal lets out leaves together. */
 const ANSWERS = 512;
-const ANSWER_BYTES = 600;
-/** So many leave by way of a worker thread: the kernel takes 3 µs for each, the way there 30 µs. */
-const MANY = 32;
+/** What each of them may have on average. Where there is no room, they leave one by one. */
+const LONG_ANSWER = 1_500;
 /** When packets come with less than this between them … */
 const BUSY_GAP_MS = 0.1;
 /** … and fewer than this are there, … */
@@ -107,11 +106,9 @@ class BoundSocket implements DhcpSocket {
   readonly #device: string;
   readonly #onError: (error: Error) => void;
   readonly #incoming = new DatagramBatch(BATCH, LONGEST_DATAGRAM);
-  readonly #outgoing = new DatagramBatch(ANSWERS, ANSWER_BYTES);
+  readonly #outgoing = new DatagramBatch(ANSWERS, LONG_ANSWER);
   readonly #link: LinkWatch;
   #queue: Outgoing[] = [];
-  /** Settles when the batch that is with a worker thread has left. */
-  #sending: Promise<void> | undefined;
   #takenThisTurn = 0;
   #idleSince = 0;
   readonly #bed = new Int32Array(new SharedArrayBuffer(4));
@@ -188,32 +185,27 @@ class BoundSocket implements DhcpSocket {
     if (this.#queue.push({ packet, to }) === 1) process.nextTick(() => this.#flush());
   }
 
-  /** Answers leave in the order in which they were given. */
   #flush(): void {
-    while (this.#sending === undefined && this.#queue.length > 0) {
-      const batch = this.#nextBatch();
-      if (batch.length < MANY) this.#send(batch, 0);
-      else {
-        this.#sending = this.#outgoing.sendAside(this.#fd).then((sent) => {
-          this.#sending = undefined;
-          this.#send(batch, sent);
-          this.#flush();
-        });
-      }
-    }
+    while (this.#queue.length > 0) this.#sendBatch(this.#queue.splice(0, ANSWERS));
   }
 
-  #nextBatch(): readonly Outgoing[] {
+  #sendBatch(batch: readonly Outgoing[]): void {
+    let count = 0;
+    let sent = 0;
+    let address = 0;
+    let text = "";
     this.#outgoing.clear();
-    const isPut = ({ packet, to }: Outgoing) => this.#outgoing.put(packet, parseAddress(to.address), to.port);
-    const rest = this.#queue.findIndex((outgoing) => !isPut(outgoing));
-    return this.#queue.splice(0, rest < 0 ? this.#queue.length : rest);
-  }
-
-  #send(batch: readonly Outgoing[], from: number): void {
-    let sent = from;
+    for (const { packet, to } of batch) {
+      // A relay gets many in a row.
+      if (to.address !== text) {
+        text = to.address;
+        address = parseAddress(text);
+      }
+      if (!this.#outgoing.put(packet, address, to.port)) break;
+      count++;
+    }
     try {
-      while (sent < batch.length) sent += this.#outgoing.send(this.#fd, sent);
+      while (sent < count) sent += this.#outgoing.send(this.#fd, sent);
     } catch {
       // libuv waits for room, and reports what cannot be sent.
     }
@@ -229,17 +221,13 @@ class BoundSocket implements DhcpSocket {
   }
 
   async close(): Promise<void> {
-    this.#closed ??= this.#close();
+    if (this.#closed === undefined) {
+      this.#link[Symbol.dispose]();
+      this.#flush();
+      this.#closed = once(this.#socket, "close");
+      this.#socket.close();
+    }
     await this.#closed;
-  }
-
-  async #close(): Promise<void> {
-    this.#link[Symbol.dispose]();
-    this.#flush();
-    while (this.#sending !== undefined) await this.#sending;
-    const closed = once(this.#socket, "close");
-    this.#socket.close();
-    await closed;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

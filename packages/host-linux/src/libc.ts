@@ -33,7 +33,6 @@ const MSG_DONTWAIT = 0x40;
 
 // The process's own symbols: whichever libc Node is linked with.
 const library = koffi.load(null);
-const sendmmsgCall = library.func("int sendmmsg(int, uintptr_t, unsigned int, int)");
 const libc: {
   socket: (domain: number, type: number, protocol: number) => number;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
@@ -53,7 +52,7 @@ const libc: {
   recv: library.func("intptr_t recv(int, void *, size_t, int)"),
   close: library.func("int close(int)"),
   recvmmsg: library.func("int recvmmsg(int, uintptr_t, unsigned int, int, void *)"),
-  sendmmsg: sendmmsgCall,
+  sendmmsg: library.func("int sendmmsg(int, uintptr_t, unsigned int, int)"),
   if_nametoindex: library.func("unsigned int if_nametoindex(const char *)"),
   fcntl: library.func("int fcntl(int, int, int)"),
 };
@@ -180,15 +179,6 @@ export function receiveMany(fd: number, messages: bigint, count: number): number
 /** Sends from an array of struct mmsghdr, without waiting. @throws {SystemCallError} about the first of them */
 export function sendMany(fd: number, messages: bigint, count: number): number {
   return check("sendmmsg", libc.sendmmsg(fd, messages, count, MSG_DONTWAIT));
-}
-
-/** The same on a worker thread. The socket, and the memory, must not go meanwhile. @returns 0 when there was an error */
-export function sendManyAside(fd: number, messages: bigint, count: number): Promise<number> {
-  return new Promise((resolve) => {
-    sendmmsgCall.async(fd, messages, count, MSG_DONTWAIT, (error: unknown, sent: number) => {
-      resolve(error === null ? Math.max(0, sent) : 0);
-    });
-  });
 }
 
 /** The index of the link that has this name now; 0 when there is none. */
