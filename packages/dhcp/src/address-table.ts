@@ -42,7 +42,13 @@ export interface Slot {
   lease: Lease | undefined;
   /** The proposed grant, and until when the offer beneath it holds (0: there was none). */
   pending:
-    | { readonly grant: Grant; readonly offeredUntil: number; readonly at: number; isVoid: boolean }
+    | {
+        readonly slot: Slot;
+        readonly grant: Grant;
+        readonly offeredUntil: number;
+        readonly at: number;
+        isVoid: boolean;
+      }
     | undefined;
   /** The newest lease there was; it stays after its end, so that its client can have the address again. */
   last: LastLease | undefined;

@@ -225,7 +225,8 @@ function joined(pieces: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-function wordAt(bytes: Uint8Array, at: number): number {
+/** 32 bits in network order. */
+export function wordAt(bytes: Uint8Array, at: number): number {
   const low = ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
   return (((bytes[at] ?? 0) << 24) | low) >>> 0;
 }

@@ -51,7 +51,7 @@ export class Proposals {
     if (this.#held.clients.offeredTo(client) !== slot) this.#held.dropOffer(client, now);
     // Nothing ends the address while the grant is pending (G2): neither its offer nor the lease it renews.
     const offeredUntil = slot.state === "offered" ? slot.until : 0;
-    slot.pending = { grant, offeredUntil, at: now, isVoid: false };
+    slot.pending = { slot, grant, offeredUntil, at: now, isVoid: false };
     this.#held.table.move(slot, renews === undefined ? "offered" : "leased");
     slot.holder = client;
     if (renews === undefined) this.#held.clients.setOffered(client, slot);
@@ -101,12 +101,11 @@ export class Proposals {
     return replaced === undefined ? [recordOf(slot)] : [recordOf(slot), recordOf(replaced)];
   }
 
-  #pendingOf(grant: Grant): { slot: Slot; at: number; offeredUntil: number; isVoid: boolean } {
-    const slot = this.#held.table.get(grant.address);
-    if (slot?.pending?.grant !== grant) {
+  #pendingOf(grant: Grant): NonNullable<Slot["pending"]> {
+    const pending = this.#held.table.get(grant.address)?.pending;
+    if (pending?.grant !== grant) {
       throw new InvalidError(`the grant of ${grant.lease.ip} to ${grant.lease.mac} is not pending`);
     }
-    const { at, offeredUntil, isVoid } = slot.pending;
-    return { slot, at, offeredUntil, isVoid };
+    return pending;
   }
 }

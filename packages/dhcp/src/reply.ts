@@ -157,10 +157,20 @@ function isRapid(packet: DhcpPacket, answer: Answer): boolean {
 function destinationOf(packet: DhcpPacket, answer: Answer): Endpoint {
   // ciaddr is trusted only where it is the address that we are talking about; else it could aim our replies.
   if (answer.type === "inform-ack") return { address: formatAddress(answer.address), port: clientPort };
-  if (packet.giaddr !== 0) return { address: formatAddress(packet.giaddr), port: serverPort };
+  if (packet.giaddr !== 0) return relayAt(packet.giaddr);
   if (answer.type === "nak") return broadcastTo;
   if (answer.address !== packet.ciaddr && (packet.flags & broadcastFlag) !== 0) return broadcastTo;
   return { address: formatAddress(answer.address), port: clientPort };
+}
+
+let lastRelay: { readonly giaddr: Address; readonly endpoint: Endpoint } | undefined;
+
+/** A relay speaks for many clients. */
+function relayAt(giaddr: Address): Endpoint {
+  if (lastRelay?.giaddr !== giaddr) {
+    lastRelay = { giaddr, endpoint: { address: formatAddress(giaddr), port: serverPort } };
+  }
+  return lastRelay.endpoint;
 }
 
 interface Layout {

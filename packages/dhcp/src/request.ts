@@ -1,5 +1,5 @@
 import type { Address } from "@cocoon-net/core";
-import type { DhcpPacket, PacketOptions } from "./packet.ts";
+import { type DhcpPacket, type PacketOptions, wordAt } from "./packet.ts";
 
 /** Option 53 (RFC 2132 §9.6). */
 export const messageTypes = {
@@ -74,9 +74,10 @@ const fromClient = new Map<number, ClientMessageType>([
 export function readRequest(packet: DhcpPacket): DhcpRequest | RequestProblem {
   if (packet.op !== 1) return "not-a-request";
   if (packet.htype !== 1 || packet.hlen !== 6) return "wrong-hardware";
-  const mac = formatMac(packet.chaddr);
+  const { chaddr } = packet;
+  const mac = formatMac(chaddr);
   // A group address (or none at all) cannot be a sender; a reply to it would reach every guest.
-  if (((packet.chaddr[0] ?? 1) & 1) === 1 || mac === "00:00:00:00:00:00") return "wrong-hardware";
+  if (((chaddr[0] ?? 1) & 1) === 1 || mac === "00:00:00:00:00:00") return "wrong-hardware";
   const typeOption = packet.options.get(53);
   if (typeOption === undefined) return "no-message-type";
   if (typeOption.length !== 1) return "bad-option";
@@ -116,38 +117,31 @@ const hexOf: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.t
 
 /** The first six bytes as `52:54:00:ab:cd:ef`. */
 export function formatMac(bytes: Uint8Array): string {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = bytes;
+  const high = (at: number): number => digit((bytes[at] ?? 0) >> 4);
+  const low = (at: number): number => digit((bytes[at] ?? 0) & 15);
   // In one piece: what is put together from pieces stays so for as long as a lease, and takes twice the memory.
   return String.fromCharCode(
-    high(a),
-    low(a),
+    high(0),
+    low(0),
     colon,
-    high(b),
-    low(b),
+    high(1),
+    low(1),
     colon,
-    high(c),
-    low(c),
+    high(2),
+    low(2),
     colon,
-    high(d),
-    low(d),
+    high(3),
+    low(3),
     colon,
-    high(e),
-    low(e),
+    high(4),
+    low(4),
     colon,
-    high(f),
-    low(f),
+    high(5),
+    low(5),
   );
 }
 
 const colon = 0x3a;
-
-function high(byte: number): number {
-  return digit(byte >> 4);
-}
-
-function low(byte: number): number {
-  return digit(byte & 15);
-}
 
 function digit(value: number): number {
   return value < 10 ? 0x30 + value : 0x57 + value;
@@ -156,7 +150,7 @@ function digit(value: number): number {
 function readAddress(option: Uint8Array | undefined): Address | undefined | "bad-option" {
   if (option === undefined) return undefined;
   if (option.length !== 4) return "bad-option";
-  return new DataView(option.buffer, option.byteOffset, 4).getUint32(0);
+  return wordAt(option, 0);
 }
 
 /** A type byte and at least one more (RFC 2132 §9.14); a shorter one identifies nobody. */

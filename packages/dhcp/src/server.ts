@@ -73,6 +73,11 @@ const toBeSettled = Symbol("to be settled");
 
 /** A client retransmits; more than this many of its messages need not be remembered while one is served. */
 const maxQueued = 4;
+/**
+ * Clients that are served at a time. What comes when so many wait, for the disk above all, would be answered too late to be
+ * of use, and would make all others later.
+ */
+const mostBusy = 8192;
 const maxConflicts = 4;
 const maxSweepMs = 60_000;
 
@@ -241,6 +246,10 @@ export class DhcpServer implements AsyncDisposable {
 
   #receive(bytes: Uint8Array, from: Endpoint): void {
     if (this.#disposed !== undefined) return;
+    if (this.#busy.size >= mostBusy) {
+      this.#replies.drop("server-busy");
+      return;
+    }
     const decoded = decodePacket(bytes);
     const request = decoded.ok ? readRequest(decoded.packet) : decoded.reason;
     if (!decoded.ok || typeof request === "string") {
@@ -358,26 +367,31 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   #settle(job: Job, grant: Grant, secured: Secured): void {
-    const next = (): void => (job.settled ?? (() => this.#serveNext(identityOf(job.request))))();
     let rest: Promise<void> | undefined;
     try {
       rest = this.#settlement.settle(job, grant, secured);
     } catch (error) {
       this.#effects.problem("a grant could not be settled", error);
     }
-    if (rest === undefined) next();
-    else this.#effects.run(rest.finally(next));
+    if (rest === undefined) this.#settled(job);
+    else this.#effects.run(rest.finally(() => this.#settled(job)));
+  }
+
+  #settled({ settled, request }: Job): void {
+    if (settled === undefined) this.#serveNext(identityOf(request));
+    else settled();
   }
 
   #sweep(now: number): void {
     this.#effects.expired(this.#engine.expire(now));
   }
 
-  #arm(now: number = this.#clock.now()): void {
+  #arm(now?: number): void {
     if (this.#disposed !== undefined) return;
     const isArmed = this.#timerAt < Number.POSITIVE_INFINITY;
     if (isArmed && !this.#engine.endsBy(this.#timerAt)) return;
-    const at = Math.min(this.#engine.nextExpiry() ?? Number.POSITIVE_INFINITY, now + maxSweepMs);
+    const from = now ?? this.#clock.now();
+    const at = Math.min(this.#engine.nextExpiry() ?? Number.POSITIVE_INFINITY, from + maxSweepMs);
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
@@ -387,7 +401,7 @@ export class DhcpServer implements AsyncDisposable {
         this.#sweep(this.#clock.now());
         this.#arm();
       },
-      Math.max(0, at - now),
+      Math.max(0, at - from),
     ).unref();
   }
 }
