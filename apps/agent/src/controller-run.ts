@@ -7,6 +7,7 @@ import {
   CocoonError,
   DisposeStack,
   describeError,
+  keys,
   type Store,
 } from "@cocoon-net/core";
 import { CloudCallTimes } from "./cloud-calls.ts";
@@ -51,6 +52,7 @@ export async function runController(flags: ControllerFlags, run: ControllerRun):
       `${store.label} may lose acknowledged writes: nodes are watched, none is reclaimed`,
     );
   }
+  await tellWhereEmpty(store, log, signal);
   const times = new CloudCallTimes();
   const onCall = (call: CloudCall): void => {
     running.countCloudCall(call);
@@ -76,6 +78,16 @@ export async function runController(flags: ControllerFlags, run: ControllerRun):
   log.info({ store: store.label, ...store.capabilities }, "campaigning");
   await running.run({ signal });
   log.info("stopped");
+}
+
+/** It may be started before `cluster init`; or with a misspelt prefix, and nobody would reclaim anything. */
+async function tellWhereEmpty(store: Store, log: Logger, signal: AbortSignal): Promise<void> {
+  // A store that is away now is told of by the controller.
+  const found = await store.get(keys.config, { signal }).catch(() => undefined);
+  if (found === undefined || found.entry) return;
+  log.warn(
+    `there is no cluster in ${store.label} yet: waiting for one; check the URL's prefix if there should be`,
+  );
 }
 
 /** A store that is away is waited for, and that is said once. Undefined when the signal aborts. */

@@ -13,7 +13,7 @@ export async function replaceFile(path: string, content: string, mode = 0o644): 
   try {
     await replace(path, content, mode);
   } catch (cause) {
-    throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, { cause });
+    throw unwritable(path, cause);
   }
 }
 
@@ -27,11 +27,19 @@ export async function mustBeWritable(path: string): Promise<void> {
   try {
     await access(dirname(path), constants.W_OK);
   } catch (cause) {
-    throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, {
-      cause,
-      hint: `it needs a directory that can be written: make ${dirname(path)}, or name another path`,
-    });
+    throw unwritable(path, cause);
   }
+}
+
+function unwritable(path: string, cause: unknown): CocoonError {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  const hint =
+    code === "ENOENT"
+      ? `make the directory ${dirname(path)}, or name another one`
+      : code === "ENOSPC" || code === "EDQUOT"
+        ? "make room there, and repeat this"
+        : "name a directory that can be written";
+  return new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, { cause, hint });
 }
 
 async function replace(path: string, content: string, mode: number): Promise<void> {

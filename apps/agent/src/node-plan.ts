@@ -1,4 +1,5 @@
 import {
+  checkNodeName,
   contains,
   formatAddress,
   hostRange,
@@ -56,6 +57,8 @@ export function resolveSettings(flags: NodeFlags, platform: string): NodeSetting
   if (primaryNIC === undefined) {
     throw new UsageError(`platform "${platform}" has no default --primary-nic; name it`);
   }
+  // Without a store it is a name in files, and any will do.
+  if (flags.store !== undefined || flags.nodeName === "") usage(() => checkNodeName(flags.nodeName));
   if (flags.subnet !== undefined) checkGateway(flags.subnet, flags.gateway);
   return {
     platform,

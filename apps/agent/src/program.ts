@@ -294,5 +294,5 @@ function usageLine(text: string): string {
     .replace(/^command-argument value '.*' is invalid for argument ('[^']*')\. /, "argument $1: ")
     .replace(/\.$/, "");
   const what = line.startsWith("unknown command") ? "commands" : "options";
-  return `cocoon-net: ${line}; --help lists the ${what}\n`;
+  return `cocoon-net: ${line}${line.endsWith("?") ? " " : "; "}--help lists the ${what}\n`;
 }

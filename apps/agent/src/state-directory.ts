@@ -158,6 +158,7 @@ export class StateDirectory {
     } catch (cause) {
       throw new InvalidError(`state directory ${this.path} cannot be made: ${describeError(cause)}`, {
         cause,
+        hint: "name another --state-dir",
       });
     }
   }

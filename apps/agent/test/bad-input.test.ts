@@ -53,8 +53,14 @@ describe("bad input", { timeout: 180_000 }, () => {
       [["--store", "redis://127.0.0.1:1?colour=red"], 1, /does not know the parameter "colour"/],
       [["--store", "etcd://127.0.0.1:99999"], 2, /malformed host/],
       [["--store", "nonsense"], 2, /'--store <url>': store URL "nonsense" is not of the form/],
-      [["--store", "etcd://127.0.0.1:1"], 1, /127\.0\.0\.1:1/],
-      [["--store", "redis://127.0.0.1:1"], 1, /127\.0\.0\.1:1/],
+      [["--store", "etcd://127.0.0.1:1"], 1, /127\.0\.0\.1:1.*; check that etcd runs there/],
+      [["--store", "redis://127.0.0.1:1"], 1, /127\.0\.0\.1:1; check host and port/],
+      [
+        ["--store", "etcd://127.0.0.1:1", "--node-name", "a/b"],
+        2,
+        /node name "a\/b" is not a host name; use/,
+      ],
+      [[...subnet, "--node-name", ""], 2, /node name "" is not a host name; use/],
       [[...subnet, "--platform", "azure"], 2, /platform "azure" has no default --primary-nic/],
       [[...subnet, "--colour", "red"], 2, /unknown option '--colour'; --help lists the options/],
     ];
@@ -139,11 +145,7 @@ describe("bad input", { timeout: 180_000 }, () => {
     expectOneLine(await daemon("--pid-file", node.path("no/such.pid")), 1, /pid file .* cannot be written/);
     const leaseFile = (path: string): Promise<Finished> => daemon("--lease-file", node.path(path));
     expectOneLine(await leaseFile("state"), 1, /state is not a regular file: it is left alone; name another/);
-    expectOneLine(
-      await leaseFile("no/l.json"),
-      1,
-      /no\/l\.json cannot be written: ENOENT.*; .* make .*\/no,/,
-    );
+    expectOneLine(await leaseFile("no/l.json"), 1, /no\/l\.json cannot be written: ENOENT.*; make .*\/no,/);
     await node.write("config.yaml", `dhcp:\n  reservations: [{ mac: "${mac}", address: 10.98.0.7 }]\n`);
     expectOneLine(
       await node.run("--config", node.path("config.yaml"), ...node.daemonArgs()),
@@ -226,7 +228,7 @@ describe("bad input", { timeout: 180_000 }, () => {
     expectOneLine(
       await as(readOnly, node.setUpArgs("adopt", ...subnet)),
       1,
-      /state\/pool\.json cannot be written: EROFS/,
+      /state\/pool\.json cannot be written: EROFS.*; name a directory that can be written/,
     );
     await node.write("file", "");
     const below = node.setUpArgs("adopt", ...subnet, "--state-dir", node.path("file/state"));
@@ -281,7 +283,12 @@ describe("a store", { timeout: 180_000 }, () => {
       // It has ended by itself, and was not killed after a minute: a few seconds where nothing else is running.
       for (const result of await ask(url)) expectOneLine(result, 1, pattern);
     };
-    await expectRefused(etcd, /there is no cluster in/);
+    // It may have come before its cluster, or have a wrong prefix: it waits, and says so.
+    const controller = node.argv(["controller", "--store", etcd]);
+    await using waiting = new Running("controller", controller, node.environment);
+    await expectRefused(etcd, /there is no cluster in .*; check the URL's prefix; a new cluster/);
+    await waiting.says(/"level":"warn".*there is no cluster in .* yet/);
+    await waiting.kill();
     // etcd's port answers neither RESP nor what a web server would.
     await expectRefused(etcd.replace("etcd:", "redis:"), /10\.200\.0\.1/);
     await hub.call("pauseServer");

@@ -61,7 +61,9 @@ export function clusterNodeRules(kind: "etcd" | "redis"): void {
       const first = await hub.node();
       expect(await first.run(...first.setUpArgs("adopt", "--store", url))).toMatchObject({
         code: 1,
-        stderr: expect.stringMatching(/^cocoon-net: there is no cluster in .*; create it with .*\n$/),
+        stderr: expect.stringMatching(
+          /^cocoon-net: there is no cluster in .*; check the URL.s prefix; a new cluster is made by .*\n$/,
+        ),
       });
       const volcengine = ["--platform", "volcengine", "--store", url];
       expect(await first.adopt(...volcengine, ...parent)).toContain("253 addresses of 172.20.0.0/24");

@@ -104,6 +104,9 @@ it("draws a subnet with one cell an address, by node or by CIDR", async () => {
   expect((await show("subnet", "10.0.0.0/24")).split("\n").slice(3)).toEqual(text.split("\n").slice(3));
   expect(await refusal("subnet", "10.0.9.0/24")).toMatch(/no node has the subnet 10\.0\.9\.0\/24/);
   expect(await refusal("subnet", "z")).toMatch(/there is no node "z"/);
+  for (const view of ["leases", "events"]) {
+    expect(await refusal(view, "--node", "z")).toMatch(/there is no node "z"/);
+  }
 });
 
 it("filters by node, status, subnet and VM, and names a filter that cannot be", async () => {

@@ -61,7 +61,7 @@ export function requireCluster(
 ): Entry {
   if (config === undefined && clusterUID === undefined) {
     throw new NotFoundError(`there is no cluster in ${label}`, {
-      hint: "create it with `cocoon-net cluster init --parent-cidr …`, or give the first node --parent-cidr",
+      hint: "check the URL's prefix; a new cluster is made by `cocoon-net cluster init --parent-cidr …`, or by the first node's --parent-cidr",
     });
   }
   if (config === undefined) {

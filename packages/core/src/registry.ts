@@ -68,7 +68,7 @@ export class Registry {
    * the parent, and for a name that is no host name; {@link UnavailableError} when the store does not recover in time.
    */
   async register(request: RegisterRequest, options: RegisterOptions = {}): Promise<Registration> {
-    checkName(request.node);
+    checkNodeName(request.node);
     const explicit = request.subnet === undefined ? undefined : parseCidr(request.subnet, "subnet");
     const [changed, unheard] = [new Backoff(changedPauses), new Backoff(unheardPauses)];
     const { former } = request;
@@ -259,7 +259,10 @@ function subnetIn(entry: Entry): string {
   return JSON.parse(entry.value) as string;
 }
 
-function checkName(node: string): void {
+/** @throws {InvalidError} for a name that no node of a cluster can have */
+export function checkNodeName(node: string): void {
   if (/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(node)) return;
-  throw new InvalidError(`node name "${node}" is not a host name (letters, digits, dots and dashes)`);
+  throw new InvalidError(`node name "${node}" is not a host name`, {
+    hint: "use letters, digits, dots and dashes, at most 253, the first and the last a letter or a digit",
+  });
 }

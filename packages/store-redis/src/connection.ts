@@ -268,6 +268,8 @@ export class Connection implements AsyncDisposable {
 
 /** A server that is spoken to in the wrong way closes the connection, or waits for what it understands. */
 function handshakeHint(error: unknown, { tls }: ResolvedOptions): string | undefined {
+  if (/ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH/.test(String(error)))
+    return "check host and port, and that Redis runs there";
   if (!/closed the connection|did not greet|ECONNRESET|ETIMEDOUT|Socket timeout/.test(String(error)))
     return undefined;
   return tls === undefined

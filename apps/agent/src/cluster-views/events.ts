@@ -1,7 +1,7 @@
 import { type EventQuery, type LoggedEvent, readEvents } from "@cocoon-net/controller";
 import { type EventRecord, prefixes, type Store } from "@cocoon-net/core";
 import { renderTable } from "../output.ts";
-import { type View, within } from "./view.ts";
+import { requireNode, type View, within } from "./view.ts";
 
 export interface EventsFilter {
   readonly node?: string | undefined;
@@ -18,6 +18,7 @@ export function eventsView(filter: EventsFilter): View {
       const rows = (await eventsOf(store, { ...options, node: filter.node })).filter(
         ({ subnet, ip }) => filter.subnet === undefined || lies(subnet) || lies(ip),
       );
+      if (rows.length === 0) await requireNode(filter.node, store, options);
       return { data: rows, text: () => eventTable(rows) };
     },
   };

@@ -10,7 +10,7 @@ import {
   type Store,
 } from "@cocoon-net/core";
 import { type Column, renderTable } from "../output.ts";
-import { type Picture, readPrefix, until, type View, within } from "./view.ts";
+import { type Picture, readPrefix, requireNode, until, type View, within } from "./view.ts";
 
 export interface LeasesFilter {
   readonly node?: string | undefined;
@@ -35,6 +35,7 @@ export function leasesView(filter: LeasesFilter): View {
           inSubnet(address)
         );
       });
+      if (rows.length === 0) await requireNode(filter.node, store, options);
       return picture(rows, { withVM: true });
     },
   };

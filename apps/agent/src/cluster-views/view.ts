@@ -2,6 +2,7 @@ import {
   type CallOptions,
   contains,
   type Entry,
+  keys,
   NotFoundError,
   parseAddress,
   parseCidr,
@@ -50,6 +51,17 @@ export function noSuchNode(
   hint = "`cocoon-net cluster nodes` lists them",
 ): NotFoundError {
   return new NotFoundError(`there is no node "${name}" in ${store.label}`, { hint });
+}
+
+/** An empty table must not mean a name that is misspelt. @throws {NotFoundError} */
+export async function requireNode(
+  name: string | undefined,
+  store: Store,
+  { signal, timeoutMs }: CallOptions,
+): Promise<void> {
+  if (name === undefined) return;
+  const { entry } = await store.get(keys.node(name), { signal, timeoutMs });
+  if (!entry) throw noSuchNode(name, store);
 }
 
 export function ago(time: string): string {
