@@ -14,6 +14,7 @@ import {
   readCluster,
   type Store,
 } from "@cocoon-net/core";
+import { movedPathOf } from "./moved-file.ts";
 import type { RegistrationFile, StateDirectory } from "./state-directory.ts";
 import { agentVersion } from "./version.ts";
 
@@ -92,6 +93,8 @@ export async function joinCluster(
     throw error;
   });
   const { subnet, epoch, incarnation, config } = registration;
+  // What was moved to it before its block was taken is not its own any more, whatever block it has got now.
+  if ((await state.readRegistration())?.epoch !== epoch) await state.remove(movedPathOf(state));
   await state.writeRegistration({
     ...identity,
     subnet,

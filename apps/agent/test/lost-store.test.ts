@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { keys, listAll, type Store } from "@cocoon-net/core";
+import { keys, listAll, type Registration, type Store } from "@cocoon-net/core";
 import { openMemoryStore } from "@cocoon-net/store-memory";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import {
@@ -10,6 +10,7 @@ import {
   recordedRegistration,
   rememberIn,
 } from "../src/cluster-membership.ts";
+import { readMovedFile, writeMovedFile } from "../src/moved-file.ts";
 import { type RegistrationFile, StateDirectory } from "../src/state-directory.ts";
 
 let state: StateDirectory;
@@ -49,6 +50,12 @@ async function onDisk(): Promise<RegistrationFile & { readonly subnet: string; r
   return { ...file, subnet: file.subnet, epoch: file.epoch };
 }
 
+/** As its daemon notes an address of another node that it serves. */
+async function serveMoved({ subnet, uid, node }: Registration): Promise<void> {
+  const record = { home: "n2", subnet: "10.64.9.0/24", node, uid, mac: "02:00:00:00:00:02", seq: 1 };
+  await writeMovedFile(state, { subnet, uid, addresses: { "10.64.9.2": { record } } });
+}
+
 it("a node whose claim the store has lost makes it again, and writes the new epoch down", async () => {
   const joined = await joinCluster(store, state, request);
   const before = await onDisk();
@@ -67,10 +74,24 @@ it("a node whose claim the store has lost makes it again, and writes the new epo
 
 it("init on such a node gets its own subnet back", async () => {
   const first = await joinCluster(store, state, { ...request, subnet: "10.64.7.0/24" });
+  await serveMoved(first);
   await lose(keys.subnet("n1"), keys.node("n1"), keys.slot(first.subnet));
   const again = await joinCluster(store, state, request);
   expect(again.subnet).toBe("10.64.7.0/24");
   expect(await onDisk()).toMatchObject({ epoch: again.epoch, subnet: again.subnet });
+  expect(await readMovedFile(state, first.subnet)).toBeDefined();
+});
+
+// Guard: joinCluster: what was moved to the node is forgotten with an ownership that has ended (G3).
+it("a node that is registered anew, with the same block, serves nothing that was moved to it before", async () => {
+  const first = await joinCluster(store, state, request);
+  await serveMoved(first);
+  await joinCluster(store, state, request);
+  expect(await readMovedFile(state, first.subnet)).toBeDefined();
+  await first.leave();
+  const again = await joinCluster(store, state, request);
+  expect(again.subnet).toBe(first.subnet);
+  expect(await readMovedFile(state, first.subnet)).toBeUndefined();
 });
 
 it("a node makes no new cluster of a store that has lost its own", async () => {

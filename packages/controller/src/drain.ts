@@ -20,7 +20,7 @@ export async function drainState(store: Store, view: NodeView, signal: AbortSign
       message: `${node} is to leave; its agent has not said yet that it grants nothing new`,
     };
   }
-  const moved = movedOfNode(await listMoved(store, signal), { node, uid: record.uid }, subnet);
+  const moved = movedOfNode(await listMoved(store, signal), { ...record, node }, subnet);
   const busy = moved.records.filter(
     ({ ip, record: { move } }) => move !== undefined || moved.in.includes(ip),
   );

@@ -108,7 +108,8 @@ export function stillThere({ node, owner, claim }: MoveSide): Compare[] {
 /** What a node has at the cloud, as a move of this address sees it. */
 export function movingResources(side: MoveSide, ip: string, all: readonly MovedAddress[]): NodeResources {
   const subnet = side.resources.subnet;
-  const moved = movedOfNode(all, side, subnet);
+  const { node, uid, resources } = side;
+  const moved = movedOfNode(all, { node, uid, instanceID: resources.instanceID }, subnet);
   const away = moved.away.filter((address) => address !== ip);
   return withMoved(side.resources, {
     away,

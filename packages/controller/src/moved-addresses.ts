@@ -39,37 +39,34 @@ export interface MovedOfNode {
 export interface Instance {
   readonly node: string;
   readonly uid: string;
+  readonly instanceID?: string | undefined;
 }
 
 /**
  * What a node's block and its interfaces have to do with moves. While a move runs either of its nodes may hold the
  * address at the cloud: it counts for both.
  */
-export function movedOfNode(
-  all: readonly MovedAddress[],
-  { node, uid }: Instance,
-  subnet: string,
-): MovedOfNode {
+export function movedOfNode(all: readonly MovedAddress[], instance: Instance, subnet: string): MovedOfNode {
+  const { node, uid } = instance;
   const block = parseCidr(subnet);
   const isNode = (holder: Holder) => holder.node === node && (holder.uid === undefined || holder.uid === uid);
+  const isHeld = (record: MovedRecord) => holders(record).some(isNode) || mayHaveStill(instance, record);
   const away = all.filter(
     ({ ip, record }) => isIn(block, ip) && holders(record).some((holder) => holder.node !== node),
   );
-  const moved = all.filter(({ ip, record }) => !isIn(block, ip) && holders(record).some(isNode));
-  const records = all.filter(({ ip, record }) => isIn(block, ip) || holders(record).some(isNode));
+  const moved = all.filter(({ ip, record }) => !isIn(block, ip) && isHeld(record));
+  const records = all.filter(({ ip, record }) => isIn(block, ip) || isHeld(record));
   return { away: away.map(({ ip }) => ip), in: moved.map(({ ip }) => ip), records };
 }
 
-/** Those that the node serves on record. */
-export function servedBy({ records }: MovedOfNode, { node, uid }: Instance): MovedAddress[] {
-  return records.filter(({ record }) => record.node === node && record.uid === uid);
+/** Whether the node serves the address on record. */
+export function serves({ node, uid }: Instance, record: MovedRecord): boolean {
+  return record.node === node && record.uid === uid;
 }
 
-/** Those that a move which is being undone is to take from the node. */
-export function comingBackFrom({ records }: MovedOfNode, { node, uid }: Instance): MovedAddress[] {
-  return records.filter(
-    ({ record: { node: server, move } }) => server !== node && move?.to === node && move.toUID === uid,
-  );
+/** Whether a forced reclaim has left the address to the instance. */
+export function mayHaveStill({ instanceID }: Instance, { unfenced }: MovedRecord): boolean {
+  return unfenced !== undefined && unfenced === instanceID;
 }
 
 export function withMoved(resources: NodeResources, moved: Pick<MovedOfNode, "away" | "in">): NodeResources {

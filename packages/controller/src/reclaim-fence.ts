@@ -18,7 +18,7 @@ import {
 } from "@cocoon-net/core";
 import type { Told } from "./durable-event.ts";
 import type { Next } from "./intent-run.ts";
-import { comingBackFrom, type MovedOfNode, servedBy, withMoved } from "./moved-addresses.ts";
+import { type MovedOfNode, mayHaveStill, serves, withMoved } from "./moved-addresses.ts";
 import { forcedQuarantineMs } from "./quarantine-length.ts";
 import { type Facts, unchanged } from "./reclaim-facts.ts";
 import { reclaimedResources } from "./reclaim-intent.ts";
@@ -102,12 +102,20 @@ async function tryFence(
 async function disown(work: ReclaimWork, moved: MovedOfNode, fenced: boolean): Promise<boolean> {
   const { node, epoch, cloudSteps, instanceID } = work.intent;
   const { store, signal } = work.context;
-  const doubt = fenced || instanceID === undefined ? {} : { unfenced: instanceID };
-  const served = servedBy(moved, work.intent);
-  for (const { ip, record, entry } of fenced ? served : [...served, ...comingBackFrom(moved, work.intent)]) {
-    const isServed = record.node === node;
+  for (const { ip, record, entry } of moved.records) {
+    const isServed = serves(work.intent, record);
+    // A move that is being undone is to take it from this node, when the node is not fenced.
+    const comesBack = moved.in.includes(ip) && record.move?.to === node;
+    const isIn = isServed || mayHaveStill(work.intent, record) || (comesBack && !fenced);
+    if (!isIn) continue;
+    const { unfenced: _, ...known } = record;
     const { entry: found } = await store.get(keys.pool(ip), { signal });
     const lease = isServed && found && decode(leaseSchema, found).node === node ? found : undefined;
+    const written: MovedRecord = {
+      ...known,
+      ...(isServed ? { uid: "" } : {}),
+      ...(fenced || instanceID === undefined ? {} : { unfenced: instanceID }),
+    };
     const done = await work.log.save((intent) => intent, {
       if: [
         notPaused,
@@ -115,10 +123,7 @@ async function disown(work: ReclaimWork, moved: MovedOfNode, fenced: boolean): P
         ...unchanged(lease ? [entry, lease] : [entry]),
         ...(cloudSteps.length === 0 ? work.stillSilent() : []),
       ],
-      then: [
-        { put: entry.key, value: encode({ ...record, ...(isServed ? { uid: "" } : {}), ...doubt }) },
-        ...(lease ? [{ delete: lease.key }] : []),
-      ],
+      then: [{ put: entry.key, value: encode(written) }, ...(lease ? [{ delete: lease.key }] : [])],
     });
     if (!done) return false;
   }

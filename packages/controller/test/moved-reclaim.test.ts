@@ -215,6 +215,32 @@ test("an heir of the name is reclaimed although the instance before it has an ad
   expect(cluster.vpc.holders.size).toBe(0);
 });
 
+// Guard: packages/controller/src/moved-addresses.ts, mayHaveStill: a fence takes in what a former one could not take (G5).
+test("an instance that joins again and dies is fenced with what a forced reclaim had left to it", async () => {
+  await using fleet = await threeNodes(unfenced);
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  // Nothing goes home to a silent node.
+  await cluster.silence(nodes[0]);
+  await forceUnfenced(fleet);
+  const registration = await cluster.registry.register({
+    ...{ node: "n2", uid: "i-n2", instanceID: "i-n2", agentVersion: "1.0.0" },
+  });
+  const back = { ...nodes[1], registration };
+  await cluster.speak(back);
+  await cluster.pass(1_000);
+  cluster.vpc.before = () => {};
+  expect(cluster.vpc.holders.get(ip)).toBe("i-n2");
+  await cluster.die(back);
+  await cluster.until("it is fenced", async () => {
+    return (await cluster.history("n2")).filter((type) => type === "subnet-quarantined").length === 2;
+  });
+  expect(cluster.vpc.holders.get(ip)).toBeUndefined();
+  expect((await cluster.records())[`moved/${ip}`]).toMatchObject({ node: "n2", uid: "" });
+  expect((await cluster.records())[`moved/${ip}`]).not.toHaveProperty("unfenced");
+});
+
 // Guard: packages/controller/src/move.ts, Move.#tellCloud: an address that goes to nobody is taken from whom it was not fenced.
 test("the block that an unfenced instance has an address of is not free before the cloud has taken it", async () => {
   await using fleet = await threeNodes(unfenced);
