@@ -31,7 +31,8 @@ export async function mustBeWritable(path: string): Promise<void> {
   }
 }
 
-function unwritable(path: string, cause: unknown): CocoonError {
+/** Why a file cannot be written, and what its operator can do. */
+export function unwritable(path: string, cause: unknown): CocoonError {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   const hint =
     code === "ENOENT"

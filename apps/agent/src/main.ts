@@ -13,6 +13,14 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.off("SIGTERM", onSignal);
     stop.abort();
   };
+  // `cocoon-net cluster watch | head`: nobody reads any more, and nobody is told.
+  let unread = false;
+  const onOutputError = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== "EPIPE") throw error;
+    unread = true;
+    stop.abort();
+  };
+  process.stdout.on("error", onOutputError);
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   try {
@@ -20,6 +28,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   } catch (error) {
     process.exitCode = exitCodeOf(error);
     if (stop.signal.aborted && isAbort(error, stop.signal)) {
+      if (unread) return;
       console.error("cocoon-net: stopped before it was done; running it again goes on from there");
     } else if (!isToldAlready(error)) {
       console.error(failureLine(error));

@@ -13,7 +13,7 @@ import {
   rawConfigSchema,
 } from "@cocoon-net/core";
 import { z } from "zod";
-import { syncDirectory } from "./durable-file.ts";
+import { syncDirectory, unwritable } from "./durable-file.ts";
 
 /**
  * A whole cluster in a file: lines of JSON. The first says what it is, the last how many lines of records there are
@@ -76,7 +76,7 @@ export async function writeArchive(
     await syncDirectory(dirname(path));
   } catch (cause) {
     await rm(temporary, { force: true });
-    throw new CocoonError("unwritable", `${path} cannot be written: ${describeError(cause)}`, { cause });
+    throw unwritable(path, cause);
   }
 }
 

@@ -1,6 +1,8 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { createProgram } from "../src/program.ts";
@@ -35,6 +37,18 @@ describe("--help", () => {
       expect([...known, "--config"], path).toEqual(expect.arrayContaining(flags));
     }
   });
+});
+
+it("whose reader has gone ends quietly", async () => {
+  const cli = fileURLToPath(new URL("../bin/cocoon-net.js", import.meta.url));
+  const child = spawn(process.execPath, [cli, "cluster", "--help"], { stdio: ["ignore", "pipe", "pipe"] });
+  child.stdout.destroy();
+  let said = "";
+  child.stderr.on("data", (text) => {
+    said += String(text);
+  });
+  expect(await once(child, "close")).toEqual([0, null]);
+  expect(said).toBe("");
 });
 
 describe("completion", () => {

@@ -96,6 +96,7 @@ function reasonIn(text: string): string {
     .replace(/^No connection established\. Last error: (Error(?: \[\w+\])?: )?/, "")
     .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, "")
     .replace(/\.? ?Resolution note:.*$/s, "")
+    .replace(/^(Deadline exceeded after [\d.]+s),.*$/s, "$1")
     .replace(/^.*SSL routines:[^:]*:([^:]*):.*$/s, "TLS: $1")
     .replace(/^etcdserver: /, "")
     .replace(/ is expired or revoked$/, "")
