@@ -1,4 +1,4 @@
-import { CocoonError, describeError, InvalidError } from "@cocoon-net/core";
+import { CocoonError, describeError, InvalidError, UnknownParameterError } from "@cocoon-net/core";
 import { CommanderError } from "commander";
 
 /** The command line is wrong in itself, whatever the machine, the store and the cloud are like. */
@@ -20,7 +20,7 @@ export function usage<T>(parse: () => T): T {
 /** 0 it was done; 1 it could not be done; 2 the command line is wrong. Commander's errors are of the command line. */
 export function exitCodeOf(error: unknown): 0 | 1 | 2 {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  return error instanceof UsageError ? 2 : 1;
+  return error instanceof UsageError || error instanceof UnknownParameterError ? 2 : 1;
 }
 
 /**

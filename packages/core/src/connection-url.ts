@@ -73,12 +73,17 @@ export function parseConnectionUrl(text: string, options: ParseUrlOptions = {}):
   return { ...parts, label: labelOf(parts, slashes) };
 }
 
-/** @throws {InvalidError} when the URL has a parameter that the backend does not know. */
+/** A store URL is wrong in itself, whatever the store is like. */
+export class UnknownParameterError extends InvalidError {}
+
+/** @throws {UnknownParameterError} when the URL has a parameter that the backend does not know. */
 export function rejectUnknownParameters(url: ConnectionUrl, known: readonly string[]): void {
   for (const name of url.parameters.keys()) {
     if (known.includes(name)) continue;
     const list = known.length > 0 ? `it takes ${known.join(", ")}` : "it takes none";
-    throw new InvalidError(`store URL ${url.scheme}: does not know the parameter "${name}"; ${list}`);
+    throw new UnknownParameterError(
+      `store URL ${url.scheme}: does not know the parameter "${name}"; ${list}`,
+    );
   }
 }
 
