@@ -11,6 +11,7 @@ import {
   type NodeUpdate,
   nodeSchema,
   type Registration,
+  repeatTogether,
   type Store,
   UnavailableError,
 } from "@cocoon-net/core";
@@ -140,8 +141,9 @@ export class ClusterLink {
     book.onChange((address, lease) => {
       if (!moved?.changed(address, lease)) mirror.put(address, lease);
     });
-    const publishing = setInterval(() => void this.#publish(registration, {}, signal), publishEveryMs);
-    publishing.unref();
+    const endPublishing = repeatTogether(publishEveryMs, publishEveryMs / 10, () => {
+      void this.#publish(registration, {}, signal);
+    });
     const ended = new AbortController();
     const until = AbortSignal.any([signal, ended.signal]);
     const read = Promise.withResolvers<void>();
@@ -176,7 +178,7 @@ export class ClusterLink {
       log.error({ hint: error.hint }, error.message);
       return "lost";
     } finally {
-      clearInterval(publishing);
+      endPublishing();
       ended.abort();
       await following;
     }

@@ -1,3 +1,4 @@
+import { repeatTogether } from "@cocoon-net/core";
 import { notifyServiceManager, watchdogMs } from "@cocoon-net/host-linux";
 import type { Logger } from "./log.ts";
 
@@ -16,11 +17,12 @@ export function reportService(env: NodeJS.ProcessEnv, log: Logger): Disposable {
     }
   };
   const every = watchdogMs(env);
-  const timer = every === undefined ? undefined : setInterval(() => notify("WATCHDOG=1"), every / 2);
+  const end =
+    every === undefined ? undefined : repeatTogether(every / 2, every / 20, () => notify("WATCHDOG=1"));
   notify("READY=1");
   return {
     [Symbol.dispose]() {
-      clearInterval(timer);
+      end?.();
       notify("STOPPING=1");
     },
   };

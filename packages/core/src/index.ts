@@ -24,7 +24,7 @@ export * from "./keys.ts";
 export * from "./lease-table.ts";
 export * from "./listing.ts";
 export * from "./model.ts";
-export { type MonotonicClock, monotonicClock } from "./monotonic-clock.ts";
+export { type MonotonicClock, monotonicClock, repeatTogether } from "./monotonic-clock.ts";
 export * from "./moved-address.ts";
 export type { NodeDescription } from "./node-record.ts";
 export { withEnded } from "./node-record.ts";

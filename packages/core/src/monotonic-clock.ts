@@ -17,6 +17,23 @@ export const monotonicClock: MonotonicClock = {
   },
 };
 
+/** Runs `task` again and again after `ms`, or up to `earlyMs` sooner with another; the answer ends it. */
+export function repeatTogether(ms: number, earlyMs: number, task: () => void): () => void {
+  let cancel = (): void => {};
+  const again = (): void => {
+    cancel = monotonicClock.after(
+      ms,
+      () => {
+        again();
+        task();
+      },
+      earlyMs,
+    );
+  };
+  again();
+  return () => cancel();
+}
+
 interface Appointment {
   /** May run from here on, */
   readonly from: number;

@@ -1,4 +1,4 @@
-import { monotonicClock } from "@cocoon-net/core";
+import { repeatTogether } from "@cocoon-net/core";
 import type { KeyRange } from "./keyspace.ts";
 
 /** How often all streams are asked for a sign of life, */
@@ -29,7 +29,7 @@ export interface ProbedStream {
 export class WatchProbes {
   readonly #check: (range: KeyRange) => Promise<unknown>;
   readonly #streams = new Set<ProbedStream>();
-  #cancelAsking: (() => void) | undefined;
+  #endAsking: (() => void) | undefined;
   #looking: NodeJS.Timeout | undefined;
   #rounds = 0;
 
@@ -41,24 +41,19 @@ export class WatchProbes {
   /** For a stream that works; disposed when it ends. */
   add(stream: ProbedStream): Disposable {
     this.#streams.add(stream);
-    this.#cancelAsking ??= this.#askLater();
+    this.#endAsking ??= repeatTogether(everyMs, earlyMs, () => this.#ask());
     return {
       [Symbol.dispose]: () => {
         this.#streams.delete(stream);
         if (this.#streams.size > 0) return;
-        this.#cancelAsking?.();
-        this.#cancelAsking = undefined;
+        this.#endAsking?.();
+        this.#endAsking = undefined;
         clearTimeout(this.#looking);
       },
     };
   }
 
-  #askLater(): () => void {
-    return monotonicClock.after(everyMs, () => this.#ask(), earlyMs);
-  }
-
   #ask(): void {
-    this.#cancelAsking = this.#askLater();
     const streams = [...this.#streams];
     for (const stream of streams) {
       stream.heard = false;
