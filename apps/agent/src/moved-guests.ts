@@ -3,16 +3,12 @@ import {
   decode,
   describeError,
   type Entry,
-  formatAddress,
-  hostRange,
   incarnationSchema,
   keys,
   type LeaseRecord,
   leaseSchema,
   type MovedRecord,
   movedSchema,
-  nodeSchema,
-  parseCidr,
   prefixes,
   type Registration,
   reassertMoved,
@@ -20,23 +16,15 @@ import {
   writeMovedLease,
 } from "@cocoon-net/core";
 import type { MovedAddress } from "@cocoon-net/dhcp";
-import type { Announcement } from "@cocoon-net/host-linux";
 import { AddressQueue } from "./address-queue.ts";
+import { homeGateway } from "./home-gateway.ts";
 import { KnownMoves, type NodeIdentity } from "./known-moves.ts";
 import type { MovingBook } from "./lease-book.ts";
 import type { LeaseMirror } from "./lease-mirror.ts";
 import type { Logger } from "./log.ts";
-import { MoveAnnouncements, type MovedPlaces } from "./move-announcements.ts";
+import { MoveAnnouncements } from "./move-announcements.ts";
+import type { MoveHost } from "./move-host.ts";
 import type { PoolFile, StateDirectory } from "./state-directory.ts";
-
-/** What the host does about moved addresses. */
-export interface MoveHost {
-  /** Makes it so, and undoes what is not listed. Idempotent. */
-  apply(places: MovedPlaces): Promise<void>;
-  /** Brings NICs up that the cloud has attached. */
-  bringUp(macs: readonly string[]): Promise<void>;
-  announce(announcements: readonly Announcement[]): void;
-}
 
 export interface MovedGuestsOptions extends NodeIdentity {
   readonly pool: PoolFile;
@@ -376,10 +364,7 @@ export class MovedGuests implements AsyncDisposable {
   async #learnGateway({ store, signal }: Session, ip: string, record: MovedRecord): Promise<void> {
     const known = this.#known.get(ip);
     if (known === undefined || known.gateway !== undefined) return;
-    const { entry } = await store.get(keys.node(record.home), { signal });
-    const home = entry && decode(nodeSchema, entry);
-    const byDefault = formatAddress(hostRange(parseCidr(record.subnet)).first);
-    const gateway = home?.subnet === record.subnet ? (home.gateway ?? byDefault) : byDefault;
+    const gateway = await homeGateway(store, record, signal);
     this.#known.put(ip, { ...known, gateway });
   }
 

@@ -21,7 +21,8 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import type { MovingBook } from "../src/lease-book.ts";
 import { LeaseMirror } from "../src/lease-mirror.ts";
 import { createLogger } from "../src/log.ts";
-import { MovedGuests, type MoveHost } from "../src/moved-guests.ts";
+import type { MoveHost } from "../src/move-host.ts";
+import { MovedGuests } from "../src/moved-guests.ts";
 import { StateDirectory } from "../src/state-directory.ts";
 import { until } from "./support/command.ts";
 

@@ -27,7 +27,7 @@ import { isOurs, type ReclaimWork, rewritten } from "./reclaim-work.ts";
 /** While `fencing`: makes the cloud stop delivering the node's block, and takes the block from it. */
 export async function fence(work: ReclaimWork, facts: Facts): Promise<Next> {
   const { node, subnet, epoch, cause, instanceID } = work.intent;
-  const untouched = work.intent.cloudSteps.length === 0;
+  const { untouched } = work;
   if (facts.owned?.modRevision !== epoch) {
     const message = `${node} gave ${subnet} back itself; nothing is left to reclaim`;
     return work.ended(
@@ -100,7 +100,7 @@ async function tryFence(
  * again (G4).
  */
 async function disown(work: ReclaimWork, moved: MovedOfNode, fenced: boolean): Promise<boolean> {
-  const { node, epoch, cloudSteps, instanceID } = work.intent;
+  const { node, epoch, instanceID } = work.intent;
   const { store, signal } = work.context;
   for (const { ip, record, entry } of moved.records) {
     const isServed = serves(work.intent, record);
@@ -116,12 +116,12 @@ async function disown(work: ReclaimWork, moved: MovedOfNode, fenced: boolean): P
       ...(isServed ? { uid: "" } : {}),
       ...(fenced || instanceID === undefined ? {} : { unfenced: instanceID }),
     };
-    const done = await work.log.save((intent) => intent, {
+    const done = await work.log.save((intent) => ({ ...intent, disowned: true }), {
       if: [
         notPaused,
         { key: keys.subnet(node), modRevision: epoch },
         ...unchanged(lease ? [entry, lease] : [entry]),
-        ...(cloudSteps.length === 0 ? work.stillSilent() : []),
+        ...(work.untouched ? work.stillSilent() : []),
       ],
       then: [{ put: entry.key, value: encode(written) }, ...(lease ? [{ delete: lease.key }] : [])],
     });
@@ -151,7 +151,7 @@ async function callOff(
 
 /** Takes the block from the node: from here on each of its writes is refused (G3). */
 async function quarantine(work: ReclaimWork, fenced: boolean, evidence: string): Promise<Next> {
-  const { node, uid, subnet, epoch, cloudSteps } = work.intent;
+  const { node, uid, subnet, epoch } = work.intent;
   // What a returning node's registration looks for.
   const held = encode({ node: "", uid } satisfies SlotRecord);
   // A node that lives on rewrites its record now and then.
@@ -166,7 +166,7 @@ async function quarantine(work: ReclaimWork, fenced: boolean, evidence: string):
         { key: keys.subnet(node), modRevision: epoch },
         ...unchanged(slots),
         ...unchanged(facts.node ? [facts.node] : []),
-        ...(cloudSteps.length === 0 ? work.stillSilent() : []),
+        ...(work.untouched ? work.stillSilent() : []),
       ],
       then: [
         { delete: keys.subnet(node) },

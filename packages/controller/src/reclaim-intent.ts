@@ -37,6 +37,8 @@ export interface ReclaimIntent extends IntentBase {
   /** What the node becomes again when it speaks before anything was touched. */
   readonly statusBefore: NodeStatus;
   readonly step: ReclaimStep;
+  /** What was moved to the node has been taken from it on record. */
+  readonly disowned?: boolean;
   /** What cloud calls were about to do, and did. A call that changes something is in here first. */
   readonly cloudSteps: readonly JobStep[];
 }
@@ -56,6 +58,7 @@ export const reclaimIntentSchema: z.ZodType<ReclaimIntent> = z.looseObject({
   epoch: z.int(),
   statusBefore: z.enum(["ready", "suspect", "fencing", "quarantined", "draining", "left"]).default("suspect"),
   step: z.enum(["fencing", "releasing", "waiting"]),
+  disowned: z.exactOptional(z.boolean()),
   cloudSteps: z.array(jobStepSchema).default([]),
   ...baseShape,
 });

@@ -70,6 +70,11 @@ export class ReclaimWork {
     return this.intent.cause === "operator-forced";
   }
 
+  /** Nothing was taken from the node yet, at the cloud or on record. */
+  get untouched(): boolean {
+    return this.intent.cloudSteps.length === 0 && this.intent.disowned !== true;
+  }
+
   /** Undefined when the intent is gone: an operator has ended it. */
   async look(): Promise<Facts | undefined> {
     const { store, signal } = this.context;
@@ -102,8 +107,7 @@ export class ReclaimWork {
         if (this.context.paused()) throw new RefusedNote("nothing is changed: an operator has paused it");
         if (fencing && this.context.massSilence())
           throw new RefusedNote("nothing is changed: reclaim is paused");
-        const first = fencing && this.intent.cloudSteps.length === 0;
-        return [notPaused, ...(first ? this.stillSilent() : [])];
+        return [notPaused, ...(fencing && this.untouched ? this.stillSilent() : [])];
       },
       refused: () => new RefusedNote(`${this.intent.node} has come back, or everything was paused`),
     });

@@ -11,9 +11,9 @@ import { type ReclaimContext, ReclaimWork } from "./reclaim-work.ts";
  * 1. Every step may be run again: each write compares the leadership, the intent's revision, and the key that still
  *    makes the block this reclaim's to touch: `subnets/{node}` at its epoch before the quarantine, `quarantine/…`
  *    after it.
- * 2. The first cloud request that changes something is written down only while `alive/{node}` is absent. Before
- *    that a node that speaks again gets everything back; after it the reclaim goes through. One that was drained has
- *    nothing left to lose, and may speak.
+ * 2. The first cloud request that changes something, or the first address that is taken from the node on record, is
+ *    written down only while `alive/{node}` is absent. Before that a node that speaks again gets everything back; after
+ *    it the reclaim goes through. One that was drained has nothing left to lose, and may speak.
  * 3. Nothing is freed before the fence was read back (G5), the cloud's resources are gone, and the quarantine was
  *    waited for in full by the clock of the one who frees. A forced reclaim may do without the first two, and waits for
  *    the leases instead (G6).

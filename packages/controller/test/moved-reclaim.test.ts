@@ -215,6 +215,22 @@ test("an heir of the name is reclaimed although the instance before it has an ad
   expect(cluster.vpc.holders.size).toBe(0);
 });
 
+// Guard: packages/controller/src/reclaim-work.ts, untouched: what is taken on record counts like what is at the cloud.
+test("a node that speaks once its moved addresses are taken is reclaimed all the same", async () => {
+  await using fleet = await threeNodes(unfenced);
+  const { cluster, nodes } = fleet;
+  const a = cluster.start("a");
+  await move(cluster, "n2");
+  a.store.intercept = async (request, forward) => {
+    const takes = request.then?.some((step) => "put" in step && step.put === "quarantine/10.0.1.0/24");
+    if (takes && !nodes[1].session) await cluster.speak(nodes[1]);
+    return forward();
+  };
+  await forceUnfenced(fleet);
+  expect(nodes[1].session).toBeDefined();
+  expect(await cluster.history("n2")).not.toContain("node-returned");
+});
+
 // Guard: packages/controller/src/moved-addresses.ts, mayHaveStill: a fence takes in what a former one could not take (G5).
 test("an instance that joins again and dies is fenced with what a forced reclaim had left to it", async () => {
   await using fleet = await threeNodes(unfenced);
