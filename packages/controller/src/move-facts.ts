@@ -81,9 +81,11 @@ function sideOf(
   const record = entry && decode(nodeSchema, entry);
   // G12
   if (!claim || !entry || record?.uid !== uid) {
+    // What its claim has ended without a reclaim, it may have still.
+    const instanceID = unfenced ?? (record?.uid === uid ? record.instanceID : undefined);
     // By a subnet that the name has, or had, the cloud is told where to look.
     const where = record?.subnetID === undefined ? {} : { subnetID: record.subnetID };
-    const resources = { node, instanceID: unfenced, subnet: "0.0.0.0/32", ...where, eniIDs: [] };
+    const resources = { node, instanceID, subnet: "0.0.0.0/32", ...where, eniIDs: [] };
     return { node, uid, owner: undefined, claim, alive: false, resources };
   }
   return {

@@ -310,6 +310,20 @@ test.each(["n1", "n3"])(
   },
 );
 
+// Guard: packages/controller/src/move-facts.ts, sideOf: whose claim has gone without a fence may have the address.
+test("an address is taken from an instance whose claim the store has lost", async () => {
+  await using fleet = await threeNodes();
+  const { cluster, nodes } = fleet;
+  cluster.start("a");
+  await move(cluster, "n2");
+  await cluster.silence(nodes[1]);
+  const lost = ["subnets/n2", "slots/10.0.1.0/24", `pool/${ip}`];
+  for (const id of ["eni-i-n2-0", "eni-i-n2-1"]) cluster.vpc.nics.delete(id);
+  await cluster.store.txn({ then: lost.map((key) => ({ delete: key })) });
+  await cluster.until("it is home", async () => (await cluster.records())[`moved/${ip}`] === undefined);
+  expect(cluster.vpc.holders.size).toBe(0);
+});
+
 // Guards: the listing of moves in Reclaim.#await; movedAway in its fence (ScriptedCloud would refuse nothing, so the block).
 test("a block is not free while one of its addresses is served elsewhere", async () => {
   await using fleet = await threeNodes();
