@@ -127,10 +127,14 @@ class Ownership {
 /** Ends up to a tenth sooner, with a renewal of the session, and when `until` aborts. */
 function pauseAbout(ms: number, until: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
   const cancel = monotonicClock.after(ms, resolve, ms / 10);
-  until.addEventListener("abort", () => resolve(), { once: true });
+  until.addEventListener("abort", onAbort);
   if (until.aborted) resolve();
-  return promise.finally(cancel);
+  return promise.finally(() => {
+    cancel();
+    until.removeEventListener("abort", onAbort);
+  });
 }
 
 /** Runs all until one of them ends; then the others are told to. @throws the first failure */

@@ -84,7 +84,12 @@ class TogetherTimer {
       else next = Math.min(next, appointment.until);
     }
     if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next);
-    for (const appointment of due) if (this.#appointments.delete(appointment)) appointment.task();
+    try {
+      for (const appointment of due) if (this.#appointments.delete(appointment)) appointment.task();
+    } finally {
+      // One that throws leaves the others to run.
+      if (due.some((appointment) => this.#appointments.has(appointment))) this.#wakeAt(now);
+    }
   }
 }
 

@@ -40,3 +40,16 @@ it("what is cancelled does not run, not even by another at the same time; when n
   expect(ran).toEqual([["again", 40]]);
   expect(vi.getTimerCount()).toBe(0);
 });
+
+it("one that throws does not keep the others from running", async () => {
+  const { ran, after } = notes();
+  const broken = () => {
+    throw new Error("broken");
+  };
+  monotonicClock.after(20, broken, 1);
+  after("with it", 30, 20);
+  expect(() => vi.advanceTimersByTime(20)).toThrow("broken");
+  await vi.advanceTimersByTimeAsync(5);
+  expect(ran.map(([name]) => name)).toEqual(["with it"]);
+  expect(vi.getTimerCount()).toBe(0);
+});
