@@ -47,8 +47,9 @@ interface Intent {
   readonly cause?: string;
   readonly node: string;
   readonly uid: string;
-  readonly from: string;
-  readonly to: string;
+  readonly ip: string;
+  readonly fromUID: string;
+  readonly toUID: string;
   readonly cloudSteps: readonly { readonly action: string; readonly phase: string; readonly key: string }[];
   readonly undoSteps?: Intent["cloudSteps"];
 }
@@ -217,14 +218,14 @@ export class HistoryGuarantees {
     return this.#cluster.database.get(`subnets/${name}`)?.modRevision === registration.epoch;
   }
 
-  /** Whether the node of this instance has a move that could still swap an owner. */
+  /** Whether this instance, not just one of its name (G12), has a move that could still swap an owner. */
   #isMoving(instance: string | undefined): boolean {
-    const nodes = [...this.#nodes].filter(([, { uid }]) => uid === instance).map(([node]) => node);
     return [...this.#intents.values()].some(
-      ({ kind, step, from, to }) =>
+      ({ kind, step, ip, fromUID, toUID }) =>
         kind === "move" &&
         (step === "preparing" || step === "moving") &&
-        nodes.some((node) => node === from || node === to),
+        instance !== undefined &&
+        [fromUID, toUID, this.#moved.get(ip)?.unfenced].includes(instance),
     );
   }
 
