@@ -23,9 +23,7 @@ export type ReadJournal =
     }
   | { readonly ok: false; readonly reason: string };
 
-/** No frame has more records; each is well below 2 KiB (the options it holds are at most 255 bytes long). */
-export const maxFrameRecords: number = 512;
-/** A damaged tail longer than this cannot be one torn write. */
+/** No frame is longer: a damaged tail that is cannot be one torn write. */
 export const maxFrameBytes: number = 1 << 20;
 
 const NEWLINE = 10;

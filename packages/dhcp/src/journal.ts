@@ -3,14 +3,7 @@ import { type FileHandle, open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CorruptError, UnavailableError } from "@cocoon-net/core";
 import { codeOf, isMissing, keepAside, replaceFile, syncDirectory, writeAll } from "./durable-file.ts";
-import {
-  encodeFrame,
-  headerFrame,
-  maxFrameBytes,
-  maxFrameRecords,
-  type ReadJournal,
-  readJournal,
-} from "./journal-format.ts";
+import { encodeFrame, headerFrame, maxFrameBytes, type ReadJournal, readJournal } from "./journal-format.ts";
 import { type AddressRecord, type EngineState, emptyState } from "./lease.ts";
 
 export interface JournalOptions {
@@ -50,6 +43,9 @@ export interface JournalStats {
 const synced = constants.O_RDWR | constants.O_DSYNC;
 /** With these the kernel has refused a write; with any other error, pages may be lost that it had taken. */
 const refusals: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG", "EROFS"]);
+
+/** Of a new file; each is well below 2 KiB (the options it holds are at most 255 bytes long). */
+const recordsPerFrame = 512;
 
 const minPauseMs = 1000;
 const maxPauseMs = 60_000;
@@ -311,7 +307,7 @@ function* stateFrames(source: JournalSource): Generator<Buffer> {
   yield headerFrame(source.seq);
   let frame: AddressRecord[] = [];
   for (const record of source.records()) {
-    if (frame.push(record) < maxFrameRecords) continue;
+    if (frame.push(record) < recordsPerFrame) continue;
     yield encodeFrame(frame);
     frame = [];
   }
