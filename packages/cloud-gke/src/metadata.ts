@@ -70,7 +70,9 @@ export class Metadata {
       const token = /"access_token"\s*:\s*"([^"]+)"/.exec(text)?.[1];
       const seconds = Number(/"expires_in"\s*:\s*(\d+)/.exec(text)?.[1]);
       if (token === undefined || Number.isNaN(seconds)) {
-        throw new NotFoundError(`the metadata server's ${path} is no token`);
+        throw new NotFoundError(`the metadata server's ${path} is no token`, {
+          hint: "give the instance a service account",
+        });
       }
       return { token, expiresInMs: seconds * 1000 };
     });

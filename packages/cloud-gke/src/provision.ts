@@ -71,7 +71,11 @@ function wishOf({ subnet, poolSize, addresses = [], movedAway = [] }: ProvisionR
     throw new InvalidError(`the pool size ${poolSize} is not a whole number above 0`);
   }
   const range = guestRange(block);
-  if (range.first > range.last) throw new ExhaustedError(`the subnet ${subnet} has no address for a VM`);
+  if (range.first > range.last) {
+    throw new ExhaustedError(`the subnet ${subnet} has no address for a VM`, {
+      hint: "give it a larger subnet",
+    });
+  }
   const asked = addresses.map((address) => parseAddress(address));
   const hosts = hostRange(block);
   const strange = asked.find((address) => address < hosts.first || address > hosts.last);

@@ -5,7 +5,7 @@ import {
   InvalidError,
   UnavailableError,
 } from "@cocoon-net/core";
-import { attachEni, deleteEni } from "./eni-changes.ts";
+import { attachEni, attachedElsewhere, deleteEni } from "./eni-changes.ts";
 import { findEnis } from "./reads.ts";
 import type { Steps } from "./steps.ts";
 import { staleLooks } from "./timing.ts";
@@ -66,7 +66,7 @@ export async function bringUp(steps: Steps, instanceID: string, rising: readonly
       return true;
     }
     if (eni.status === "InUse") {
-      throw new ConflictError(`the ENI ${eni.eniID} was attached to ${eni.instanceID} by somebody else`);
+      throw attachedElsewhere(`the ENI ${eni.eniID} was attached to ${eni.instanceID} by somebody else`);
     }
     if (eni.status === "Error") {
       await giveUp(eni, failedLater(`the ENI ${eni.eniID} could not be made`));

@@ -165,7 +165,7 @@ async function readConfig(path: string): Promise<ConfigFile> {
     json = JSON.parse(text);
   } catch {
     // The parser's message would quote the file, and with it the secret.
-    throw new InvalidError(`${path} is not JSON`);
+    throw new InvalidError(`${path} is not JSON`, { hint: "write it anew, or take it away" });
   }
   const values = new Map(typeof json === "object" && json !== null ? Object.entries(json) : []);
   const config: { -readonly [Field in keyof ConfigFile]: string } = {};

@@ -16,6 +16,13 @@ interface EniChange {
   standing(eni: Eni | undefined): Standing;
 }
 
+/** Somebody else has done something with an ENI of ours. */
+export function attachedElsewhere(message: string): ConflictError {
+  return new ConflictError(message, {
+    hint: "find out who attached it, detach it there, and run the command again",
+  });
+}
+
 /** Asks for Available → Attaching; the caller waits for InUse. */
 export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Promise<void> {
   await change(steps, eni, {
@@ -23,11 +30,13 @@ export async function attachEni(steps: Steps, eni: Eni, instanceID: string): Pro
     parameters: { InstanceId: instanceID, NetworkInterfaceId: eni.eniID },
     standing(now) {
       if (now === undefined)
-        throw new NotFoundError(`the ENI ${eni.eniID} has vanished before it was attached`);
+        throw new NotFoundError(`the ENI ${eni.eniID} has vanished before it was attached`, {
+          hint: "run the command again",
+        });
       if (now.instanceID === instanceID && now.status !== "Detaching") return "done";
       if (now.status === "Available") return "ready";
       if (now.status === "Creating" || now.status === "Detaching") return "wait";
-      throw new ConflictError(`the ENI ${eni.eniID} is ${now.status} on ${now.instanceID ?? "nothing"}`);
+      throw attachedElsewhere(`the ENI ${eni.eniID} is ${now.status} on ${now.instanceID ?? "nothing"}`);
     },
   });
 }
@@ -40,7 +49,7 @@ export async function detachEni(steps: Steps, eni: Eni, instanceID: string): Pro
     standing(now) {
       if (now === undefined || now.status === "Detaching" || now.instanceID === undefined) return "done";
       if (now.instanceID !== instanceID) {
-        throw new ConflictError(
+        throw attachedElsewhere(
           `the ENI ${eni.eniID} is attached to ${now.instanceID}, not to ${instanceID}`,
         );
       }
@@ -57,7 +66,7 @@ export async function deleteEni(steps: Steps, eni: Eni): Promise<boolean> {
     standing(now) {
       if (now === undefined || now.status === "Deleting") return "done";
       if (now.instanceID !== undefined) {
-        throw new ConflictError(`the ENI ${eni.eniID} is attached to ${now.instanceID}`);
+        throw attachedElsewhere(`the ENI ${eni.eniID} is attached to ${now.instanceID}`);
       }
       // Error: it could not be made.
       return ["Available", "Error"].includes(now.status) ? "ready" : "wait";

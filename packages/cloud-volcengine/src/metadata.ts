@@ -50,7 +50,9 @@ export class Metadata {
     );
     const name = readRoleName(text);
     if (name !== undefined) return name;
-    throw new NotFoundError(`the metadata service at ${this.#endpoint} names no role`);
+    throw new NotFoundError(`the metadata service at ${this.#endpoint} names no role`, {
+      hint: "give the instance an IAM role, or set VOLCENGINE_ACCESS_KEY_ID and VOLCENGINE_SECRET_ACCESS_KEY",
+    });
   }
 
   /** @throws {NotFoundError} when the instance does not have the role */

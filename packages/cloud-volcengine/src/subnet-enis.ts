@@ -41,7 +41,9 @@ export function sortEnis(
     // An ENI's primary address is never a VM's.
     const others = ours.has(eni) ? [eni.primaryAddress] : [eni.primaryAddress, ...eni.secondaryAddresses];
     const held = addresses.find((address) => others.includes(address));
-    if (held !== undefined) throw new ConflictError(`${held} is in use: ${eni.eniID} has it`);
+    if (held !== undefined) {
+      throw new ConflictError(`${held} is in use: ${eni.eniID} has it`, { hint: "ask for other addresses" });
+    }
   }
   return { mine, warm, unmarked };
 }

@@ -128,7 +128,7 @@ describe("one clear line, and nothing half-done that is not on record:", () => {
     const grow = (address: string) =>
       node.cloud.provision({ ...node.request, addresses: [address] }, node.job());
     expect(await lineOf(grow("172.20.0.254"), ConflictError)).toBe(
-      `172.20.0.254 is in use: ${foreign} has it`,
+      `172.20.0.254 is in use: ${foreign} has it; ask for other addresses`,
     );
     expect(await lineOf(grow("172.20.1.9"), InvalidError)).toBe(
       "172.20.1.9 is not an address of 172.20.0.0/24",

@@ -42,11 +42,6 @@ export function aggregate(blocks: Iterable<Span>): Cidr[] {
   return [...new AddressSet(blocks).blocks()];
 }
 
-/** The fewest aligned blocks that cover exactly the addresses from `first` to `last`, ascending. */
-export function coverRange(range: AddressRange): Cidr[] {
-  return aggregate([range]);
-}
-
 /**
  * The addresses that hosts may have: all but the network and broadcast address; both of a /31 (RFC 3021 §2.1)
  * and the one of a /32.

@@ -125,7 +125,10 @@ export class CallBucket {
     signal?.throwIfAborted();
     const askedAt = this.#clock.now();
     const queue = this.#queues.get(purpose);
-    if (queue === undefined) throw new InvalidError(`no request is made to ${purpose}`);
+    if (queue === undefined) {
+      const known = [...this.#queues.keys()].join(", ");
+      throw new InvalidError(`no request has the purpose "${purpose}"`, { hint: `there are ${known}` });
+    }
     const { share } = queue;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiter: Waiter = { since: options.since ?? askedAt, grant: resolve };
@@ -141,7 +144,11 @@ export class CallBucket {
     queue.waiters.add(waiter);
     this.#serve();
     const late = (): void =>
-      leave(new ThrottledError(`no ${this.name} request was allowed within ${withinMs} ms`));
+      leave(
+        new ThrottledError(`no ${this.name} request was allowed within ${withinMs} ms`, {
+          hint: "ask for less at once, or raise the rates of the budget",
+        }),
+      );
     const timer =
       withinMs === undefined || !queue.waiters.has(waiter) ? undefined : this.#clock.after(withinMs, late);
     try {

@@ -111,7 +111,10 @@ function takePasswordFile(
   try {
     return readSecretFile(file).replace(/\r?\n$/, "");
   } catch (cause) {
-    throw new InvalidError(`password file ${file} cannot be read`, { cause });
+    throw new InvalidError(`password file ${file} cannot be read`, {
+      cause,
+      hint: "check its path and mode",
+    });
   }
 }
 

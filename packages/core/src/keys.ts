@@ -1,7 +1,31 @@
-/**
- * Every key of the cluster, relative to the store's prefix. The one place that knows the layout;
- * docs/design.md describes the values.
- */
+/** Prefixes to list or watch. With {@link keys} the one place that knows the layout. */
+export const prefixes: {
+  readonly subnets: string;
+  readonly epochs: string;
+  readonly slots: string;
+  readonly nodes: string;
+  readonly alive: string;
+  readonly pool: string;
+  readonly moved: string;
+  readonly acted: string;
+  readonly quarantine: string;
+  readonly intents: string;
+  readonly events: string;
+} = {
+  subnets: "subnets/",
+  epochs: "epochs/",
+  slots: "slots/",
+  nodes: "nodes/",
+  alive: "alive/",
+  pool: "pool/",
+  moved: "moved/",
+  acted: "acted/",
+  quarantine: "quarantine/",
+  intents: "intents/",
+  events: "events/",
+};
+
+/** Every key of the cluster, relative to the store's prefix; docs/design.md describes the values. */
 export const keys: {
   readonly config: string;
   readonly incarnation: string;
@@ -30,42 +54,15 @@ export const keys: {
   controller: "controller",
   pause: "pause",
   joining: "joining",
-  subnet: (node) => `subnets/${node}`,
-  epochs: (node) => `epochs/${node}`,
-  slot: (cidr) => `slots/${cidr}`,
-  node: (node) => `nodes/${node}`,
-  alive: (node) => `alive/${node}`,
-  pool: (address) => `pool/${address}`,
-  moved: (address) => `moved/${address}`,
-  acted: (node) => `acted/${node}`,
-  quarantine: (cidr) => `quarantine/${cidr}`,
-  intent: (id) => `intents/${id}`,
-  event: (id) => `events/${id}`,
-};
-
-/** Prefixes to list or watch. */
-export const prefixes: {
-  readonly subnets: string;
-  readonly epochs: string;
-  readonly slots: string;
-  readonly nodes: string;
-  readonly alive: string;
-  readonly pool: string;
-  readonly moved: string;
-  readonly acted: string;
-  readonly quarantine: string;
-  readonly intents: string;
-  readonly events: string;
-} = {
-  subnets: "subnets/",
-  epochs: "epochs/",
-  slots: "slots/",
-  nodes: "nodes/",
-  alive: "alive/",
-  pool: "pool/",
-  moved: "moved/",
-  acted: "acted/",
-  quarantine: "quarantine/",
-  intents: "intents/",
-  events: "events/",
+  subnet: (node) => prefixes.subnets + node,
+  epochs: (node) => prefixes.epochs + node,
+  slot: (cidr) => prefixes.slots + cidr,
+  node: (node) => prefixes.nodes + node,
+  alive: (node) => prefixes.alive + node,
+  pool: (address) => prefixes.pool + address,
+  moved: (address) => prefixes.moved + address,
+  acted: (node) => prefixes.acted + node,
+  quarantine: (cidr) => prefixes.quarantine + cidr,
+  intent: (id) => prefixes.intents + id,
+  event: (id) => prefixes.events + id,
 };

@@ -1,4 +1,5 @@
-import { ConflictError, UnavailableError } from "./errors.ts";
+import { ConflictError } from "./errors.ts";
+import { keptChanging } from "./kept-changing.ts";
 import { keys } from "./keys.ts";
 import { encode } from "./model.ts";
 import type { Registration } from "./registration.ts";
@@ -65,8 +66,6 @@ export class MirrorFence {
         );
       }
     }
-    throw new UnavailableError(`${keys.subnet(node)} kept changing while leases were mirrored under it`, {
-      outcome: "none",
-    });
+    throw keptChanging(keys.subnet(node), "leases were mirrored under it");
   }
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { placeOf, requireCluster } from "./cluster-place.ts";
-import { UnavailableError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
+import { keptChanging } from "./kept-changing.ts";
 import { keys } from "./keys.ts";
 import { decode, encode, type IncarnationRecord, incarnationSchema } from "./model.ts";
 import * as z from "./record-schema.ts";
@@ -79,9 +79,7 @@ export class Recovery {
       this.#watched = undefined;
       throw error;
     }
-    throw new UnavailableError(`${keys.incarnation} in ${this.#store.label} kept changing`, {
-      outcome: "none",
-    });
+    throw keptChanging(`${keys.incarnation} in ${this.#store.label}`, "it was read");
   }
 
   /** Whether the last answer came from the server of that look: what it says was written is not in a lost past. */

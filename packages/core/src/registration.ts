@@ -1,6 +1,6 @@
 import { Backoff } from "./backoff.ts";
 import { placeOf, requireHere, standingEpoch } from "./cluster-place.ts";
-import { ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError } from "./errors.ts";
+import { ConflictError, FencedError, InvalidError, NotFoundError } from "./errors.ts";
 import { eventOperation } from "./events.ts";
 import {
   type Address,
@@ -12,6 +12,7 @@ import {
   parseCidr,
   sizeOf,
 } from "./ipv4.ts";
+import { keptChanging } from "./kept-changing.ts";
 import { keys, prefixes } from "./keys.ts";
 import { listAll } from "./listing.ts";
 import { MirrorFence } from "./mirror-fence.ts";
@@ -154,9 +155,7 @@ export class Registration {
       const epoch = await reassert(this.#store, former, look, this.#now(), options);
       if (epoch !== undefined) return this.#adopt(epoch, id);
     }
-    throw new UnavailableError(`${keys.subnet(this.node)} kept changing while it was confirmed`, {
-      outcome: "none",
-    });
+    throw keptChanging(keys.subnet(this.node), "it was confirmed");
   }
 
   /**
@@ -336,7 +335,7 @@ export class Registration {
       if (succeeded) return;
       await backoff.wait(options.signal);
     }
-    throw new UnavailableError(`${key} kept changing while it was updated`, { outcome: "none" });
+    throw keptChanging(key, "it was updated");
   }
 
   async #write(operations: readonly Operation[], options?: CallOptions): Promise<Revision> {
@@ -345,9 +344,7 @@ export class Registration {
       if (succeeded) return revision;
       await this.confirm(options);
     }
-    throw new UnavailableError(`${keys.subnet(this.node)} kept changing while it was written under`, {
-      outcome: "none",
-    });
+    throw keptChanging(keys.subnet(this.node), "it was written under");
   }
 
   async #adopt(epoch: Revision, incarnation: string): Promise<void> {

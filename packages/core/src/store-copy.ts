@@ -115,6 +115,7 @@ export async function readWhole(
   if (batch?.type === "snapshot") return batch;
   throw new UnavailableError(`${store.label} could not be read in ${silenceMs / 1_000} s`, {
     outcome: "none",
+    hint: "check that its server answers, and try again",
   });
 }
 

@@ -244,7 +244,7 @@ export class VolcengineAccount {
  * Three addresses of a subnet are the platform's (facts §3.2: a /20 gives 4,093). Which ones the vendor does
  * not say; taken here: network address, the gateway behind it, broadcast.
  */
-export function usableRange(cidr: Cidr): readonly [first: number, last: number] {
+function usableRange(cidr: Cidr): readonly [first: number, last: number] {
   return [cidr.base + 2, lastOf(cidr) - 1];
 }
 
