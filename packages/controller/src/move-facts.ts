@@ -81,7 +81,7 @@ function sideOf(
   const record = entry && decode(nodeSchema, entry);
   // G12
   if (!claim || !entry || record?.uid !== uid) {
-    // What its claim has ended without a reclaim, it may have still.
+    // Where its claim has ended without a reclaim, it may have the address still.
     const instanceID = unfenced ?? (record?.uid === uid ? record.instanceID : undefined);
     // By a subnet that the name has, or had, the cloud is told where to look.
     const where = record?.subnetID === undefined ? {} : { subnetID: record.subnetID };
