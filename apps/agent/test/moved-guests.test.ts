@@ -22,6 +22,7 @@ import type { MovingBook } from "../src/lease-book.ts";
 import { LeaseMirror } from "../src/lease-mirror.ts";
 import { createLogger } from "../src/log.ts";
 import type { MoveHost } from "../src/move-host.ts";
+import { readMovedFile } from "../src/moved-file.ts";
 import { MovedGuests } from "../src/moved-guests.ts";
 import { StateDirectory } from "../src/state-directory.ts";
 import { until } from "./support/command.ts";
@@ -79,6 +80,11 @@ class Agent {
     const pool = { platform: "test", nodeName: node, subnet, gateway, ips: [], updatedAt: "" };
     this.guests = await MovedGuests.open({ pool, uid, state: this.#state, log });
     return this.guests;
+  }
+
+  /** The incarnation in which nothing is left that the store may have lost. */
+  async incarnation(): Promise<string | undefined> {
+    return (await readMovedFile(this.#state, this.registration.subnet))?.incarnation;
   }
 
   /** Resolves when all of `moved/` was read. */
@@ -319,6 +325,8 @@ it("says again what a store has lost, and ends what it has not lost but ended", 
   await other.start();
   await until("n2 to say it again", async () => (await record())?.node === "n2");
   expect(other.book.held.has(ip)).toBe(true);
+  // Until it has heard of its own write, what is gone is lost, and said again.
+  await until("n2 to hear of it", async () => (await other.incarnation()) === "another");
   await store.txn({ then: [{ delete: keys.moved(ip) }, { delete: keys.pool(ip) }] });
   await until("n2 to end it", async () => !other.book.held.has(ip));
 });
