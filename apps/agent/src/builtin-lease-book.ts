@@ -205,6 +205,11 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
     await this.#serving?.server.removeVm(vmID);
   }
 
+  async removeMac(mac: string): Promise<void> {
+    this.#vms.delete(mac);
+    await this.#serving?.server.removeMac(mac);
+  }
+
   /** Told of guests that got an address, and of those that got none because none was free. */
   onGuest(listener: (mac: string, outcome: "served" | "refused") => void): void {
     this.#onGuest = listener;

@@ -45,6 +45,13 @@ export function metricsOption(byDefault = ":9092"): Option {
     .default(byDefault);
 }
 
+export function controlSocketOption(): Option {
+  return new Option(
+    "--control-socket <path>",
+    "Unix socket on which the VM engine tells of its VMs; empty disables it (default: /run/cocoon-net/control.sock, control.sock in another --state-dir)",
+  ).env("COCOON_NET_CONTROL_SOCKET");
+}
+
 export function logLevelOption(): Option {
   return new Option("--log-level <level>", "trace, debug, info, warn, error, fatal or silent (default: info)")
     .env("COCOON_NET_LOG_LEVEL")

@@ -12,6 +12,7 @@ import {
   addresses,
   checked,
   conflistOption,
+  controlSocketOption,
   duration,
   logLevelOption,
   metricsOption,
@@ -180,10 +181,7 @@ export function createProgram(given: CommandContext): Command {
       duration("--session-ttl", "how long the store keeps this node alive without a sign", "30s", 1_000),
     )
     .option("--pid-file <file>", "pid file; one daemon holds it", defaultPidFile)
-    .option(
-      "--vm-socket <path>",
-      "Unix socket on which the VM engine tells of its VMs (default: vm.sock in the state directory); empty disables it",
-    )
+    .addOption(controlSocketOption())
     .addOption(conflistOption())
     .addOption(parentOption());
   storeOption(daemonCommand, context, false).action(async (flags) =>

@@ -147,8 +147,11 @@ export class StateDirectory {
     return join(this.path, "job.json");
   }
 
-  get vmSocketPath(): string {
-    return join(this.path, "vm.sock");
+  /** Where the program before this one has it, too; but several nodes' on one machine each have their own. */
+  get controlSocketPath(): string {
+    return this.path === defaultStateDirectory
+      ? "/run/cocoon-net/control.sock"
+      : join(this.path, "control.sock");
   }
 
   /** @throws {InvalidError} when it cannot be made or written. */
@@ -220,7 +223,7 @@ export class StateDirectory {
 }
 
 /** Node's own `recursive` never ends where a file system like /proc takes no directories. */
-async function makeDirectory(path: string): Promise<void> {
+export async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path, { mode: 0o750 });
   } catch (error) {

@@ -25,7 +25,7 @@ it("a device that is named as a file is refused in one line, and stays a device"
   const files = ["--state-dir", node.path("state"), "--pid-file", node.path("daemon.pid")];
   await refused(node.daemonArgs("--pid-file", device));
   await refused(node.daemonArgs("--lease-file", device));
-  await refused(node.daemonArgs("--vm-socket", device), "is not a socket");
+  await refused(node.daemonArgs("--control-socket", device), "is not a socket");
   await refused(["teardown", ...files, "--lease-file", device]);
 
   // The files of the state directory, as symbolic links.

@@ -155,6 +155,15 @@ export class Bindings {
     return clients.map((client) => this.endClient(client, now)).filter((ended) => ended !== undefined);
   }
 
+  /** The VM that has this MAC is gone, whichever it was: its lease or offer ends as with `removeVm`. Idempotent. */
+  removeMac(mac: string, now: number): readonly Expired[] {
+    this.advance(now);
+    const client = identityOf({ mac });
+    this.vms.forget(client);
+    const ended = this.endClient(client, now);
+    return ended === undefined ? [] : [ended];
+  }
+
   /**
    * Takes the lease of a moved guest in, for whom the address is listed in `moved`. It lasts for at least `leastMs` from
    * now: its end was told by another machine's clock. What else the client has here ends (`expire` tells).

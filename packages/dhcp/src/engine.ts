@@ -131,6 +131,11 @@ export class LeaseEngine {
     return this.#held.removeVm(vmID, now);
   }
 
+  /** The VM that has this MAC is gone, see `Bindings`. */
+  removeMac(mac: string, now: number): readonly Expired[] {
+    return this.#held.removeMac(mac, now);
+  }
+
   /** Takes the lease of a moved guest in, see `Bindings`. @returns undefined when it cannot now */
   takeIn(lease: Omit<Lease, "seq">, now: number): { lease: Lease; record: AddressRecord } | undefined {
     return this.#held.takeIn(lease, now, this.#options.leaseMs);

@@ -186,6 +186,13 @@ export class DhcpServer implements AsyncDisposable {
     await this.#effects.endedWithVm(ended);
   }
 
+  /** The VM that has this MAC is gone, whichever it was: as with {@link removeVm}. */
+  async removeMac(mac: string): Promise<void> {
+    const ended = this.#engine.removeMac(mac.toLowerCase(), this.#clock.now());
+    this.#arm();
+    await this.#effects.endedWithVm(ended);
+  }
+
   /**
    * Takes the lease of a moved guest in; resolves when it is on disk and its route set (G2). Idempotent. False when the
    * address is another's here. @throws what the journal or the kernel say; the same call tries again

@@ -8,7 +8,7 @@ export class VmRecords {
   }
 
   set(vmID: string, client: string): void {
-    this.#take(client);
+    this.forget(client);
     this.#vmOf.set(client, vmID);
     const clients = this.#clientsOf.get(vmID);
     if (clients === undefined) this.#clientsOf.set(vmID, new Set([client]));
@@ -18,11 +18,12 @@ export class VmRecords {
   /** @returns the clients that it had */
   remove(vmID: string): readonly string[] {
     const clients = [...(this.#clientsOf.get(vmID) ?? [])];
-    for (const client of clients) this.#take(client);
+    for (const client of clients) this.forget(client);
     return clients;
   }
 
-  #take(client: string): void {
+  /** The MAC is no VM's any more. */
+  forget(client: string): void {
     const vmID = this.#vmOf.get(client);
     if (vmID === undefined) return;
     this.#vmOf.delete(client);

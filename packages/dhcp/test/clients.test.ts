@@ -290,6 +290,19 @@ describe("VMs", () => {
     guests.take(guests.select(B, first, T + hour + minute));
   });
 
+  it("are known by a MAC alone where they are gone: the same ends, and the next VM with it is another", () => {
+    const guests = guestsOf(3);
+    guests.engine.assignVm("vm-a", A, T);
+    guests.lease(A);
+    guests.lease(B);
+    expect(guests.engine.removeMac(A, T + hour)).toMatchObject([{ lease: { ip: first, vmID: "vm-a" } }]);
+    expect(guests.engine.removeMac(A, T + hour)).toEqual([]);
+    expect(guests.engine.removeVm("vm-a", T + hour)).toEqual([]);
+    expect(guests.live()).toEqual([`${second} ${B}`]);
+    expect(guests.discover(A, T + hour)).not.toBe(first);
+    expect(guests.engine.removeMac(B, T + hour)).toMatchObject([{ lease: { ip: second } }]);
+  });
+
   it("have MACs", () => {
     expect(() => guestsOf(1).engine.assignVm("vm-a", "A", T)).toThrow('"A" of VM vm-a is not a MAC');
   });

@@ -2,6 +2,7 @@ import { DisposeStack } from "@cocoon-net/core";
 import { BuiltinLeaseBook } from "../builtin-lease-book.ts";
 import type { ClusterLink } from "../cluster-link.ts";
 import type { CommandContext } from "../command-context.ts";
+import { serveControlSocket } from "../control-socket.ts";
 import type { ControllerFlags } from "../controller-run.ts";
 import { type DaemonFlags, readAssignment } from "../daemon/assignment.ts";
 import { startBuiltinServer } from "../daemon/builtin-server.ts";
@@ -16,7 +17,6 @@ import { defaultPidFile, holdPidFile } from "../pid-file.ts";
 import type { PoolKeeper } from "../pool-keeper.ts";
 import { reasonsNotReady } from "../readiness.ts";
 import { reportService } from "../service.ts";
-import { serveVmSocket } from "../vm-socket.ts";
 
 // Not loaded where a node has no use for it.
 const pools = () => import("../daemon/kept-pool.ts");
@@ -68,9 +68,9 @@ export async function daemon(
         log,
       ),
     );
-  const vmSocket = flags.vmSocket ?? assignment.state.vmSocketPath;
-  if (book instanceof BuiltinLeaseBook && vmSocket !== "") {
-    parts.use(await serveVmSocket(vmSocket, book, log));
+  const controlSocket = flags.controlSocket ?? assignment.state.controlSocketPath;
+  if (book instanceof BuiltinLeaseBook && controlSocket !== "") {
+    parts.use(await serveControlSocket(controlSocket, book, log));
   }
   if (flags.controller && url !== undefined) {
     parts.use(

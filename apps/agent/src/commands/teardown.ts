@@ -178,7 +178,7 @@ function filesOf(state: StateDirectory, { leaseFile }: TeardownFlags): string[] 
     state.registrationPath,
     state.jobPath,
     state.hostPath,
-    state.vmSocketPath,
+    state.controlSocketPath,
     movedPathOf(state),
     state.poolPath,
   ];

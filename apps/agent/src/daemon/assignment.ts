@@ -20,7 +20,7 @@ export interface DaemonFlags {
   readonly sessionTtl: number;
   readonly pidFile: string;
   readonly controller: boolean;
-  readonly vmSocket?: string | undefined;
+  readonly controlSocket?: string | undefined;
   readonly logLevel?: string | undefined;
   readonly store?: string | undefined;
   readonly parentCidr?: string | undefined;

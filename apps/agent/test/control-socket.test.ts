@@ -5,7 +5,7 @@ import { parseDhcpConfig } from "../src/dhcp-config.ts";
 import { AgentNode } from "./support/agent-node.ts";
 import { until } from "./support/command.ts";
 
-/** One request over the node's VM socket. */
+/** One request over the node's control socket. */
 function ask(socketPath: string, method: string, path: string, body?: unknown): Promise<[number, unknown]> {
   return new Promise((resolve, reject) => {
     const asked = request({ socketPath, method, path }, (response) => {
@@ -13,7 +13,9 @@ function ask(socketPath: string, method: string, path: string, body?: unknown): 
       response.setEncoding("utf8").on("data", (chunk: string) => {
         text += chunk;
       });
-      response.on("end", () => resolve([response.statusCode ?? 0, JSON.parse(text)]));
+      response.on("end", () =>
+        resolve([response.statusCode ?? 0, text === "" ? undefined : JSON.parse(text)]),
+      );
     });
     asked.on("error", reject);
     asked.end(body === undefined ? undefined : JSON.stringify(body));
@@ -38,7 +40,7 @@ it("the VM engine tells which VM a lease is of, and ends it with the VM; the con
   );
   node.env.COCOON_NET_CONFIG = node.path("config.yaml");
   const daemon = await node.daemon();
-  const socket = node.path("state/vm.sock");
+  const socket = node.path("state/control.sock");
   expect((await stat(socket)).mode & 0o777).toBe(0o600);
   expect(await ask(socket, "PUT", "/vms/vm-1", { mac: guest.mac.toUpperCase() })).toEqual([200, {}]);
   expect(await ask(socket, "PUT", "/vms/vm-1", { mac: "x" })).toEqual([
@@ -59,6 +61,15 @@ it("the VM engine tells which VM a lease is of, and ends it with the VM; the con
   expect(await ask(socket, "DELETE", "/vms/vm-1")).toEqual([200, {}]);
   await until("the lease's end", async () => (await node.leases()).length === 0);
   await until("the route's end", async () => (await node.routes()).length === 0);
+
+  // What the program before this one has: by MAC, and done whether there is a lease or not.
+  expect(await guest.boot()).toBe("10.99.0.77");
+  expect((await ask(socket, "GET", `/v1/leases/${guest.mac}`))[0]).toBe(404);
+  expect((await ask(socket, "DELETE", "/v1/leases/x"))[0]).toBe(400);
+  const byMac = `/v1/leases/${encodeURIComponent(guest.mac.toUpperCase())}`;
+  expect(await ask(socket, "DELETE", byMac)).toEqual([204, undefined]);
+  expect([await ask(socket, "GET", "/leases"), await node.routes()]).toEqual([[200, []], []]);
+  expect(await ask(socket, "DELETE", byMac)).toEqual([204, undefined]);
   // A crash leaves the file; the next daemon takes its place.
   await daemon.kill("SIGKILL");
   await node.daemon();

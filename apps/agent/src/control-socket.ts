@@ -1,10 +1,12 @@
 import { chmod, lstat, rm } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect } from "node:net";
+import { dirname } from "node:path";
 import { CocoonError, ConflictError, describeError, InvalidError, type LeaseRecord } from "@cocoon-net/core";
 import { peerOf } from "@cocoon-net/host-linux";
 import { createServer } from "./http-server.ts";
 import type { Logger } from "./log.ts";
+import { makeDirectory } from "./state-directory.ts";
 
 /** What the VM engine tells of its VMs. */
 export interface VmBook {
@@ -12,24 +14,32 @@ export interface VmBook {
   assignVm(vmID: string, mac: string): Promise<void>;
   /** The VM is gone: its leases end at once. */
   removeVm(vmID: string): Promise<void>;
+  /** The VM that has this MAC is gone, whichever it was. Idempotent. */
+  removeMac(mac: string): Promise<void>;
   leases(): ReadonlyMap<string, LeaseRecord>;
 }
 
 /**
- * HTTP on a Unix socket for the VM engine: `PUT /vms/ID {"mac": "…"}`, `DELETE /vms/ID`, `GET /leases`. Only root and the
- * user that the daemon runs as may speak: by the socket's mode (0600), and by whom the kernel names as the peer.
+ * HTTP on a Unix socket for the VM engine: `PUT /vms/ID {"mac": "…"}`, `DELETE /vms/ID`, `GET /leases`, and
+ * `DELETE /v1/leases/MAC` (204), which is all that the program before this one has. Only root and the user that the daemon
+ * runs as may speak: by the socket's mode (0600), and by whom the kernel names as the peer.
  *
  * @throws {ConflictError} when another process serves it; {@link CocoonError} when it cannot be made
  */
-export async function serveVmSocket(path: string, book: VmBook, log: Logger): Promise<AsyncDisposable> {
+export async function serveControlSocket(path: string, book: VmBook, log: Logger): Promise<AsyncDisposable> {
   if (await isServed(path)) {
-    throw new ConflictError(`another process serves ${path}`, { hint: "choose another with --vm-socket" });
+    throw new ConflictError(`another process serves ${path}`, {
+      hint: "choose another with --control-socket",
+    });
   }
   const found = await lstat(path).catch(() => undefined);
   if (found && !found.isSocket()) {
-    throw new InvalidError(`${path} is not a socket: it is left alone`, { hint: "name another --vm-socket" });
+    throw new InvalidError(`${path} is not a socket: it is left alone`, {
+      hint: "name another --control-socket",
+    });
   }
   if (found) await rm(path, { force: true });
+  await makeDirectory(dirname(path)).catch((cause: unknown) => unwritable(path, cause));
   const server = createServer((request, response) => {
     const peer = peerOf(request.socket);
     if (peer === undefined || (peer.uid !== 0 && peer.uid !== process.getuid?.())) {
@@ -50,9 +60,7 @@ export async function serveVmSocket(path: string, book: VmBook, log: Logger): Pr
     });
     await chmod(path, 0o600);
   } catch (cause) {
-    throw new CocoonError("unwritable", `the VM socket ${path} cannot be made: ${describeError(cause)}`, {
-      cause,
-    });
+    unwritable(path, cause);
   } finally {
     process.umask(mask);
   }
@@ -65,16 +73,28 @@ export async function serveVmSocket(path: string, book: VmBook, log: Logger): Pr
   };
 }
 
-type Answer = readonly [status: number, body: unknown];
+function unwritable(path: string, cause: unknown): never {
+  const problem = `the control socket ${path} cannot be made: ${describeError(cause)}`;
+  throw new CocoonError("unwritable", problem, { cause });
+}
+
+/** Without a body: nothing is sent. */
+type Answer = readonly [status: number, body?: unknown];
 
 async function handle(request: IncomingMessage, book: VmBook): Promise<Answer> {
-  const [, kind = "", name = ""] = (request.url ?? "").split("/").map(decodeURIComponent);
+  const [, kind = "", name = "", ...more] = (request.url ?? "").split("/").map(decodeURIComponent);
+  if (kind === "v1" && name === "leases" && request.method === "DELETE") {
+    await book.removeMac(checkMac(more.join("/"), "the path must end with the MAC"));
+    return [204];
+  }
   if (kind === "leases" && name === "" && request.method === "GET") {
     return [200, [...book.leases()].map(([ip, lease]) => ({ ip, ...lease }))];
   }
-  if (kind !== "vms" || name === "") return [404, { error: "there are PUT and DELETE /vms/ID, GET /leases" }];
+  if (kind !== "vms" || name === "") {
+    return [404, { error: "there are PUT and DELETE /vms/ID, GET /leases, DELETE /v1/leases/MAC" }];
+  }
   if (request.method === "PUT") {
-    await book.assignVm(name, macOf(await bodyOf(request)));
+    await book.assignVm(name, checkMac(macOf(await bodyOf(request)), 'the body must be {"mac": MAC}'));
     return [200, {}];
   }
   if (request.method === "DELETE") {
@@ -95,20 +115,23 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return text;
 }
 
-/** @throws {InvalidError} */
-function macOf(body: string): string {
-  let mac: unknown;
+function macOf(body: string): unknown {
   try {
-    ({ mac } = JSON.parse(body) as { mac?: unknown });
+    return (JSON.parse(body) as { mac?: unknown } | null)?.mac;
   } catch {
-    // Told below.
+    return undefined;
   }
+}
+
+/** In lower case. @throws {InvalidError} */
+function checkMac(mac: unknown, rule: string): string {
   if (typeof mac === "string" && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) return mac.toLowerCase();
-  throw new InvalidError(`the body must be {"mac": "52:54:00:…"}, not ${JSON.stringify(body.slice(0, 60))}`);
+  throw new InvalidError(`${rule} like 52:54:00:ab:cd:ef, not ${JSON.stringify(mac)?.slice(0, 60)}`);
 }
 
 function answer(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
+  if (body === undefined) response.writeHead(status).end();
+  else response.writeHead(status, { "content-type": "application/json" }).end(`${JSON.stringify(body)}\n`);
 }
 
 /** A file that a crash left answers nobody. */
