@@ -1,5 +1,6 @@
 import { type Address, formatAddress, parseAddress } from "@cocoon-net/core";
 import type { PoolCounts } from "./address-table.ts";
+import { BusyClients } from "./busy-clients.ts";
 import type { Grant, Offer } from "./decision.ts";
 import { Effects } from "./effects.ts";
 import type { LeaseEngine } from "./engine.ts";
@@ -71,13 +72,6 @@ interface Job extends Received {
 type Rest = Promise<void> | undefined | typeof toBeSettled;
 const toBeSettled = Symbol("to be settled");
 
-/** A client retransmits; more than this many of its messages need not be remembered while one is served. */
-const maxQueued = 4;
-/**
- * Clients that are served at a time. What comes when so many wait, for the disk above all, would be answered too late to be
- * of use, and would make all others later.
- */
-const mostBusy = 8192;
 const maxConflicts = 4;
 const maxSweepMs = 60_000;
 
@@ -97,8 +91,7 @@ export class DhcpServer implements AsyncDisposable {
   readonly #onEvent: (event: ServerEvent) => void;
   readonly #effects: Effects;
   readonly #batches: GrantBatches<Job>;
-  /** The clients of whom a message is being served, and their messages that wait for it. */
-  readonly #busy = new Map<string, Job[] | undefined>();
+  readonly #busy = new BusyClients<Job>();
   readonly #settlement: GrantSettlement;
   readonly #replies: Replies;
   readonly #received = new Map<string, number>();
@@ -242,7 +235,7 @@ export class DhcpServer implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= (async () => {
       clearTimeout(this.#timer);
-      for (const client of this.#busy.keys()) this.#busy.set(client, undefined);
+      this.#busy.dropWaiting();
       await this.#socket.close();
       await this.#effects.allDone();
       await this.#leasesFile[Symbol.asyncDispose]();
@@ -253,7 +246,7 @@ export class DhcpServer implements AsyncDisposable {
 
   #receive(bytes: Uint8Array, from: Endpoint): void {
     if (this.#disposed !== undefined) return;
-    if (this.#busy.size >= mostBusy) {
+    if (this.#busy.isFull) {
       this.#replies.drop("server-busy");
       return;
     }
@@ -277,14 +270,8 @@ export class DhcpServer implements AsyncDisposable {
       }
     }
     const job: Job = { packet: decoded.packet, request, at: now, port, conflicts: 0 };
-    if (!this.#busy.has(client)) {
-      this.#serve(client, job, now);
-      return;
-    }
-    const queue = this.#busy.get(client);
-    if (queue === undefined) this.#busy.set(client, [job]);
-    else if (queue.length < maxQueued) queue.push(job);
-    else this.#replies.drop("client-busy");
+    if (!this.#busy.has(client)) this.#serve(client, job, now);
+    else if (!this.#busy.wait(client, job)) this.#replies.drop("client-busy");
   }
 
   #serve(client: string, job: Job, now: number): void {
@@ -293,17 +280,16 @@ export class DhcpServer implements AsyncDisposable {
     const rest = this.#answer(job, now);
     this.#arm(now);
     if (rest === undefined) {
-      if (this.#busy.size > 0) this.#serveNext(client);
+      if (!this.#busy.isEmpty) this.#serveNext(client);
       return;
     }
-    if (!this.#busy.has(client)) this.#busy.set(client, undefined);
+    this.#busy.add(client);
     if (rest !== toBeSettled) this.#effects.run(rest.finally(() => this.#serveNext(client)));
   }
 
   #serveNext(client: string): void {
-    const next = this.#busy.get(client)?.shift();
-    if (next === undefined) this.#busy.delete(client);
-    else this.#serve(client, next, this.#clock.now());
+    const next = this.#busy.next(client);
+    if (next !== undefined) this.#serve(client, next, this.#clock.now());
   }
 
   #answer(job: Job, now: number): Rest {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { gateway, macOf, optionsWithPool, wire } from "./client-messages.ts";
 import { RecordedNetwork, startServer } from "./loopback-server.ts";
 import { scratchDirectory, until } from "./scratch-directory.ts";
-import { afterPowerCut, dora, gate, leasesIn } from "./server-scenes.ts";
+import { afterPowerCut, dora, gatedNetwork, leasesIn } from "./server-scenes.ts";
 
 const [A, B] = [macOf(1), macOf(2)];
 const first = "10.0.0.2";
@@ -85,10 +85,7 @@ describe("a grant", () => {
   });
 
   it("is not acknowledged before its route is in (G2)", async () => {
-    const network = new RecordedNetwork();
-    const { open, passed } = gate();
-    const add = network.addRoute;
-    network.addRoute = (ip) => passed.then(() => add(ip));
+    const { network, open } = gatedNetwork();
     const running = await startServer({ directory: await scratchDirectory(), network });
     const offer = await running.ask(wire({ type: "discover", mac: A, broadcast: true }));
     running.send(wire({ type: "request", mac: A, requested: offer.ip, server: gateway, broadcast: true }));

@@ -5,6 +5,7 @@ import { Mutator, Random } from "./fuzz/mutator.ts";
 import { seeds } from "./fuzz/seeds.ts";
 import { RecordedNetwork, type Running, startServer } from "./loopback-server.ts";
 import { scratchDirectory, until } from "./scratch-directory.ts";
+import { dora, gatedNetwork } from "./server-scenes.ts";
 
 const T = Date.UTC(2026, 10, 1);
 const hour = 3_600_000;
@@ -16,15 +17,6 @@ class Clock {
   now(): number {
     return this.time;
   }
-}
-
-async function dora(running: Running, mac: string): Promise<string> {
-  const offer = await running.ask(wire({ type: "discover", mac, broadcast: true }));
-  const ack = await running.ask(
-    wire({ type: "request", mac, requested: offer.ip, server: gateway, broadcast: true }),
-  );
-  expect([ack.type, ack.ip]).toEqual(["ack", offer.ip]);
-  return ack.ip;
 }
 
 /** DORA amid other replies. */
@@ -177,10 +169,7 @@ describe("a VM that is deleted", () => {
   });
 
   it("and whose grant is being written does not get it; the id of one that is made known then is not lost", async () => {
-    const network = new RecordedNetwork();
-    const { promise, resolve: open } = Promise.withResolvers<void>();
-    const add = network.addRoute;
-    network.addRoute = (ip) => promise.then(() => add(ip));
+    const { network, open } = gatedNetwork();
     const running = await startServer({ directory: await scratchDirectory(), network });
     await running.server.assignVm("vm-a", A);
     for (const mac of [A, B]) {

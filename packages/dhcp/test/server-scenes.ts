@@ -2,7 +2,7 @@ import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { gateway, wire } from "./client-messages.ts";
-import { type Running, startServer } from "./loopback-server.ts";
+import { RecordedNetwork, type Running, startServer } from "./loopback-server.ts";
 import { scratchDirectory } from "./scratch-directory.ts";
 
 /** DISCOVER, OFFER, REQUEST, ACK. @returns the address */
@@ -21,9 +21,13 @@ export const leasesIn = async (running: Running): Promise<string[]> => {
   return entries.map(({ ip, mac }) => `${ip} ${mac}`);
 };
 
-export function gate(): { readonly open: () => void; readonly passed: Promise<void> } {
+/** A network in which each route waits to be set until `open` is called. */
+export function gatedNetwork(): { readonly network: RecordedNetwork; readonly open: () => void } {
+  const network = new RecordedNetwork();
   const { promise, resolve } = Promise.withResolvers<void>();
-  return { open: () => resolve(), passed: promise };
+  const add = network.addRoute;
+  network.addRoute = (ip) => promise.then(() => add(ip));
+  return { network, open: () => resolve() };
 }
 
 /** Restarts from a copy of what is on disk at this moment, as after a power cut. */

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { gateway, macOf, optionsWithPool, wire } from "./client-messages.ts";
 import { RecordedNetwork, startServer } from "./loopback-server.ts";
 import { scratchDirectory, until } from "./scratch-directory.ts";
-import { afterPowerCut, dora, gate, leasesIn } from "./server-scenes.ts";
+import { afterPowerCut, dora, gatedNetwork, leasesIn } from "./server-scenes.ts";
 
 const T = Date.UTC(2026, 10, 1);
 const day = 86_400_000;
@@ -149,10 +149,7 @@ describe("a start", () => {
 
 describe("one client's messages", () => {
   it("are answered in order, and a flood of them is not piled up", async () => {
-    const network = new RecordedNetwork();
-    const { open, passed } = gate();
-    const add = network.addRoute;
-    network.addRoute = (ip) => passed.then(() => add(ip));
+    const { network, open } = gatedNetwork();
     const running = await startServer({ directory: await scratchDirectory(), network });
     const offer = await running.ask(wire({ type: "discover", mac: A, broadcast: true }));
     const ask = wire({ type: "request", mac: A, requested: offer.ip, server: gateway, broadcast: true });
@@ -226,10 +223,7 @@ describe("a full disk", () => {
 
 describe("a change of the granting mode", () => {
   it("reaches grants that are under way: a lost subnet is not acknowledged any more (G3)", async () => {
-    const network = new RecordedNetwork();
-    const { open, passed } = gate();
-    const add = network.addRoute;
-    network.addRoute = (ip) => passed.then(() => add(ip));
+    const { network, open } = gatedNetwork();
     const running = await startServer({ directory: await scratchDirectory(), network });
     const offer = await running.ask(wire({ type: "discover", mac: A, broadcast: true }));
     running.send(wire({ type: "request", mac: A, requested: offer.ip, server: gateway }));
