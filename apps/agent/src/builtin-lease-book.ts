@@ -185,14 +185,13 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
 
   async takeIn(address: string, { mac, expiry, vmID, hostname }: LeaseRecord): Promise<void> {
     const lease = { ip: address, mac, expiry: Date.parse(expiry), ...present({ vmID, hostname }) };
-    const taken = await this.#serving?.server.takeIn(lease);
-    if (taken) return;
-    throw new UnavailableError(`the lease of ${address} cannot be taken in now`, { outcome: "none" });
+    const problem = `the lease of ${address} cannot be taken in`;
+    if (await this.#server(problem).takeIn(lease)) return;
+    throw new UnavailableError(`${problem} now`, { outcome: "none" });
   }
 
   async letGo(address: string): Promise<void> {
-    if (this.#serving) return this.#serving.server.letGo(address);
-    throw new UnavailableError(`the lease of ${address} cannot be dropped now`, { outcome: "none" });
+    await this.#server(`the lease of ${address} cannot be dropped`).letGo(address);
   }
 
   async assignVm(vmID: string, mac: string): Promise<void> {
@@ -201,13 +200,21 @@ export class BuiltinLeaseBook implements LeaseBook, MovingBook {
   }
 
   async removeVm(vmID: string): Promise<void> {
+    const server = this.#server(`the leases of VM ${vmID} cannot be ended`);
     for (const [mac, other] of this.#vms) if (other === vmID) this.#vms.delete(mac);
-    await this.#serving?.server.removeVm(vmID);
+    await server.removeVm(vmID);
   }
 
   async removeMac(mac: string): Promise<void> {
+    const server = this.#server(`the lease of ${mac} cannot be ended`);
     this.#vms.delete(mac);
-    await this.#serving?.server.removeMac(mac);
+    await server.removeMac(mac);
+  }
+
+  /** @throws {UnavailableError} while the server is being replaced: what was asked for would be lost */
+  #server(problem: string): DhcpServer {
+    if (this.#serving) return this.#serving.server;
+    throw new UnavailableError(`${problem} now`, { outcome: "none", hint: "try again in a second" });
   }
 
   /** Told of guests that got an address, and of those that got none because none was free. */

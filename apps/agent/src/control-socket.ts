@@ -2,7 +2,14 @@ import { chmod, lstat, rm } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { dirname } from "node:path";
-import { CocoonError, ConflictError, describeError, InvalidError, type LeaseRecord } from "@cocoon-net/core";
+import {
+  CocoonError,
+  ConflictError,
+  describeError,
+  InvalidError,
+  type LeaseRecord,
+  UnavailableError,
+} from "@cocoon-net/core";
 import { peerOf } from "@cocoon-net/host-linux";
 import { createServer } from "./http-server.ts";
 import type { Logger } from "./log.ts";
@@ -48,8 +55,7 @@ export async function serveControlSocket(path: string, book: VmBook, log: Logger
     }
     handle(request, book).then(
       ([status, body]) => answer(response, status, body),
-      (error: unknown) =>
-        answer(response, error instanceof InvalidError ? 400 : 500, { error: describeError(error) }),
+      (error: unknown) => answer(response, statusOf(error), { error: describeError(error) }),
     );
   });
   const mask = process.umask(0o177);
@@ -76,6 +82,12 @@ export async function serveControlSocket(path: string, book: VmBook, log: Logger
 function unwritable(path: string, cause: unknown): never {
   const problem = `the control socket ${path} cannot be made: ${describeError(cause)}`;
   throw new CocoonError("unwritable", problem, { cause });
+}
+
+/** `URIError`: the path is not percent-encoded as it should be. */
+function statusOf(error: unknown): number {
+  if (error instanceof InvalidError || error instanceof URIError) return 400;
+  return error instanceof UnavailableError ? 503 : 500;
 }
 
 /** Without a body: nothing is sent. */

@@ -66,6 +66,7 @@ it("the VM engine tells which VM a lease is of, and ends it with the VM; the con
   expect(await guest.boot()).toBe("10.99.0.77");
   expect((await ask(socket, "GET", `/v1/leases/${guest.mac}`))[0]).toBe(404);
   expect((await ask(socket, "DELETE", "/v1/leases/x"))[0]).toBe(400);
+  expect((await ask(socket, "DELETE", "/v1/leases/%zz"))[0]).toBe(400);
   const byMac = `/v1/leases/${encodeURIComponent(guest.mac.toUpperCase())}`;
   expect(await ask(socket, "DELETE", byMac)).toEqual([204, undefined]);
   expect([await ask(socket, "GET", "/leases"), await node.routes()]).toEqual([[200, []], []]);
